@@ -1,0 +1,78 @@
+"""What a user says about a box, and what a run declares it will write. Values only; nothing here touches the system.
+
+    Box(Host())                                 the default for native tasks
+    Box(Host(), undeclared="fail")              a write nobody declared fails the task
+    Box(Host(), binds=["/data/models"])         shared read-write, never part of a result
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jubako.errors import InputError
+
+__all__ = ["Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+
+Undeclared = Literal["warn", "fail", "publish"]
+OutputKind = Literal["file", "directory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This machine, copy-on-write, as the lowest layer of a stack.
+
+    `whole=False`: the narrow view: everything read-only, overlays where a task is likely to write.
+    `whole=True`: the wide view (as root): one overlay per real file system, every bind re-created.
+    """
+
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """How a box is made. Paths are absolute after construction (relative ones are resolved once, against the cwd)."""
+
+    base: Host = field(default_factory=Host)
+    undeclared: Undeclared = "warn"  # drop and report, refuse, or publish what nobody declared
+    binds: Sequence[str] = ()  # shared read-write with the host, never part of a result
+    cache: Sequence[str] = ()  # as binds, but made when missing
+    sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
+    network: bool = True  # False: an own, empty network namespace with loopback
+    capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; none by default
+    scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
+    scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
+
+    def __post_init__(self) -> None:
+        if self.undeclared not in ("warn", "fail", "publish"):
+            raise InputError(f"undeclared={self.undeclared!r} is none of 'warn', 'fail', 'publish'")
+        if self.scratch not in ("memory", "disk"):
+            raise InputError(f"scratch={self.scratch!r} is neither 'memory' nor 'disk'")
+        for name in ("binds", "cache", "sockets"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise InputError(f"{name}={value!r} is one string; give a list of paths")
+            object.__setattr__(self, name, tuple(os.path.abspath(os.path.expanduser(p)) for p in value))
+        object.__setattr__(self, "capabilities", tuple(self.capabilities))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole."""
+
+    path: str
+    kind: OutputKind = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class StagedOutput:
+    """A declared output and where its new content is (or will be) staged, on the same mount, as host paths.
+
+    After a run `staged` holds the complete new file or directory tree.
+    """
+
+    path: str
+    kind: OutputKind
+    staged: str

@@ -1,0 +1,1 @@
+"""Dated pipelines: parameters, intervals, tasks, targets, ranges, engine, ledger, executors, runner."""

@@ -1,0 +1,1 @@
+"""Where a task's `run()` happens: in this process, in a fork, or in a box."""

@@ -1,0 +1,1 @@
+"""Reading file trees made by overlays: whiteout forms, changes, attributes."""

@@ -1,0 +1,1 @@
+"""Fakes for tests of jubako and of pipelines written with it."""
