@@ -2,7 +2,8 @@
 
 A job names a function instead of carrying one, so that the worker, a fresh process, imports what it needs itself:
 `call` is "module:function", called as `function(payload)` in the box; its return value (bytes) comes back as `report`.
-`check` (optional) is called the same way in a second child, after everything of the first has ended, with the top read-only.
+`check` (optional) is called the same way in a second child, after everything of the first has ended, with the top
+read-only.
 
     Job ──> worker ──> Printed* ──> Finished
 """

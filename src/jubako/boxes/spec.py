@@ -1,8 +1,8 @@
 """What a user says about a box, and what a run declares it will write. Values only; nothing here touches the system.
 
-    Box(Host())                                 the default for native tasks
-    Box(Host(), undeclared="fail")              a write nobody declared fails the task
-    Box(Host(), binds=["/data/models"])         shared read-write, never part of a result
+Box(Host())                                 the default for native tasks
+Box(Host(), undeclared="fail")              a write nobody declared fails the task
+Box(Host(), binds=["/data/models"])         shared read-write, never part of a result
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a run did to its box, as values.
 
-A `Change` names one path and what happened to it, seen from the merged view: a whiteout is a deletion, an upper file over a
-lower file is a modification. It says nothing about how overlayfs wrote it down; that is `layers.diff`.
+A `Change` names one path and what happened to it, seen from the merged view: a whiteout is a deletion, an upper file
+over a lower file is a modification. It says nothing about how overlayfs wrote it down; that is `layers.diff`.
 """
 
 from __future__ import annotations
