@@ -1,0 +1,81 @@
+"""What a process may be asked about itself and others: pidfds, prctl switches, kills. One thin function per call.
+
+See pidfd_open(2), prctl(2). Starting and reaping children is `children`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from jubako.kernel.syscalls import call
+
+__all__ = [
+    "kill_namespace",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "set_child_subreaper",
+    "set_dumpable",
+    "set_no_new_privs",
+    "set_pdeathsig",
+    "set_process_name",
+]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor (close-on-exec) of the process `pid`, readable once it ended; it never comes to mean another one."""
+    return call("pidfd_open", pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signal_number: int) -> None:
+    """Sends a signal to the process `pidfd` stands for; ProcessLookupError once it was reaped."""
+    call("pidfd_send_signal", pidfd, signal_number, None, 0)
+
+
+def set_pdeathsig(signal_number: int = signal.SIGKILL) -> None:
+    """Sends this process `signal_number` when the thread that forked it ends.
+
+    A parent that ended before this call is not noticed: compare `os.getppid()` afterwards, or use `children.spawn`.
+    Cleared by executing a set-id program and by changing ids.
+    """
+    call("prctl", _PR_SET_PDEATHSIG, signal_number)
+
+
+def set_no_new_privs() -> None:
+    """Forbids this process and its children to gain privileges by executing a program; cannot be taken back."""
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable(*, dumpable: bool) -> None:
+    """Says whether others of the same user may trace this process and read its /proc files and memory.
+
+    While it is off, /proc/self belongs to root: write id maps before switching it off.
+    """
+    call("prctl", _PR_SET_DUMPABLE, int(dumpable))
+
+
+def set_child_subreaper() -> None:
+    """Makes this process the parent of every orphan among its descendants, so that it can reap them."""
+    call("prctl", _PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_process_name(name: str) -> None:
+    """Sets the name `ps` shows for this thread; the kernel keeps the first 15 bytes."""
+    call("prctl", _PR_SET_NAME, os.fsencode(name) + b"\0")
+
+
+def kill_namespace(pidfd: int) -> None:
+    """Kills the first process of a pid namespace, and with it, before it can be reaped, everything in the namespace.
+
+    Succeeds if it ended before. When the first process has been waited for, nothing of the namespace lives any more.
+    """
+    try:
+        pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return
