@@ -1,8 +1,5 @@
-"""`python -m jubako` is the `jubako` command."""
-
-from __future__ import annotations
+"""`python -m jubako`: the `jubako` command where its script isn't on the PATH."""
 
 from jubako.cli.main import main
 
-if __name__ == "__main__":
-    main()
+main()
