@@ -1,8 +1,8 @@
 """One small pipeline, boxed, on every kind of file system and host jubako says it works on.
 
-Each case runs the real command in a place it makes for itself (a loop device, a tmpfs, a bind mount, a container whose `/` is
-an overlay), as root and as an ordinary user where that user could be there, and asks the same of it: outputs right,
-a boxed run really boxed (the task itself looks at its mounts and its user namespace), nothing left over.
+Each case runs the real command in a place it makes for itself (a loop device, a tmpfs, a bind mount, a container whose
+`/` is an overlay), as root and as an ordinary user where that user could be there, and asks the same of it: outputs
+right, a boxed run really boxed (the task itself looks at its mounts and its user namespace), nothing left over.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Day(Task):
 """
 
 RUN = """
-cd "$1" && JUBAKO_STATE="$1/state" PYTHONPATH="$2" exec "$3" -m jubako run pipeline.py Day --date 2010-01-01 --format json
+cd "$1" && export JUBAKO_STATE="$1/state" PYTHONPATH="$2" && exec "$3" -m jubako run pipeline.py Day --date 2010-01-01
 """
 
 
@@ -235,8 +235,9 @@ def test_run_in_a_container_whose_root_is_an_overlay_publishes_and_leaves_nothin
             timeout=120,
         )
     finally:
-        for left in sorted(Path("/sys/fs/cgroup").glob("*/libpod_parent"), reverse=True):
-            left.rmdir()
+        for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+            for left in sorted([top, *top.rglob("*/")], reverse=True):
+                left.rmdir()
     assert result.returncode == 0, result.stdout + result.stderr
     (volume / "state" / "stage").mkdir(parents=True)
     check(volume, own_user_namespace=False)
