@@ -42,6 +42,7 @@ dl.facts div { display: flex; gap: 7px; align-items: baseline; }
 dl.facts dt { color: var(--soft); font-size: 13px; }
 dl.facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
+.scroll > svg { display: block; }
 svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 svg .gap { fill: none; stroke: var(--flag); stroke-width: 2; }
 svg .months { fill: none; stroke: var(--ink); stroke-width: 1; opacity: 0.45; }
@@ -152,7 +153,8 @@ def _calendar(
         yield f'<text x="{LEFT + (week + (weekday > 3)) * PITCH}" y="14">{month_abbr[month]}</text>'
         if month > 1:
             x, y = LEFT + week * PITCH - GAP / 2, TOP + weekday * PITCH - GAP / 2
-            yield f'<path class="months" d="M{x + PITCH} {TOP - GAP}V{y}H{x}V{TOP + 7 * PITCH}" />'
+            step = f"M{x + PITCH} {TOP - GAP}V{y}H{x}" if weekday else f"M{x} {y}"
+            yield f'<path class="months" d="{step}V{TOP + 7 * PITCH}" />'
     day = first
     while day.year == year:
         week, weekday = divmod((day - monday).days, 7)
