@@ -1,0 +1,266 @@
+"""Performs operations, in order, in the mount namespace this process is in. What they are is said in `operations`.
+
+There is no undo: the caller made the mount namespace for this, and lets it go when an operation fails. A failure is a
+`HostError` that says which operation it was in words, with the system call's own error as its cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from jubako.boxes import operations as op
+from jubako.errors import BugError, HostError
+from jubako.kernel import mounts
+from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
+
+__all__ = ["OperationFailed", "apply_operations"]
+
+_PAGE_BYTES = 4096  # what mount(2) reads of its options, the closing null byte included
+
+_PROPAGATIONS: dict[op.Propagation, int] = {
+    "private": mounts.MS_PRIVATE,
+    "slave": mounts.MS_SLAVE,
+    "shared": mounts.MS_SHARED,
+    "unbindable": mounts.MS_UNBINDABLE,
+}
+
+_HINTS = {
+    errno.EPERM: "the kernel or a security module forbids it; `jubako doctor` says what is missing",
+    errno.ENODEV: "this kernel lacks that file system; `jubako doctor` shows what it has",
+    errno.ENOSYS: "this kernel is too old; jubako needs Linux 5.12 or newer for boxes",
+    errno.ENOSPC: "free space, or raise the limit on mounts in /proc/sys/fs/mount-max",
+    errno.ENOMEM: "free memory, or limit the box with scratch_size_bytes",
+    errno.ELOOP: "the directories of an overlay may not overlap, and paths may not go in circles",
+}
+
+
+class OperationFailed(HostError):
+    """An operation could not be performed; `operation` is the one, `errno` the system's answer."""
+
+    def __init__(self, operation: op.Operation, error: OSError) -> None:
+        self.operation = operation
+        self.errno = error.errno or 0
+        super().__init__(f"cannot {operation.describe()}: {error}", hint=_HINTS.get(self.errno, ""))
+
+
+def apply_operations(plan: Iterable[op.Operation], trees: dict[str, int] | None = None) -> None:
+    """Performs `plan`. `trees` maps names to descriptors of detached trees that were taken before, and owns them.
+
+    Every tree is closed when this returns or raises, placed or not. Raises OperationFailed at the first failure.
+    """
+    held: dict[str, int] = {} if trees is None else trees
+    try:
+        for operation in plan:
+            try:
+                _PERFORM[type(operation)](operation, held)
+            except OSError as error:
+                raise OperationFailed(operation, error) from error
+    finally:
+        for fd in held.values():
+            os.close(fd)
+        held.clear()
+
+
+def _set_propagation(operation: op.SetPropagation, _held: dict[str, int]) -> None:
+    flags = _PROPAGATIONS[operation.propagation] | (mounts.MS_REC if operation.recursive else 0)
+    mounts.mount("none", operation.target, flags=flags)
+
+
+def _set_attributes(operation: op.SetAttributes, _held: dict[str, int]) -> None:
+    set_flags = clear_flags = 0
+    for value, flag in (
+        (operation.read_only, mounts.MOUNT_ATTR_RDONLY),
+        (operation.nosuid, mounts.MOUNT_ATTR_NOSUID),
+        (operation.nodev, mounts.MOUNT_ATTR_NODEV),
+        (operation.noexec, mounts.MOUNT_ATTR_NOEXEC),
+    ):
+        if value is True:
+            set_flags |= flag
+        elif value is False:
+            clear_flags |= flag
+    mounts.mount_setattr(
+        AT_FDCWD,
+        operation.target,
+        AT_RECURSIVE if operation.recursive else 0,
+        attr_set=set_flags,
+        attr_clr=clear_flags,
+    )
+
+
+def _bind(operation: op.Bind, _held: dict[str, int]) -> None:
+    flags = mounts.MS_BIND | (mounts.MS_REC if operation.recursive else 0)
+    mounts.mount(operation.source, operation.target, flags=flags)
+
+
+def _take_tree(operation: op.TakeTree, held: dict[str, int]) -> None:
+    if operation.name in held:
+        raise BugError(f"tree {operation.name!r} is taken twice")
+    flags = mounts.OPEN_TREE_CLONE | (AT_RECURSIVE if operation.recursive else 0)
+    held[operation.name] = mounts.open_tree(AT_FDCWD, operation.source, flags)
+
+
+def _place_tree(operation: op.PlaceTree, held: dict[str, int]) -> None:
+    try:
+        fd = held.pop(operation.name)
+    except KeyError:
+        raise BugError(f"tree {operation.name!r} is placed but was never taken") from None
+    mounts.attach(fd, operation.target)
+
+
+def _mount_tmpfs(operation: op.MountTmpfs, _held: dict[str, int]) -> None:
+    flags = 0
+    if operation.nosuid:
+        flags |= mounts.MS_NOSUID
+    if operation.nodev:
+        flags |= mounts.MS_NODEV
+    if operation.noexec:
+        flags |= mounts.MS_NOEXEC
+    mounts.mount("tmpfs", operation.target, "tmpfs", flags, f"size={operation.size},mode={operation.mode:o}")
+
+
+def _mount_overlay(operation: op.MountOverlay, _held: dict[str, int]) -> None:
+    """One mount(2) where its page of options suffices; else, and to learn why it failed, option by option."""
+    options = "".join(f",{name}" if not value else f",{name}={value}" for name, value in _overlay_switches(operation))
+    layers = f"lowerdir={':'.join(_escaped(path, also=':') for path in operation.lowers)}"
+    if operation.upper:
+        layers += f",upperdir={_escaped(operation.upper)},workdir={_escaped(operation.work)}"
+    data = os.fsencode(layers + options)
+    if len(data) < _PAGE_BYTES:
+        with suppress(OSError):  # the long way repeats it, and its error says more
+            mounts.mount("overlay", operation.target, "overlay", 0, data)
+            return
+    fd = mounts.fsopen("overlay")
+    try:
+        for lower in operation.lowers:
+            mounts.fsconfig_string(fd, "lowerdir+", lower)
+        if operation.upper:
+            mounts.fsconfig_string(fd, "upperdir", operation.upper)
+            mounts.fsconfig_string(fd, "workdir", operation.work)
+        for name, value in _overlay_switches(operation):
+            if value:
+                mounts.fsconfig_string(fd, name, value)
+            else:
+                mounts.fsconfig_flag(fd, name)
+        mounts.fsconfig_create(fd)
+        mounts.attach(mounts.fsmount(fd), operation.target)
+    finally:
+        os.close(fd)
+
+
+def _overlay_switches(operation: op.MountOverlay) -> list[tuple[str, str]]:
+    """Distributions differ in the module's defaults: what a reader of the upper relies on is always stated."""
+    switches = [("index", "off"), ("metacopy", "off")]
+    if operation.volatile and operation.upper:
+        switches.append(("volatile", ""))
+    if operation.userxattr:
+        switches.append(("userxattr", ""))
+    return switches
+
+
+def _escaped(path: str, also: str = "") -> str:
+    r"""`path` for mount(2)'s options of an overlay: a backslash before each backslash, comma and (in a list) colon."""
+    for character in "\\," + also:
+        path = path.replace(character, "\\" + character)
+    return path
+
+
+def _mount_proc(operation: op.MountProc, _held: dict[str, int]) -> None:
+    flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+    mounts.mount("proc", operation.target, "proc", flags | (mounts.MS_RDONLY if operation.read_only else 0))
+
+
+def _mount_sysfs(operation: op.MountSysfs, _held: dict[str, int]) -> None:
+    flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+    mounts.mount("sysfs", operation.target, "sysfs", flags | (mounts.MS_RDONLY if operation.read_only else 0))
+
+
+def _mount_devpts(operation: op.MountDevpts, _held: dict[str, int]) -> None:
+    flags = mounts.MS_NOSUID | mounts.MS_NOEXEC
+    mounts.mount("devpts", operation.target, "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
+
+
+def _mask_directory(operation: op.MaskDirectory, _held: dict[str, int]) -> None:
+    flags = mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+    mounts.mount("tmpfs", operation.target, "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555")
+
+
+def _mask_file(operation: op.MaskFile, _held: dict[str, int]) -> None:
+    mounts.mount(operation.empty, operation.target, flags=mounts.MS_BIND)
+
+
+def _make_directory(operation: op.MakeDirectory, _held: dict[str, int]) -> None:
+    try:
+        os.mkdir(operation.path, operation.mode)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(operation.path), exist_ok=True)
+        os.mkdir(operation.path, operation.mode)
+    except FileExistsError:
+        if not os.path.isdir(operation.path):
+            raise
+
+
+def _make_file(operation: op.MakeFile, _held: dict[str, int]) -> None:
+    os.close(os.open(operation.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, operation.mode))
+
+
+def _make_symlink(operation: op.MakeSymlink, _held: dict[str, int]) -> None:
+    os.symlink(operation.points_to, operation.path)
+
+
+def _copy_attributes(operation: op.CopyAttributes, _held: dict[str, int]) -> None:
+    """Owner first, since chown clears set-id bits; times last, since everything else changes them."""
+    source, target = operation.source, operation.target
+    status = os.stat(source)
+    if status.st_uid != os.geteuid() or status.st_gid != os.getegid():
+        with suppress(OSError):  # EPERM, or EINVAL: an id that this user namespace does not map
+            os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, status.st_mode & 0o7777)
+    for name in os.listxattr(source):
+        if name.startswith(("trusted.overlay.", "user.overlay.")):
+            continue  # marks of an overlay `source` is a layer of; they mean something else in an upper
+        with suppress(OSError):  # ENOTSUP, EPERM: what this file system or user cannot hold is left out
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _move_mount(operation: op.MoveMount, _held: dict[str, int]) -> None:
+    mounts.mount(operation.source, operation.target, flags=mounts.MS_MOVE)
+
+
+def _detach_mount(operation: op.DetachMount, _held: dict[str, int]) -> None:
+    mounts.umount2(operation.target, mounts.MNT_DETACH)
+
+
+def _pivot_root(operation: op.PivotRoot, _held: dict[str, int]) -> None:
+    os.chdir(operation.new_root)
+    mounts.pivot_root(".", ".")
+    mounts.umount2(".", mounts.MNT_DETACH)
+    os.chdir("/")
+
+
+# One entry per operation; the table's values take the operation their key names, which a type cannot say.
+_PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
+    op.SetPropagation: _set_propagation,
+    op.SetAttributes: _set_attributes,
+    op.Bind: _bind,
+    op.TakeTree: _take_tree,
+    op.PlaceTree: _place_tree,
+    op.MountTmpfs: _mount_tmpfs,
+    op.MountOverlay: _mount_overlay,
+    op.MountProc: _mount_proc,
+    op.MountSysfs: _mount_sysfs,
+    op.MountDevpts: _mount_devpts,
+    op.MaskDirectory: _mask_directory,
+    op.MaskFile: _mask_file,
+    op.MakeDirectory: _make_directory,
+    op.MakeFile: _make_file,
+    op.MakeSymlink: _make_symlink,
+    op.CopyAttributes: _copy_attributes,
+    op.MoveMount: _move_mount,
+    op.DetachMount: _detach_mount,
+    op.PivotRoot: _pivot_root,
+}
