@@ -1,0 +1,488 @@
+"""The scheduler as a pure state machine: events in, instructions out. No clock, no file, no process, no task object.
+
+Tasks are numbers, given by `flow.graph` in the order it found them; the number is also the tie-break of equal
+priorities. `handle(event, now_s)` changes the state and answers what the runner has to do. Cost: every task and every
+edge is looked at a fixed number of times, plus one heap operation where an order is kept: O((V + E) log V).
+
+    unfinished dependencies   a count per task; 0 makes it ready
+    ready                     one heap by (-priority, number)
+    resources                 a count and a heap of waiters each; a blocked task is looked at again only when woken
+    retries, other runs       one heap by time
+    failures                  pushed down the edges once per reason, as bits (`flow.transitions`, BLAME_*)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any, Literal
+
+from jubako.errors import BugError
+from jubako.flow.transitions import (
+    BLAME_DENIED,
+    BLAME_FAILED,
+    BLAME_MISSING,
+    BLAME_SCHEDULING,
+    BLAME_SCHEDULING_DIRECT,
+    TERMINAL,
+    TRANSITIONS,
+    Cause,
+    State,
+)
+
+__all__ = [
+    "Cancelled",
+    "Elsewhere",
+    "Engine",
+    "Event",
+    "Failed",
+    "Found",
+    "GiveUp",
+    "Instruction",
+    "Planned",
+    "Published",
+    "Ran",
+    "Start",
+    "Stop",
+    "There",
+    "Tick",
+    "Yielded",
+]
+
+Standing = Literal["pending", "complete", "missing", "broken"]
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A task was explored. Dependencies may be numbers that are found later."""
+
+    task: int
+    standing: Standing = "pending"
+    dependencies: tuple[int, ...] = ()
+    priority: float = 0
+    needs: tuple[tuple[str, int], ...] = ()  # (resource, amount); a resource without a stated capacity has 1
+    attempts: int = 1  # how often it may be tried
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Everything asked for so far was found: work may be handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The work ended well and its slot is free; publishing is under way."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The result is where others see it."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt failed. `again` gives one more attempt than was allowed (a conflict's second chance)."""
+
+    task: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another run holds the task's lease; ask again at `until_s`."""
+
+    task: int
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Another run completed the task meanwhile."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """run() asked for these; the attempt is discarded and repeated when they are done."""
+
+    task: int
+    dependencies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The attempt was cut short because the run is being interrupted."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Start nothing more; what runs may end."""
+
+
+Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Cancelled | Tick | Stop
+
+
+# --- instructions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give the task to an executor. It counts as running until an event says otherwise."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The task cannot run any more because `because` cannot be had. Said once per task."""
+
+    task: int
+    because: int
+
+
+Instruction = Start | GiveUp
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+class _Node:
+    """What is known of one task. Dependencies are only counted; `dependents` is empty again once it is settled."""
+
+    __slots__ = ("attempts", "because", "blame", "dependents", "needs", "priority", "state", "waits")
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.waits = 0
+        self.dependents: list[int] | tuple[()] = ()
+        self.priority: float = 0
+        self.needs: tuple[tuple[str, int], ...] = ()
+        self.attempts = 1
+        self.blame = 0
+        self.because = -1
+
+
+class Engine:
+    """Schedules numbered tasks onto `slots` places, within `capacities` of named resources.
+
+    Not thread-safe. After a BugError its state is undefined.
+    """
+
+    def __init__(self, *, slots: int, capacities: Mapping[str, int] | None = None, retry_delay_s: float = 0.0) -> None:
+        self._slots = slots
+        self._capacities = dict(capacities or {})
+        self._retry_delay_s = retry_delay_s
+        self._nodes: list[_Node] = []
+        self._counts = [0] * len(State)
+        self._ready: list[tuple[float, int]] = []
+        self._delayed: list[tuple[float, int]] = []
+        self._used: dict[str, int] = {}
+        self._waiters: dict[str, list[tuple[float, int]]] = {}
+        self._is_open = False
+        self._is_stopped = False
+        self._out: list[Instruction] = []
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            Found: self._on_found,
+            Planned: self._on_planned,
+            Ran: self._on_ran,
+            Published: self._on_published,
+            Failed: self._on_failed,
+            Elsewhere: self._on_elsewhere,
+            There: self._on_there,
+            Yielded: self._on_yielded,
+            Cancelled: self._on_cancelled,
+            Tick: self._on_tick,
+            Stop: self._on_stop,
+        }
+
+    def handle(self, event: Event, now_s: float) -> list[Instruction]:
+        """Takes one event; returns what to do now, in order. Raises BugError for an event the state does not allow."""
+        self._handlers[type(event)](event, now_s)
+        if self._is_open and not self._is_stopped:
+            self._hand_out(now_s)
+        out = self._out
+        if out:
+            self._out = []
+        return out
+
+    def state(self, task: int) -> State:
+        """Where `task` stands."""
+        return self._nodes[task].state
+
+    def blame(self, task: int) -> int:
+        """Why `task` is stuck: BLAME_* bits, 0 when it is not."""
+        return self._nodes[task].blame
+
+    def because(self, task: int) -> int:
+        """The task that was the first reason for `task` being stuck, or -1."""
+        return self._nodes[task].because
+
+    def count(self, state: State) -> int:
+        """How many tasks are in `state`; kept up to date, never counted."""
+        return self._counts[state]
+
+    def states(self) -> Iterator[State]:
+        """The state of every task, by number."""
+        return (node.state for node in self._nodes)
+
+    def upcoming(self, limit: int) -> list[int]:
+        """Up to `limit` ready tasks in the order they would start, without starting them."""
+        entries = [heappop(self._ready) for _ in range(min(limit, len(self._ready)))]
+        for entry in entries:
+            heappush(self._ready, entry)
+        return [number for _, number in entries]
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next delayed task becomes ready; None if none waits for time."""
+        return self._delayed[0][0] if self._delayed else None
+
+    @property
+    def is_over(self) -> bool:
+        """True when no event but `Found` could lead to another start."""
+        counts = self._counts
+        if counts[State.RUNNING] or counts[State.RAN]:
+            return False
+        return self._is_stopped or not (self._ready or self._delayed)
+
+    # events
+
+    def _on_found(self, event: Found, now_s: float) -> None:
+        node = self._node(event.task)
+        if node.state is not State.NEW:
+            raise BugError(f"task {event.task} was found twice")
+        node.priority, node.attempts = event.priority, event.attempts
+        if event.standing == "complete":
+            self._move(event.task, Cause.THERE)
+            self._satisfy(event.task)
+        elif event.standing == "missing":
+            self._move(event.task, Cause.NOT_THERE)
+            self._push_blame(event.task, BLAME_MISSING)
+        elif event.standing == "broken":
+            self._move(event.task, Cause.BREAK)
+            self._push_blame(event.task, BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING)
+        elif any(amount > self._capacities.get(name, 1) for name, amount in event.needs):
+            self._move(event.task, Cause.DENY)
+            self._push_blame(event.task, BLAME_DENIED)
+        else:
+            node.needs = event.needs
+            self._depend(event.task, event.dependencies)
+
+    def _on_planned(self, event: Planned, now_s: float) -> None:
+        self._is_open = True
+
+    def _on_ran(self, event: Ran, now_s: float) -> None:
+        self._move(event.task, Cause.RAN)
+
+    def _on_published(self, event: Published, now_s: float) -> None:
+        self._move(event.task, Cause.PUBLISHED)
+        self._give_back(event.task)
+        self._satisfy(event.task)
+
+    def _on_failed(self, event: Failed, now_s: float) -> None:
+        node = self._nodes[event.task]
+        node.attempts -= 0 if event.again else 1
+        if node.attempts > 0 and not self._is_stopped:
+            self._move(event.task, Cause.RETRY)
+            self._give_back(event.task)
+            heappush(self._delayed, (now_s + self._retry_delay_s, event.task))
+            self._wake_due(now_s)
+        else:
+            self._move(event.task, Cause.FAIL)
+            self._give_back(event.task)
+            self._push_blame(event.task, BLAME_FAILED)
+
+    def _on_elsewhere(self, event: Elsewhere, now_s: float) -> None:
+        self._move(event.task, Cause.ELSEWHERE)
+        self._give_back(event.task)
+        heappush(self._delayed, (event.until_s, event.task))
+
+    def _on_there(self, event: There, now_s: float) -> None:
+        self._move(event.task, Cause.THERE)
+        self._give_back(event.task)
+        self._satisfy(event.task)
+
+    def _on_yielded(self, event: Yielded, now_s: float) -> None:
+        self._give_back(event.task)
+        self._depend(event.task, event.dependencies, Cause.YIELD)
+
+    def _on_cancelled(self, event: Cancelled, now_s: float) -> None:
+        self._move(event.task, Cause.CANCEL)
+        self._give_back(event.task)
+
+    def _on_tick(self, event: Tick, now_s: float) -> None:
+        self._wake_due(now_s)
+
+    def _on_stop(self, event: Stop, now_s: float) -> None:
+        self._is_stopped = True
+
+    # moves
+
+    def _move(self, task: int, cause: Cause) -> None:
+        node = self._nodes[task]
+        target = TRANSITIONS.get((node.state, cause))
+        if target is None:
+            raise BugError(f"task {task} is {node.state.name}; {cause.name} is not allowed there")
+        self._counts[node.state] -= 1
+        self._counts[target] += 1
+        node.state = target
+
+    def _node(self, task: int) -> _Node:
+        """The node of `task`; nodes up to it are made when they are named for the first time."""
+        nodes = self._nodes
+        while len(nodes) <= task:
+            nodes.append(_Node())
+            self._counts[State.NEW] += 1
+        return nodes[task]
+
+    def _depend(self, task: int, dependencies: Iterable[int], cause: Cause = Cause.DEPEND) -> None:
+        """Links `task` below its dependencies and moves it to WAITING, READY or STUCK."""
+        node = self._nodes[task]
+        stuck_on: list[tuple[int, int]] = []
+        for number in dependencies:
+            dependency = self._node(number)
+            if dependency.state in (State.DONE, State.COMPLETE):
+                continue
+            node.waits += 1
+            if dependency.state in TERMINAL:
+                stuck_on.append((number, self._blame_from(number)))
+            if isinstance(dependency.dependents, tuple):
+                dependency.dependents = [task]
+            else:
+                dependency.dependents.append(task)
+        if node.waits == 0 and cause is Cause.DEPEND:
+            self._move(task, Cause.FREE)
+            heappush(self._ready, (-node.priority, task))
+            return
+        self._move(task, cause)
+        if node.waits == 0:
+            self._free(task)
+        for number, bits in stuck_on:
+            self._blame_one(task, number, bits)
+
+    def _satisfy(self, task: int) -> None:
+        """Tells the dependents of a finished task, once."""
+        node = self._nodes[task]
+        for number in node.dependents:
+            dependent = self._nodes[number]
+            dependent.waits -= 1
+            if dependent.waits == 0:
+                self._free(number)
+        node.dependents = ()
+
+    def _free(self, task: int) -> None:
+        self._move(task, Cause.FREE)
+        heappush(self._ready, (-self._nodes[task].priority, task))
+
+    def _wake_due(self, now_s: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now_s:
+            _, task = heappop(self._delayed)
+            self._move(task, Cause.DUE)
+            heappush(self._ready, (-self._nodes[task].priority, task))
+
+    # blame
+
+    def _blame_from(self, task: int) -> int:
+        """The bits a settled, not finished task hands to its direct dependents."""
+        node = self._nodes[task]
+        return {
+            State.FAILED: BLAME_FAILED,
+            State.MISSING: BLAME_MISSING,
+            State.UNSCHEDULED: BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING,
+            State.DENIED: BLAME_DENIED,
+            State.STUCK: node.blame & ~BLAME_SCHEDULING_DIRECT,
+        }.get(node.state, 0)
+
+    def _push_blame(self, task: int, bits: int) -> None:
+        for number in self._nodes[task].dependents:
+            self._blame_one(number, task, bits)
+
+    def _blame_one(self, task: int, because: int, bits: int) -> None:
+        """Adds `bits` to `task` and what is below it; a branch that has them already is not walked again."""
+        pending = [(task, bits)]
+        while pending:
+            number, incoming = pending.pop()
+            node = self._nodes[number]
+            new = incoming & ~node.blame
+            if not new:
+                continue
+            node.blame |= new
+            if node.state is State.WAITING:
+                self._move(number, Cause.UPSTREAM)
+                node.because = because
+                self._out.append(GiveUp(number, because))
+            handed_on = new & ~BLAME_SCHEDULING_DIRECT
+            if handed_on:
+                pending.extend((below, handed_on) for below in node.dependents)
+
+    # resources and hand-out
+
+    def _hand_out(self, now_s: float) -> None:
+        ready, counts = self._ready, self._counts
+        while ready and counts[State.RUNNING] < self._slots:
+            _, task = heappop(ready)
+            if self._nodes[task].needs and not self._take(task):
+                continue
+            self._move(task, Cause.START)
+            self._out.append(Start(task))
+
+    def _take(self, task: int) -> bool:
+        """Takes all the task needs, or nothing and queues it at the first resource that is short."""
+        node = self._nodes[task]
+        short = next((name for name, amount in node.needs if self._is_short(name, amount, task)), None)
+        if short is None:
+            for name, amount in node.needs:
+                self._used[name] = self._used.get(name, 0) + amount
+            return True
+        self._move(task, Cause.TAKEN)
+        heappush(self._waiters.setdefault(short, []), (-node.priority, task))
+        # It may have been woken for another resource, which it leaves to the next in that queue.
+        for name, _ in node.needs:
+            if name != short:
+                self._wake(name)
+        return False
+
+    def _is_short(self, name: str, amount: int, task: int) -> bool:
+        """True when `amount` is not there, or somebody more important waits for it: a big need is not starved."""
+        waiters = self._waiters.get(name)
+        if waiters and waiters[0] < (-self._nodes[task].priority, task):
+            return True
+        return self._left(name) < amount
+
+    def _left(self, name: str) -> int:
+        return self._capacities.get(name, 1) - self._used.get(name, 0)
+
+    def _give_back(self, task: int) -> None:
+        needs = self._nodes[task].needs
+        for name, amount in needs:
+            self._used[name] -= amount
+        for name, _ in needs:
+            self._wake(name)
+
+    def _wake(self, name: str) -> None:
+        """Makes the first waiters ready, as many as would fit."""
+        waiters, left = self._waiters.get(name), self._left(name)
+        while waiters and left > 0:
+            amount = next(amount for need, amount in self._nodes[waiters[0][1]].needs if need == name)
+            if amount > left:
+                break
+            left -= amount
+            entry = heappop(waiters)
+            self._move(entry[1], Cause.RELEASED)
+            heappush(self._ready, entry)

@@ -1,0 +1,349 @@
+"""The engine as a value machine: no clock, no process. A slow scheduler written plainly must agree with it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jubako.errors import BugError
+from jubako.flow.engine import (
+    Cancelled,
+    Elsewhere,
+    Engine,
+    Failed,
+    Found,
+    GiveUp,
+    Instruction,
+    Planned,
+    Published,
+    Ran,
+    Start,
+    Stop,
+    There,
+    Tick,
+    Yielded,
+)
+from jubako.flow.transitions import (
+    BLAME_DENIED,
+    BLAME_FAILED,
+    BLAME_MISSING,
+    BLAME_SCHEDULING,
+    BLAME_SCHEDULING_DIRECT,
+    State,
+)
+
+
+def plan(engine: Engine, *found: Found) -> list[Instruction]:
+    said: list[Instruction] = []
+    for event in found:
+        said += engine.handle(event, 0.0)
+    return said + engine.handle(Planned(), 0.0)
+
+
+def test_nothing_starts_before_planned() -> None:
+    engine = Engine(slots=1)
+    assert engine.handle(Found(0), 0.0) == []
+    assert engine.handle(Planned(), 0.0) == [Start(0)]
+
+
+def test_dependents_start_after_published_and_not_after_ran() -> None:
+    engine = Engine(slots=2)
+    assert plan(engine, Found(0, dependencies=(1, 2)), Found(1), Found(2)) == [Start(1), Start(2)]
+    assert engine.handle(Published(1), 0.0) == []
+    assert engine.handle(Ran(2), 0.0) == []
+    assert engine.handle(Published(2), 0.0) == [Start(0)]
+    engine.handle(Published(0), 0.0)
+    assert engine.is_over
+    assert engine.count(State.DONE) == 3
+
+
+def test_ran_frees_the_slot_while_publishing_goes_on() -> None:
+    engine = Engine(slots=1)
+    assert plan(engine, Found(0), Found(1)) == [Start(0)]
+    assert engine.handle(Ran(0), 0.0) == [Start(1)]
+    assert not engine.is_over
+
+
+def test_higher_priority_starts_first_and_ties_go_in_order() -> None:
+    engine = Engine(slots=9)
+    said = plan(engine, Found(0), Found(1, priority=5), Found(2), Found(3, priority=5.5))
+    assert said == [Start(3), Start(1), Start(0), Start(2)]
+
+
+def test_complete_dependency_found_late_frees_its_dependents() -> None:
+    engine = Engine(slots=1)
+    assert plan(engine, Found(0, dependencies=(1,)), Found(1, "complete")) == [Start(0)]
+
+
+def test_dependency_named_twice_counts_and_is_satisfied_twice() -> None:
+    engine = Engine(slots=1)
+    assert plan(engine, Found(0, dependencies=(1, 1)), Found(1)) == [Start(1)]
+    assert engine.handle(Published(1), 0.0) == [Start(0)]
+
+
+def test_found_twice_is_our_bug() -> None:
+    engine = Engine(slots=1)
+    engine.handle(Found(0, "complete"), 0.0)
+    with pytest.raises(BugError, match="found twice"):
+        engine.handle(Found(0), 0.0)
+
+
+def test_failure_travels_down_once_and_keeps_its_cause() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0, dependencies=(1,)), Found(1, dependencies=(2,)), Found(2))
+    assert engine.handle(Failed(2), 0.0) == [GiveUp(1, because=2), GiveUp(0, because=2)]
+    assert [engine.blame(task) for task in range(3)] == [BLAME_FAILED, BLAME_FAILED, 0]
+    assert engine.because(0) == 2
+    assert engine.is_over
+
+
+def test_several_reasons_are_all_kept() -> None:
+    engine = Engine(slots=1)
+    plan(
+        engine,
+        Found(0, dependencies=(1, 4)),
+        Found(1, dependencies=(2, 3)),
+        Found(2, "missing"),
+        Found(3, "broken"),
+        Found(4, needs=(("gpu", 2),)),
+    )
+    assert engine.state(4) is State.DENIED
+    assert engine.blame(1) == BLAME_MISSING | BLAME_SCHEDULING | BLAME_SCHEDULING_DIRECT
+    assert engine.blame(0) == BLAME_MISSING | BLAME_SCHEDULING | BLAME_DENIED
+
+
+def test_task_found_below_a_stuck_one_is_stuck_at_once() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(1, dependencies=(0,)), Found(0, "missing"))
+    assert engine.handle(Found(2, dependencies=(1,)), 0.0) == [GiveUp(2, because=1)]
+    assert engine.blame(2) == BLAME_MISSING
+
+
+def test_retry_waits_its_time_and_then_fails_for_good() -> None:
+    engine = Engine(slots=1, retry_delay_s=10)
+    plan(engine, Found(0, attempts=2))
+    assert engine.handle(Failed(0), 100.0) == []
+    assert engine.next_due_s == 110.0
+    assert not engine.is_over
+    assert engine.handle(Tick(), 109.9) == []
+    assert engine.handle(Tick(), 110.0) == [Start(0)]
+    engine.handle(Failed(0), 111.0)
+    assert engine.state(0) is State.FAILED
+
+
+def test_retry_without_delay_starts_in_the_same_answer() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0, attempts=2))
+    assert engine.handle(Failed(0), 5.0) == [Start(0)]
+
+
+def test_conflict_gives_one_more_try_than_allowed() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0))
+    engine.handle(Ran(0), 0.0)
+    assert engine.handle(Failed(0, again=True), 0.0) == [Start(0)]
+    engine.handle(Ran(0), 0.0)
+    engine.handle(Failed(0), 0.0)
+    assert engine.state(0) is State.FAILED
+
+
+def test_lease_elsewhere_delays_and_completion_there_frees_dependents() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0, dependencies=(1,)), Found(1))
+    assert engine.handle(Elsewhere(1, until_s=3.0), 1.0) == []
+    assert engine.handle(Tick(), 3.0) == [Start(1)]
+    assert engine.handle(There(1), 3.0) == [Start(0)]
+    assert engine.state(1) is State.COMPLETE
+
+
+def test_yielded_dependencies_run_before_the_task_runs_again() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0))
+    engine.handle(Found(1), 0.0)
+    assert engine.handle(Yielded(0, (1,)), 0.0) == [Start(1)]
+    assert engine.handle(Published(1), 0.0) == [Start(0)]
+
+
+def test_yielded_done_dependencies_run_the_task_again_at_once() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0), Found(1, "complete"))
+    assert engine.handle(Yielded(0, (1,)), 0.0) == [Start(0)]
+
+
+def test_yielded_dependency_that_failed_gives_the_task_up() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0), Found(1, "missing"))
+    assert engine.handle(Yielded(0, (1,)), 0.0) == [GiveUp(0, because=1)]
+    assert engine.state(0) is State.STUCK
+
+
+def test_stop_starts_nothing_more_and_is_over_when_the_running_ended() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0, attempts=3), Found(1))
+    assert engine.handle(Stop(), 0.0) == []
+    assert not engine.is_over
+    assert engine.handle(Cancelled(0), 0.0) == []
+    assert engine.is_over
+    assert (engine.state(0), engine.state(1)) == (State.STOPPED, State.READY)
+
+
+def test_failure_after_stop_is_not_retried() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0, attempts=3))
+    engine.handle(Stop(), 0.0)
+    engine.handle(Failed(0), 0.0)
+    assert engine.state(0) is State.FAILED
+
+
+def test_resource_of_one_is_handed_on_in_order() -> None:
+    engine = Engine(slots=9)
+    assert plan(engine, *(Found(task, needs=(("db", 1),)) for task in range(3))) == [Start(0)]
+    assert engine.handle(Ran(0), 0.0) == []
+    assert engine.handle(Published(0), 0.0) == [Start(1)]
+    assert engine.handle(Failed(1), 0.0) == [Start(2)]
+
+
+def test_big_need_is_not_starved_by_small_ones() -> None:
+    engine = Engine(slots=9, capacities={"ram": 4})
+    said = plan(engine, Found(0, needs=(("ram", 3),)), Found(1, needs=(("ram", 4),)), Found(2, needs=(("ram", 1),)))
+    assert said == [Start(0)]
+    assert engine.handle(Published(0), 0.0) == [Start(1)]
+    assert engine.handle(Published(1), 0.0) == [Start(2)]
+
+
+def test_task_that_waits_for_two_resources_leaves_the_free_one_to_others() -> None:
+    engine = Engine(slots=9)
+    plan(
+        engine,
+        Found(0, needs=(("a", 1),)),
+        Found(1, needs=(("b", 1),)),
+        Found(2, needs=(("a", 1), ("b", 1))),
+        Found(3, needs=(("a", 1),)),
+    )
+    assert engine.handle(Published(0), 0.0) == [Start(3)]
+    assert engine.handle(Published(1), 0.0) == []
+    assert engine.handle(Published(3), 0.0) == [Start(2)]
+
+
+def test_upcoming_tells_the_order_and_changes_nothing() -> None:
+    engine = Engine(slots=1)
+    plan(engine, *(Found(task, priority=task % 2) for task in range(6)))
+    assert engine.upcoming(3) == [3, 5, 0]
+    assert engine.handle(Published(1), 0.0) == [Start(3)]
+
+
+class PlainScheduler:
+    """The same rules, with scans: at every step the best task of those that could start."""
+
+    def __init__(self, tasks: Sequence[Found], slots: int, failing: set[int]) -> None:
+        self.tasks = {task.task: task for task in tasks}
+        self.slots, self.failing = slots, failing
+        self.done = {number for number, task in self.tasks.items() if task.standing == "complete"}
+        self.bad = {number for number, task in self.tasks.items() if task.standing in ("missing", "broken")}
+        self.spread()
+
+    def spread(self) -> None:
+        while True:
+            new = {
+                number
+                for number, task in self.tasks.items()
+                if number not in self.bad | self.done and self.bad & set(task.dependencies)
+            }
+            if not new:
+                return
+            self.bad |= new
+
+    def startable(self, running: Sequence[int]) -> list[int]:
+        ready = [
+            number
+            for number, task in self.tasks.items()
+            if number not in self.bad | self.done | set(running) and self.done >= set(task.dependencies)
+        ]
+        return sorted(ready, key=lambda number: (-self.tasks[number].priority, number))
+
+    def end(self, number: int) -> None:
+        (self.bad if number in self.failing else self.done).add(number)
+        self.spread()
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[list[Found], set[int]]:
+    size = draw(st.integers(1, 14))
+    tasks = []
+    for number in range(size):
+        below = (
+            st.lists(st.integers(number + 1, size - 1), max_size=3, unique=True) if number + 1 < size else st.just([])
+        )
+        tasks.append(
+            Found(
+                number,
+                draw(st.sampled_from(["pending"] * 6 + ["complete", "missing", "broken"])),
+                tuple(draw(below)),
+                draw(st.integers(0, 2)),
+            )
+        )
+    tasks = [
+        task if task.standing == "pending" else Found(task.task, task.standing, (), task.priority) for task in tasks
+    ]
+    return tasks, draw(st.sets(st.integers(0, size - 1), max_size=3))
+
+
+@settings(max_examples=300, deadline=None)
+@given(graphs(), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_engine_agrees_with_a_plain_scheduler(
+    graph: tuple[list[Found], set[int]], slots: int, chance: random.Random
+) -> None:
+    tasks, failing = graph
+    engine, plain = Engine(slots=slots), PlainScheduler(tasks, slots, failing)
+    running: list[int] = []
+    said = plan(engine, *chance.sample(tasks, len(tasks)))
+    while True:
+        for instruction in said:
+            if isinstance(instruction, Start):
+                assert plain.startable(running)[0] == instruction.task
+                running.append(instruction.task)
+        assert len(running) == slots or not plain.startable(running)
+        if not running:
+            break
+        ended = chance.choice(running)
+        running.remove(ended)
+        plain.end(ended)
+        said = engine.handle(Failed(ended) if ended in failing else Published(ended), 0.0)
+    assert engine.is_over
+    done = {task.task for task in tasks if engine.state(task.task) in (State.DONE, State.COMPLETE)}
+    assert done == plain.done
+    assert {task.task for task in tasks if engine.state(task.task) not in (State.DONE, State.COMPLETE)} == plain.bad
+    assert sum(engine.count(state) for state in State) == len(tasks)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), max_size=3)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_resources_are_never_exceeded_and_never_stall(
+    tasks: list[tuple[int, dict[str, int]]], chance: random.Random
+) -> None:
+    capacities = {"a": 3, "b": 3, "c": 4}
+    engine = Engine(slots=5, capacities=capacities)
+    found = [Found(n, priority=p, needs=tuple(needs.items())) for n, (p, needs) in enumerate(tasks)]
+    running: list[int] = []
+    said = plan(engine, *found)
+    while True:
+        running += [instruction.task for instruction in said if isinstance(instruction, Start)]
+        for name, capacity in capacities.items():
+            assert sum(tasks[number][1].get(name, 0) for number in running) <= capacity
+        if not running:
+            break
+        ended = chance.choice(running)
+        running.remove(ended)
+        said = engine.handle(Published(ended), 0.0)
+    assert engine.count(State.DONE) == len(tasks)
