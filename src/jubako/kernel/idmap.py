@@ -1,0 +1,103 @@
+"""User and group id maps of a user namespace: their text form, and how a process enters a namespace with its own ids.
+
+An ordinary user may map exactly one uid and one gid, its own, and only after giving up setgroups(2)
+(user_namespaces(7)). More ids need the ranges of /etc/subuid and /etc/subgid and the set-id programs newuidmap and
+newgidmap; jubako's boxes don't.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
+
+__all__ = [
+    "IdRange",
+    "SubordinateRange",
+    "enter_user_namespace",
+    "format_id_map",
+    "parse_id_map",
+    "parse_subordinate_ids",
+    "read_id_map",
+    "write_self_map",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """`count` ids from `inside` on, which are `outside` and following in the parent namespace."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubordinateRange:
+    """`count` ids from `first` on that /etc/subuid or /etc/subgid lends to `owner`, a name or a number."""
+
+    owner: str
+    first: int
+    count: int
+
+
+def parse_id_map(text: str) -> tuple[IdRange, ...]:
+    """The ranges of a /proc/PID/uid_map or gid_map. Raises ValueError on anything else."""
+    ranges = []
+    for line in text.splitlines():
+        inside, outside, count = line.split()
+        ranges.append(IdRange(int(inside), int(outside), int(count)))
+    return tuple(ranges)
+
+
+def format_id_map(ranges: Iterable[IdRange]) -> str:
+    """The text to write into a uid_map or gid_map; `parse_id_map` gives the ranges back."""
+    return "".join(f"{one.inside} {one.outside} {one.count}\n" for one in ranges)
+
+
+def read_id_map(kind: str, pid: int | str = "self") -> tuple[IdRange, ...]:
+    """The map of process `pid`'s user namespace; `kind` is "uid" or "gid"."""
+    with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+        return parse_id_map(file.read())
+
+
+def parse_subordinate_ids(text: str) -> tuple[SubordinateRange, ...]:
+    """The ranges in /etc/subuid or /etc/subgid; lines that are none (comments, damage) are skipped."""
+    ranges = []
+    for line in text.splitlines():
+        match line.strip().split(":"):
+            case [owner, first, count] if owner and first.isdecimal() and count.isdecimal():
+                ranges.append(SubordinateRange(owner, int(first), int(count)))
+    return tuple(ranges)
+
+
+def write_self_map(uid: int, gid: int) -> None:
+    """Maps `uid` and `gid` to themselves in the user namespace this process has just entered, and denies setgroups.
+
+    They are the ids it had outside, asked for before unshare(2). A map can be written once.
+    """
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", format_id_map([IdRange(uid, uid, 1)]))
+    _write("/proc/self/gid_map", format_id_map([IdRange(gid, gid, 1)]))
+
+
+def enter_user_namespace(other_namespaces: int = 0) -> None:
+    """Puts this single-threaded process into a new user namespace, and into the CLONE_NEW* `other_namespaces` it owns.
+
+    It keeps its uid and gid and gains all capabilities there. The kernel forgets its parent-death signal
+    (`process.set_pdeathsig`): set it afterwards.
+    """
+    uid, gid = os.geteuid(), os.getegid()  # asked afterwards, both are the overflow id
+    unshare(CLONE_NEWUSER | other_namespaces)
+    write_self_map(uid, gid)
+
+
+def _write(path: str, text: str) -> None:
+    # One write(2): the kernel takes a map whole or not at all.
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,143 @@
+"""Overlay mounts. The layers and what is asked of them are one value; it is mounted by the new calls or the old one.
+
+Options that distributions choose differently are always stated: no index, no metacopy, no xino, and no redirects, so
+that an upper directory reads the same everywhere, as root and in a user namespace. The kernel's documentation of
+overlayfs says what they mean, and that `volatile` gives up syncing (a plain unmount otherwise writes out the whole file
+system of the upper directory).
+
+The new calls (fsconfig with "lowerdir+", Linux 6.7) take up to 500 layers and say in words what they refuse. mount(2)
+takes one page of options, in which paths are escaped.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from jubako.kernel.filesystems import SOURCE
+from jubako.kernel.mounts import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MountError,
+    attach,
+    fsconfig_create,
+    fsconfig_flag,
+    fsconfig_string,
+    fsmount,
+    fsopen,
+    mount,
+)
+from jubako.kernel.syscalls import Path
+
+__all__ = ["Overlay", "format_options", "has_lowerdir_plus", "mount_overlay", "mount_overlay_classic", "open_overlay"]
+
+_STATED = {"index": "off", "metacopy": "off", "xino": "off", "redirect_dir": "nofollow"}
+_MS_OF_ATTRIBUTE = {
+    MOUNT_ATTR_RDONLY: MS_RDONLY,
+    MOUNT_ATTR_NOSUID: MS_NOSUID,
+    MOUNT_ATTR_NODEV: MS_NODEV,
+    MOUNT_ATTR_NOEXEC: MS_NOEXEC,
+}
+_PAGE_BYTES = 4096
+_SPECIAL_IN_LIST = re.compile(r"[\\:,]")
+_SPECIAL = re.compile(r"[\\,]")
+_ESCAPED = r"\\\g<0>"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An overlay to mount. Without `upper` and `work` it is read-only, and needs two lowers.
+
+    `upper` and `work` (empty) are on one file system, neither inside the other. `userxattr` must be set in a user
+    namespace, where overlayfs may keep its marks only in user.* attributes, and must not be set by root who wants to
+    read the marks as trusted.*.
+    """
+
+    lowers: tuple[str, ...]  # the topmost first
+    upper: str = ""
+    work: str = ""
+    userxattr: bool = False
+    volatile: bool = False
+    attributes: int = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+
+
+def mount_overlay(overlay: Overlay, target: Path) -> None:
+    """Mounts `overlay` on `target`, with mount(2) where the kernel cannot do it the new way."""
+    if has_lowerdir_plus():
+        attach(open_overlay(overlay), target)
+    else:
+        mount_overlay_classic(overlay, target)
+
+
+def open_overlay(overlay: Overlay) -> int:
+    """A descriptor of a detached mount of `overlay`. Raises MountError; its log says what the kernel disliked."""
+    fd = fsopen("overlay")
+    try:
+        fsconfig_string(fd, "source", SOURCE)
+        for lower in overlay.lowers:
+            fsconfig_string(fd, "lowerdir+", lower)
+        for key, value in _writable_options(overlay).items():
+            # Unlike lowerdir+, the kernel unescapes these two, as it did for mount(2).
+            fsconfig_string(fd, key, value.replace("\\", "\\\\"))
+        for key, value in _STATED.items():
+            fsconfig_string(fd, key, value)
+        for flag in _flags(overlay):
+            fsconfig_flag(fd, flag)
+        fsconfig_create(fd)
+        return fsmount(fd, overlay.attributes)
+    finally:
+        os.close(fd)
+
+
+def mount_overlay_classic(overlay: Overlay, target: Path) -> None:
+    """Mounts `overlay` on `target` with mount(2). E2BIG when its options do not fit the page the kernel reads."""
+    options = format_options(overlay)
+    if len(os.fsencode(options)) >= _PAGE_BYTES:
+        raise MountError(errno.E2BIG, f"mount: {len(overlay.lowers)} layers do not fit a page", os.fsdecode(target))
+    flags = sum(flag for attribute, flag in _MS_OF_ATTRIBUTE.items() if overlay.attributes & attribute)
+    mount(SOURCE, target, "overlay", flags, options)
+
+
+def format_options(overlay: Overlay) -> str:
+    """The options of `overlay` as one string for mount(2), paths escaped."""
+    lowers = ":".join(_SPECIAL_IN_LIST.sub(_ESCAPED, lower) for lower in overlay.lowers)
+    writable = [f"{key}={_SPECIAL.sub(_ESCAPED, value)}" for key, value in _writable_options(overlay).items()]
+    stated = [f"{key}={value}" for key, value in _STATED.items()]
+    return ",".join((f"lowerdir={lowers}", *writable, *stated, *_flags(overlay)))
+
+
+@cache
+def has_lowerdir_plus() -> bool:
+    """True if overlayfs takes its layers one by one. PermissionError for one who may not mount; asked once."""
+    try:
+        fd = fsopen("overlay")
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            return False
+        raise
+    try:
+        fsconfig_string(fd, "lowerdir+", "/dev/null")
+    except OSError as error:
+        # Known, and looked up: no directory. Unknown (6.5, 6.6): EINVAL. Before 6.5 it is collected unseen.
+        return error.errno in (errno.ENOTDIR, errno.ENOENT)
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _writable_options(overlay: Overlay) -> dict[str, str]:
+    return {"upperdir": overlay.upper, "workdir": overlay.work} if overlay.upper else {}
+
+
+def _flags(overlay: Overlay) -> list[str]:
+    return [name for name, wanted in (("userxattr", overlay.userxattr), ("volatile", overlay.volatile)) if wanted]
