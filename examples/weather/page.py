@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from calendar import month_abbr, month_name
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from html import escape
 from typing import Any
+from xml.etree import ElementTree
 
 Summary = Mapping[str, Any]
 
@@ -63,11 +65,22 @@ footer { color: var(--soft); font-size: 13px; }
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a page shows, read back from it."""
+
+    days: dict[str, list[str]]  # city -> the days that have a square
+    months: dict[tuple[str, str], tuple[int, int, *tuple[float | None, ...]]]  # hours, missing; min, mean, max
+    missing: set[tuple[str, str]]  # (hour, city)
+
+
 def render(year: int, unit: str, months: Sequence[Summary]) -> str:
     """The page. `months` are the year's monthly summaries in order, each with its days."""
     cities = list(months[0]["cities"])
     days = {city: {day["date"]: day["cities"][city] for month in months for day in month["days"]} for city in cities}
     known = [summary for of_city in days.values() for summary in of_city.values() if summary["mean"] is not None]
+    if not known:
+        raise ValueError(f"there is no reading of {year}")
     low = min(summary["mean"] for summary in known)
     high = max(summary["mean"] for summary in known)
     gaps = [(hour, city) for city in cities for month in months for hour in month["cities"][city]["hours_missing"]]
@@ -93,6 +106,30 @@ def render(year: int, unit: str, months: Sequence[Summary]) -> str:
             "</html>",
             "",
         ]
+    )
+
+
+def read_back(root: ElementTree.Element) -> Shown:
+    """What the page whose root element this is shows."""
+    html, svg = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
+    cities = [cell.text or "" for cell in root.iter(f"{html}th") if cell.get("class") == "city" and cell.get("colspan")]
+    calendars = [picture for picture in root.iter(f"{svg}svg") if picture.get("role") == "img"]
+    months = {}
+    for row in root.iter(f"{html}tr"):
+        if month := row.get("data-month"):
+            cells = [cell.text or "" for cell in row.iter(f"{html}td") if cell.get("class") != "range"]
+            for city, (hours, missing, *figures) in zip(cities, zip(*[iter(cells)] * 5, strict=True), strict=True):
+                shown = (None if figure == "–" else float(figure) for figure in figures)
+                months[month, city] = (int(hours), int(missing), *shown)
+    return Shown(
+        days={
+            city: [day for square in calendar.iter(f"{svg}rect") if (day := square.get("data-day"))]
+            for city, calendar in zip(cities, calendars, strict=True)
+        },
+        months=months,
+        missing={
+            (hour, item.get("data-city") or "") for item in root.iter(f"{html}li") if (hour := item.get("data-hour"))
+        },
     )
 
 

@@ -1,0 +1,224 @@
+"""Finds a pipeline (a file, a folder or a module), imports it, and knows the tasks in it by name.
+
+    weather/pipeline.py     a file: imported under its own name, its folder first on the path, as with `python FILE`
+    weather                 a folder: a package (with __init__.py), or its pipeline.py, or its only .py file
+    company.weather         a module, found from the current directory and from what is installed
+
+A file that belongs to a package is imported as the part of the package it is, so that its relative imports work.
+
+A `PipelineSource` is enough to import the pipeline again in a fresh process. Importing is running someone's code: what
+goes wrong in it becomes one sentence that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+from jubako.errors import InputError
+from jubako.flow.task import Task
+
+__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSource:
+    """Where a pipeline is. Picklable; means the same in any process on this machine."""
+
+    name: str  # as people call it: the absolute path of its file or folder, or a module's name
+    module: str  # the name it is imported under
+    search: str  # the folder that has to be on the path for that
+    file: str = ""  # the file to import, where `search` alone doesn't decide it
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """An imported pipeline. `tasks` has the classes it defines or imports by name, in the order of the file.
+
+    `file` is what was imported in the end: however a pipeline is named, it is the same pipeline.
+    """
+
+    source: PipelineSource
+    file: str
+    tasks: Mapping[str, type[Task]]
+
+    def get_task(self, name: str) -> type[Task]:
+        """The task called `name`; InputError, with the nearest names, if there is none."""
+        if name in self.tasks:
+            return self.tasks[name]
+        for task in self.tasks.values():
+            if name == task.get_task_family():
+                return task
+        raise InputError(
+            f"there is no task {name!r} in {self.source.name}",
+            hint=_suggest(name, self.tasks) or f"it has {', '.join(self.tasks)}",
+        )
+
+
+def load_pipeline(text: str) -> Pipeline:
+    """Import the pipeline that `text` names; InputError says what is wrong with the name, the file or its contents."""
+    return reload(find_pipeline(text))
+
+
+def reload(source: PipelineSource) -> Pipeline:
+    """Import the pipeline a source stands for, or answer with what this process has imported of it already."""
+    module = _imported(source)
+    tasks = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Task)
+        and not name.startswith("_")
+        and value.__module__.partition(".")[0] != "jubako"
+    }
+    if not tasks:
+        raise InputError(
+            f"there is no task in {source.file or source.name}",
+            hint="a task is a class that derives from jubako.Task",
+        )
+    return Pipeline(source=source, file=os.path.realpath(module.__file__ or source.name), tasks=tasks)
+
+
+def find_pipeline(text: str) -> PipelineSource:
+    """What `text` names, without importing it."""
+    path = os.path.abspath(os.path.expanduser(text))
+    if os.path.isdir(path):
+        return _find_in_folder(path)
+    if os.path.isfile(path):
+        if not path.endswith(".py"):
+            raise InputError(f"{text} is not a Python file", hint="a pipeline is a .py file, a folder or a module")
+        return _find_file(path)
+    if os.sep in text or text.endswith(".py"):
+        raise InputError(f"there is no pipeline {text}", hint=_suggest_path(path))
+    return _find_module(text)
+
+
+def _find_in_folder(folder: str) -> PipelineSource:
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".py"))
+    for name in ("__init__.py", "pipeline.py"):
+        if name in names:
+            return _find_file(os.path.join(folder, name), name=folder)
+    if len(names) == 1:
+        return _find_file(os.path.join(folder, names[0]), name=folder)
+    if not names:
+        raise InputError(f"there is no Python file in {folder}", hint="a pipeline's tasks are in pipeline.py")
+    raise InputError(
+        f"{folder} has {len(names)} Python files and none is called pipeline.py",
+        hint=f"name the one with the tasks: {', '.join(names[:5])}",
+    )
+
+
+def _find_file(path: str, *, name: str = "") -> PipelineSource:
+    """The source of a file, as part of its package if the folder is one."""
+    folder, file = os.path.split(path)
+    parts = [] if file == "__init__.py" else [file.removesuffix(".py")]
+    in_package = os.path.isfile(os.path.join(folder, "__init__.py"))
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    if in_package:
+        return PipelineSource(name=name or path, module=".".join(parts), search=folder)
+    module = parts[0].replace(".", "_")
+    if module in sys.stdlib_module_names:
+        raise InputError(
+            f"{path} has the name of Python's own module {module!r} and would hide it", hint="call the file differently"
+        )
+    return PipelineSource(name=name or path, module=module, search=folder, file=path)
+
+
+def _find_module(text: str) -> PipelineSource:
+    here = os.getcwd()
+    with_here = sys.path if here in sys.path else [here, *sys.path]
+    top, _, rest = text.partition(".")
+    if not all(part.isidentifier() for part in text.split(".")) or not _is_importable(top, with_here):
+        raise InputError(f"there is no file, folder or module {text!r}", hint=_suggest_path(os.path.abspath(text)))
+    return PipelineSource(name=text, module=f"{top}.{rest}" if rest else top, search=here)
+
+
+def _is_importable(top: str, path: list[str]) -> bool:
+    importlib.invalidate_caches()
+    return top in sys.modules or importlib.machinery.PathFinder.find_spec(top, path) is not None
+
+
+def _imported(source: PipelineSource) -> ModuleType:
+    if source.search not in sys.path:
+        sys.path.insert(0, source.search)
+    importlib.invalidate_caches()  # the file may be younger than what Python remembers of its folder
+    try:
+        return _import_file(source) if source.file else importlib.import_module(source.module)
+    except SyntaxError as error:
+        place = f"{error.filename}:{error.lineno}"
+        line = f": {error.text.strip()}" if error.text else ""
+        raise InputError(f"{place}: {error.msg}{line}", hint="nothing was run; mend the line") from error
+    except ModuleNotFoundError as error:
+        raise InputError(_missing_module(source, error), hint=_how_to_install(source, error)) from error
+    except (Exception, SystemExit) as error:  # the pipeline's own code ran: anything can come out
+        what = str(error) if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{_place_of(error, source)}: importing the pipeline failed: {what}",
+            hint="nothing was run; --debug shows the traceback",
+        ) from error
+
+
+def _import_file(source: PipelineSource) -> ModuleType:
+    """Import a file that is in no package under its plain name, so that its neighbours can import it too."""
+    known = sys.modules.get(source.module)
+    if known is not None and getattr(known, "__file__", None) == source.file:
+        return known
+    spec = importlib.util.spec_from_file_location(source.module, source.file)
+    assert spec is not None and spec.loader is not None  # the file was there and ends with .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[source.module] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[source.module]
+        raise
+    return module
+
+
+def _missing_module(source: PipelineSource, error: ModuleNotFoundError) -> str:
+    if error.name and (source.module == error.name or source.module.startswith(f"{error.name}.")):
+        return f"there is no module {error.name!r}"
+    return f"{_place_of(error, source)}: imports {error.name}, which is not installed"
+
+
+def _how_to_install(source: PipelineSource, error: ModuleNotFoundError) -> str:
+    if error.name and source.module.startswith(error.name):
+        return _suggest_path(os.path.abspath(source.module.replace(".", os.sep)))
+    return f"'{sys.executable} -m pip install ...' installs into the Python that runs jubako"
+
+
+def _place_of(error: BaseException, source: PipelineSource) -> str:
+    """file:line of the innermost frame that isn't the import machinery's or ours."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<frozen importlib", ours)):
+            return f"{frame.filename}:{frame.lineno}"
+    return source.file or source.name
+
+
+def _suggest_path(path: str) -> str:
+    """What is beside `path` and looks like what was meant."""
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}"
+    candidates = [
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name.endswith(".py") or (entry.is_dir() and not entry.name.startswith("."))
+    ]
+    return _suggest(name, candidates) or "a pipeline is a .py file, a folder or a module"
+
+
+def _suggest(name: str, known: Mapping[str, object] | list[str]) -> str:
+    by_folded = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(by_folded[other] for other in close)}?" if close else ""
