@@ -1,0 +1,258 @@
+"""The ledger: which runs there were, what each attempt came to, what is owed after publishing. History, not truth.
+
+Whether a task is done is asked of its outputs; this says what happened. It shares the connection of the publishing
+journal, so that "published" and "recorded" are one commit: `record` is called inside the transaction that closes a
+journal entry, for as many attempts as were published together. Tables: `flow.schema`; leases: `flow.lease`.
+
+The connection must be in autocommit mode (`isolation_level=None`); nothing here leaves a transaction open.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from jubako.boxes.database import ensure_schema, write_transaction
+from jubako.flow.lease import LEASE_S, Leases, Moment
+from jubako.flow.partitions import Partition, set_partitions
+from jubako.flow.schema import MIGRATIONS
+
+__all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "PastAttempt", "PastRun"]
+
+KEEP_ATTEMPTS: Final = 200_000
+_KEEP_RUNS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """What one attempt came to. `partition` is set where the task is dated."""
+
+    attempt_id: str
+    task_id: str
+    label: str
+    outcome: str  # published, failed, timeout, conflict, cancelled, yielded
+    error: str = ""
+    started_s: float = 0.0  # seconds since 1970
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    undeclared: Sequence[str] = ()
+    partition: Partition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An after_publish() call that has not succeeded yet."""
+
+    number: int
+    task_id: str
+    label: str
+    payload: bytes
+    tries: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run as history. `ended_s` None: it is running, or was killed."""
+
+    run_id: str
+    asked: str
+    mode: str
+    pid: int
+    started_s: float
+    ended_s: float | None
+    status: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """An attempt as history."""
+
+    run_id: str
+    attempt_id: str
+    task_id: str
+    label: str
+    outcome: str
+    error: str
+    started_s: float
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    undeclared: Sequence[str]
+
+
+class Ledger:
+    """Reading, and beginning runs. Safe for several processes; one connection belongs to one thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        ensure_schema(connection, "ledger", MIGRATIONS)
+        self._connection = connection
+
+    def begin_run(
+        self,
+        run_id: str,
+        pipeline: str,
+        *,
+        asked: str,
+        mode: str,
+        pid: int,
+        now: Moment,
+        now_s: float,
+        beats: bool,
+        is_locked: Callable[[str], bool],
+    ) -> LedgerRun:
+        """Records a run that starts now and drops history beyond retention. `beats`: it will call `beat` regularly."""
+        with write_transaction(self._connection):
+            number = self._pipeline(pipeline)
+            (run,) = self._connection.execute(
+                "INSERT INTO runs (run_id, pipeline, asked, mode, pid, boot_id, expires_s, started_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+                (
+                    run_id,
+                    number,
+                    _storable(asked),
+                    mode,
+                    pid,
+                    now.boot_id,
+                    now.monotonic_s + LEASE_S if beats else None,
+                    now_s,
+                ),
+            ).fetchone()
+            self._drop_old()
+        return LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
+
+    def list_runs(self, pipeline: str | None = None, *, limit: int = 50) -> list[PastRun]:
+        """The newest runs first, of one pipeline or of all."""
+        rows = self._connection.execute(
+            "SELECT run_id, asked, mode, pid, started_s, ended_s, status, counts FROM runs"
+            " JOIN pipelines ON pipelines.number = runs.pipeline WHERE ?1 IS NULL OR name = ?1"
+            " ORDER BY runs.number DESC LIMIT ?2",
+            (None if pipeline is None else _storable(pipeline), limit),
+        )
+        return [PastRun(*(*row[:-1], json.loads(row[-1]))) for row in rows]
+
+    def list_attempts(self, pipeline: str, task_id: str, *, limit: int = 50) -> list[PastAttempt]:
+        """The newest attempts at one task first."""
+        rows = self._connection.execute(
+            "SELECT run_id, attempt_id, task_id, label, outcome, error, attempts.started_s, wall_s, cpu_s, peak_bytes,"
+            " undeclared FROM attempts JOIN runs ON runs.number = attempts.run"
+            " JOIN pipelines ON pipelines.number = attempts.pipeline"
+            " WHERE name = ? AND task_id = ? ORDER BY attempts.number DESC LIMIT ?",
+            (_storable(pipeline), task_id, limit),
+        )
+        return [PastAttempt(*(*row[:-1], json.loads(row[-1]))) for row in rows]
+
+    def find_pipeline(self, pipeline: str) -> int | None:
+        """The number `flow.partitions.list_partitions` wants, or None if the pipeline never ran."""
+        row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (_storable(pipeline),)).fetchone()
+        return int(row[0]) if row else None
+
+    def _pipeline(self, name: str) -> int:
+        self._connection.execute("INSERT OR IGNORE INTO pipelines (name) VALUES (?)", (_storable(name),))
+        (number,) = self._connection.execute(
+            "SELECT number FROM pipelines WHERE name = ?", (_storable(name),)
+        ).fetchone()
+        return int(number)
+
+    def _drop_old(self) -> None:
+        for table, keep in (("attempts", KEEP_ATTEMPTS), ("runs", _KEEP_RUNS)):
+            self._connection.execute(
+                f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?", (keep,)
+            )
+
+
+class LedgerRun:
+    """Writing, for one run. `leases` holds what it may work on."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, run: int, pipeline: int, is_locked: Callable[[str], bool]
+    ) -> None:
+        self._connection = connection
+        self._run = run
+        self._pipeline = pipeline
+        self.leases = Leases(connection, pipeline=pipeline, run=run, is_locked=is_locked)
+
+    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+        """Writes attempts and the state of their partitions, inside the caller's transaction."""
+        self._connection.executemany(
+            "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s,"
+            " cpu_s, peak_bytes, undeclared) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    self._run,
+                    self._pipeline,
+                    attempt.attempt_id,
+                    attempt.task_id,
+                    _storable(attempt.label),
+                    attempt.outcome,
+                    _storable(attempt.error),
+                    attempt.started_s,
+                    attempt.wall_s,
+                    attempt.cpu_s,
+                    attempt.peak_bytes,
+                    json.dumps(list(attempt.undeclared)),
+                )
+                for attempt in attempts
+            ),
+        )
+        done = [a.partition for a in attempts if a.partition is not None and a.outcome == "published"]
+        failed = [a.partition for a in attempts if a.partition is not None and a.outcome in ("failed", "timeout")]
+        set_partitions(self._connection, self._pipeline, failed, "failed")
+        set_partitions(self._connection, self._pipeline, done, "done")
+
+    def owe(self, task_id: str, label: str, payload: bytes, now_s: float) -> int:
+        """Notes an after_publish() call that has to be made, inside the caller's transaction; returns its number."""
+        (number,) = self._connection.execute(
+            "INSERT INTO pending (pipeline, task_id, label, payload, created_s) VALUES (?, ?, ?, ?, ?)"
+            " RETURNING number",
+            (self._pipeline, task_id, _storable(label), payload, now_s),
+        ).fetchone()
+        return int(number)
+
+    def list_owed(self) -> list[Owed]:
+        """The calls of this pipeline that are still owed, oldest first."""
+        rows = self._connection.execute(
+            "SELECT number, task_id, label, payload, tries, error FROM pending WHERE pipeline = ? ORDER BY number",
+            (self._pipeline,),
+        )
+        return [Owed(*row) for row in rows]
+
+    def settle(self, number: int, error: str = "") -> None:
+        """Strikes out an owed call that returned, or notes why it did not."""
+        if error:
+            self._connection.execute(
+                "UPDATE pending SET tries = tries + 1, error = ? WHERE number = ?", (_storable(error), number)
+            )
+        else:
+            self._connection.execute("DELETE FROM pending WHERE number = ?", (number,))
+
+    def beat(self, now: Moment) -> None:
+        """Says that the run lives; its leases hold for another LEASE_S."""
+        self._connection.execute(
+            "UPDATE runs SET expires_s = ? WHERE number = ?", (now.monotonic_s + LEASE_S, self._run)
+        )
+
+    def end(self, status: str, counts: Mapping[str, int], now_s: float) -> None:
+        """Closes the run and gives every lease back. Idempotent."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM leases WHERE run = ?", (self._run,))
+            self._connection.execute(
+                "UPDATE runs SET ended_s = ?, status = ?, counts = ? WHERE number = ?",
+                (now_s, status, json.dumps(dict(counts)), self._run),
+            )
+        self.leases.tokens.clear()
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One commit for what is written in the `with` block; rolled back if it raises."""
+        return write_transaction(self._connection)
+
+
+def _storable(text: str) -> str:
+    """`text` with lone surrogates (bytes of names that are not UTF-8) spelt out: SQLite's text is UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

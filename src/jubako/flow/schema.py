@@ -1,0 +1,52 @@
+"""Tables of the ledger, in the state root's one database (the publishing journal keeps its own tables beside them).
+
+`MIGRATIONS[n]` brings version n to n + 1; `boxes.database.ensure_schema` applies them.
+
+    pipelines    a number per pipeline, so that rows stay small
+    runs         one row per run; `expires_s` is CLOCK_MONOTONIC of boot `boot_id`, null: only its lock says if it lives
+    attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them
+    partitions   the state of dated tasks as intervals: [first, after) of `unit` counted from 1970, one status each
+    leases       who may run a task: unique per pipeline and task; `token` never repeats
+    pending      after_publish() calls still owed
+    sequence     the last token given out
+
+Nothing here is needed to know whether a task is done: that is asked of its outputs. A lost ledger loses history,
+leases of runs that are over, and after_publish() calls that were still owed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MIGRATIONS"]
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE pipelines (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        """CREATE TABLE runs (
+            number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, pipeline INTEGER NOT NULL,
+            asked TEXT NOT NULL, mode TEXT NOT NULL, pid INTEGER NOT NULL, boot_id TEXT NOT NULL, expires_s REAL,
+            started_s REAL NOT NULL, ended_s REAL, status TEXT NOT NULL DEFAULT '',
+            counts TEXT NOT NULL DEFAULT '{}')""",
+        """CREATE TABLE attempts (
+            number INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, pipeline INTEGER NOT NULL,
+            attempt_id TEXT NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL, outcome TEXT NOT NULL,
+            error TEXT NOT NULL, started_s REAL NOT NULL, wall_s REAL NOT NULL, cpu_s REAL NOT NULL,
+            peak_bytes INTEGER NOT NULL, undeclared TEXT NOT NULL)""",
+        "CREATE INDEX attempts_of_task ON attempts (pipeline, task_id, number)",
+        "CREATE INDEX attempts_of_run ON attempts (run, number)",
+        """CREATE TABLE partitions (
+            pipeline INTEGER NOT NULL, family TEXT NOT NULL, fixed TEXT NOT NULL, parameter TEXT NOT NULL,
+            unit TEXT NOT NULL, first INTEGER NOT NULL, after INTEGER NOT NULL, status TEXT NOT NULL,
+            PRIMARY KEY (pipeline, family, fixed, parameter, unit, first)) WITHOUT ROWID""",
+        """CREATE TABLE leases (
+            pipeline INTEGER NOT NULL, task_id TEXT NOT NULL, run INTEGER NOT NULL, token INTEGER NOT NULL,
+            PRIMARY KEY (pipeline, task_id)) WITHOUT ROWID""",
+        """CREATE TABLE pending (
+            number INTEGER PRIMARY KEY, pipeline INTEGER NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL,
+            payload BLOB NOT NULL, created_s REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
+            error TEXT NOT NULL DEFAULT '')""",
+        "CREATE TABLE sequence (token INTEGER NOT NULL)",
+        "INSERT INTO sequence VALUES (0)",
+    ),
+)

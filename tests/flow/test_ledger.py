@@ -1,0 +1,128 @@
+"""The ledger on a real database file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jubako.boxes.database import open_database
+from jubako.errors import HostError
+from jubako.flow.lease import Moment
+from jubako.flow.ledger import KEEP_ATTEMPTS, AttemptRecord, Ledger, LedgerRun
+from jubako.flow.partitions import Interval, Partition, list_partitions
+
+NOW = Moment("boot-1", 1000.0)
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = open_database(str(tmp_path / "ledger.sqlite"), durability="relaxed")
+    yield opened
+    opened.close()
+
+
+def begin(ledger: Ledger, run_id: str = "r1", pipeline: str = "p") -> LedgerRun:
+    return ledger.begin_run(
+        run_id, pipeline, asked="T()", mode="host", pid=7, now=NOW, now_s=50.0, beats=True, is_locked=lambda _: True
+    )
+
+
+def test_attempts_are_read_back_newest_first(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    first = AttemptRecord("1", "T_1", "T(n=1)", "failed", error="it broke", wall_s=1.5)
+    second = AttemptRecord("2", "T_1", "T(n=1)", "published", undeclared=["/tmp/x\udcff"], peak_bytes=9)
+    with run.transaction():
+        run.record([first, second])
+    found = ledger.list_attempts("p", "T_1")
+    assert [(a.attempt_id, a.outcome, a.error, a.undeclared) for a in found] == [
+        ("2", "published", "", ["/tmp/x\udcff"]),
+        ("1", "failed", "it broke", []),
+    ]
+    assert ledger.list_attempts("other", "T_1") == []
+
+
+def test_record_updates_partitions_with_the_attempts(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    outcomes = ["published", "published", "failed", "conflict", "published"]
+    attempts = [
+        AttemptRecord(str(n), f"T_{n}", "", outcome, partition=Partition("T", "", "date", "day", n))
+        for n, outcome in enumerate(outcomes)
+    ]
+    with run.transaction():
+        run.record(attempts)
+    number = ledger.find_pipeline("p")
+    assert number is not None
+    assert list_partitions(connection, number, "T") == {
+        ("date", "day"): [Interval(0, 2, "done"), Interval(2, 3, "failed"), Interval(4, 5, "done")]
+    }
+
+
+def test_rolled_back_transaction_records_nothing(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    with pytest.raises(KeyboardInterrupt), run.transaction():
+        run.record([AttemptRecord("1", "T_1", "", "published")])
+        raise KeyboardInterrupt
+    assert ledger.list_attempts("p", "T_1") == []
+
+
+def test_names_that_are_not_text_are_kept_readable(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger, pipeline="/home/\udcff/p.py")
+    with run.transaction():
+        run.record([AttemptRecord("1", "T_1", "T(name=\udcfe)", "failed", error="no \udcfd")])
+    (found,) = ledger.list_attempts("/home/\udcff/p.py", "T_1")
+    assert (found.label, found.error) == ("T(name=\\udcfe)", "no \\udcfd")
+
+
+def test_runs_are_listed_newest_first_with_how_they_ended(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    begin(ledger, "r1").end("SUCCESS", {"done": 3}, 60.0)
+    begin(ledger, "r2", pipeline="q")
+    runs = ledger.list_runs()
+    assert [(run.run_id, run.status, run.ended_s, run.counts) for run in runs] == [
+        ("r2", "", None, {}),
+        ("r1", "SUCCESS", 60.0, {"done": 3}),
+    ]
+    assert [run.run_id for run in ledger.list_runs("p")] == ["r1"]
+
+
+def test_owed_calls_stay_until_they_succeed(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    with run.transaction():
+        number = run.owe("T_1", "T(n=1)", b"payload", 1.0)
+        run.owe("T_2", "T(n=2)", b"other", 2.0)
+    run.settle(number, "no route to host")
+    run.end("FAILED", {}, 2.0)
+    again = begin(ledger, "r2")
+    owed = again.list_owed()
+    assert [(o.task_id, o.tries, o.error, o.payload) for o in owed] == [
+        ("T_1", 1, "no route to host", b"payload"),
+        ("T_2", 0, "", b"other"),
+    ]
+    again.settle(number)
+    assert [o.task_id for o in again.list_owed()] == ["T_2"]
+
+
+def test_old_attempts_are_dropped_when_a_run_begins(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    with run.transaction():
+        run.record([AttemptRecord("old", "T_1", "", "published")])
+        connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'attempts'", (KEEP_ATTEMPTS,))
+        run.record([AttemptRecord("new", "T_1", "", "published")])
+    begin(ledger, "r2")
+    assert [a.attempt_id for a in ledger.list_attempts("p", "T_1")] == ["new"]
+
+
+def test_ledger_of_a_newer_jubako_is_refused(connection: sqlite3.Connection) -> None:
+    Ledger(connection)
+    connection.execute("UPDATE schema SET version = 99 WHERE part = 'ledger'")
+    with pytest.raises(HostError, match="written by a newer jubako"):
+        Ledger(connection)
