@@ -14,12 +14,11 @@ from typing import Any
 
 from jubako.boxes import operations as op
 from jubako.errors import BugError, HostError
-from jubako.kernel import mounts
+from jubako.kernel import mounts, overlay
+from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
 
 __all__ = ["OperationFailed", "apply_operations"]
-
-_PAGE_BYTES = 4096  # what mount(2) reads of its options, the closing null byte included
 
 _PROPAGATIONS: dict[op.Propagation, int] = {
     "private": mounts.MS_PRIVATE,
@@ -67,7 +66,7 @@ def apply_operations(plan: Iterable[op.Operation], trees: dict[str, int] | None 
 
 def _set_propagation(operation: op.SetPropagation, _held: dict[str, int]) -> None:
     flags = _PROPAGATIONS[operation.propagation] | (mounts.MS_REC if operation.recursive else 0)
-    mounts.mount("none", operation.target, flags=flags)
+    mounts.mount(SOURCE, operation.target, flags=flags)
 
 
 def _set_attributes(operation: op.SetAttributes, _held: dict[str, int]) -> None:
@@ -119,73 +118,44 @@ def _mount_tmpfs(operation: op.MountTmpfs, _held: dict[str, int]) -> None:
         flags |= mounts.MS_NODEV
     if operation.noexec:
         flags |= mounts.MS_NOEXEC
-    mounts.mount("tmpfs", operation.target, "tmpfs", flags, f"size={operation.size},mode={operation.mode:o}")
+    mounts.mount(SOURCE, operation.target, "tmpfs", flags, f"size={operation.size},mode={operation.mode:o}")
 
 
 def _mount_overlay(operation: op.MountOverlay, _held: dict[str, int]) -> None:
-    """One mount(2) where its page of options suffices; else, and to learn why it failed, option by option."""
-    options = "".join(f",{name}" if not value else f",{name}={value}" for name, value in _overlay_switches(operation))
-    layers = f"lowerdir={':'.join(_escaped(path, also=':') for path in operation.lowers)}"
-    if operation.upper:
-        layers += f",upperdir={_escaped(operation.upper)},workdir={_escaped(operation.work)}"
-    data = os.fsencode(layers + options)
-    if len(data) < _PAGE_BYTES:
-        with suppress(OSError):  # the long way repeats it, and its error says more
-            mounts.mount("overlay", operation.target, "overlay", 0, data)
-            return
-    fd = mounts.fsopen("overlay")
+    """One mount(2): a twelfth of the calls of the new way, which is left for what it refuses and says why."""
+    wanted = overlay.Overlay(
+        lowers=operation.lowers,
+        upper=operation.upper,
+        work=operation.work,
+        userxattr=operation.userxattr,
+        volatile=operation.volatile and bool(operation.upper),
+    )
     try:
-        for lower in operation.lowers:
-            mounts.fsconfig_string(fd, "lowerdir+", lower)
-        if operation.upper:
-            mounts.fsconfig_string(fd, "upperdir", operation.upper)
-            mounts.fsconfig_string(fd, "workdir", operation.work)
-        for name, value in _overlay_switches(operation):
-            if value:
-                mounts.fsconfig_string(fd, name, value)
-            else:
-                mounts.fsconfig_flag(fd, name)
-        mounts.fsconfig_create(fd)
-        mounts.attach(mounts.fsmount(fd), operation.target)
-    finally:
-        os.close(fd)
-
-
-def _overlay_switches(operation: op.MountOverlay) -> list[tuple[str, str]]:
-    """Distributions differ in the module's defaults: what a reader of the upper relies on is always stated."""
-    switches = [("index", "off"), ("metacopy", "off")]
-    if operation.volatile and operation.upper:
-        switches.append(("volatile", ""))
-    if operation.userxattr:
-        switches.append(("userxattr", ""))
-    return switches
-
-
-def _escaped(path: str, also: str = "") -> str:
-    r"""`path` for mount(2)'s options of an overlay: a backslash before each backslash, comma and (in a list) colon."""
-    for character in "\\," + also:
-        path = path.replace(character, "\\" + character)
-    return path
+        overlay.mount_overlay_classic(wanted, operation.target)
+    except OSError:
+        if not overlay.has_lowerdir_plus():
+            raise
+        overlay.mount_overlay(wanted, operation.target)
 
 
 def _mount_proc(operation: op.MountProc, _held: dict[str, int]) -> None:
     flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-    mounts.mount("proc", operation.target, "proc", flags | (mounts.MS_RDONLY if operation.read_only else 0))
+    mounts.mount(SOURCE, operation.target, "proc", flags | (mounts.MS_RDONLY if operation.read_only else 0))
 
 
 def _mount_sysfs(operation: op.MountSysfs, _held: dict[str, int]) -> None:
     flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-    mounts.mount("sysfs", operation.target, "sysfs", flags | (mounts.MS_RDONLY if operation.read_only else 0))
+    mounts.mount(SOURCE, operation.target, "sysfs", flags | (mounts.MS_RDONLY if operation.read_only else 0))
 
 
 def _mount_devpts(operation: op.MountDevpts, _held: dict[str, int]) -> None:
     flags = mounts.MS_NOSUID | mounts.MS_NOEXEC
-    mounts.mount("devpts", operation.target, "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
+    mounts.mount(SOURCE, operation.target, "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
 
 
 def _mask_directory(operation: op.MaskDirectory, _held: dict[str, int]) -> None:
     flags = mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-    mounts.mount("tmpfs", operation.target, "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555")
+    mounts.mount(SOURCE, operation.target, "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555")
 
 
 def _mask_file(operation: op.MaskFile, _held: dict[str, int]) -> None:
