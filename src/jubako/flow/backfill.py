@@ -1,0 +1,135 @@
+"""A backfill: one dated task for every date of a range. Decides which dates are wanted, which are done, which to run.
+
+There is no window and no limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is remembered
+either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
+
+Dated are the parameters whose values count on in time: hours, days, months, years, each with its own step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jubako.errors import InputError
+from jubako.flow.parameters import (
+    DateHourParameter,
+    DateMinuteParameter,
+    DateParameter,
+    DateSecondParameter,
+    Parameter,
+    parse_argument,
+)
+from jubako.flow.task import Task
+
+__all__ = ["Backfill", "find_dated_parameter", "format_spans", "plan_backfill", "values_between"]
+
+_DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """A planned backfill. `wanted` is in time's order; `to_run` in the order in which they are to start."""
+
+    name: str  # of the parameter that goes through the range
+    parameter: Parameter[Any]
+    wanted: Sequence[Task]
+    to_run: Sequence[Task]
+
+    @property
+    def done_before(self) -> int:
+        """How many of the wanted were complete when the plan was made."""
+        return len(self.wanted) - len(self.to_run)
+
+    def value_of(self, task: Task) -> Any:
+        """The task's place in the range."""
+        return getattr(task, self.name)
+
+    def spans(self) -> list[str]:
+        """What is to run, exactly and in time's order: "2010-01-01...2010-03-13", "2010-03-15"."""
+        return format_spans(self.parameter, sorted(self.value_of(task) for task in self.to_run))
+
+
+def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple[str, Parameter[Any]]:
+    """The parameter a backfill goes through: the dated one, not counting those that were given a value."""
+    fixed = set(given)
+    dated = [(name, parameter) for name, parameter in family.get_params() if isinstance(parameter, _DATED)]
+    free = [entry for entry in dated if entry[0] not in fixed]
+    if len(free) == 1:
+        return free[0]
+    name = family.get_task_family()
+    if not dated:
+        raise InputError(
+            f"{name} has no parameter for a date, so there is no range to go through",
+            hint="a backfill needs a DateParameter, DateHourParameter, MonthParameter or YearParameter",
+        )
+    if not free:
+        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and --from and --to as well", hint="give only one")
+    names = [f"--{entry[0].replace('_', '-')}" for entry in free]
+    raise InputError(
+        f"{name} has several parameters for a date: {', '.join(names)}",
+        hint="give all but one of them a value; the backfill goes through the one that is left",
+    )
+
+
+def values_between(
+    family: str, parameter: Parameter[Any], start: str, stop: str, *, inclusive: bool = False
+) -> list[Any]:
+    """Every value from `start` up to `stop`, which counts as well if `inclusive`; both as written on a command line."""
+    first = parse_argument(parameter, family, "from", start)
+    last = parse_argument(parameter, family, "to", stop)
+    if last < first:
+        raise InputError(f"--to {stop} is before --from {start}", hint="did you mean the other way round?")
+    if last == first and not inclusive:
+        raise InputError(
+            f"from {start} up to {stop} there is nothing: --to is not part of the range",
+            hint=f"--inclusive makes it one: {start}",
+        )
+    value = parameter.normalize(first)
+    if value < first:  # not on the parameter's grid: its values may be some days or hours apart
+        value = parameter.next_in_enumeration(value)
+    values: list[Any] = []
+    while value < last:
+        values.append(value)
+        value = parameter.next_in_enumeration(value)
+    if inclusive and value == last:
+        values.append(value)
+    if not values:
+        raise InputError(f"no value of {family}'s parameter lies between {start} and {stop}")
+    return values
+
+
+def plan_backfill(
+    family: type[Task],
+    name: str,
+    values: Iterable[Any],
+    *,
+    others: Mapping[str, object],
+    find_complete: Callable[[Sequence[Task]], Iterable[Task]],
+    newest_first: bool = False,
+) -> Backfill:
+    """The plan for the tasks of `family` with each of `values` as `name`, and `others` for all.
+
+    `find_complete` answers which of the tasks are done; it is asked once, for all of them.
+    """
+    wanted = [family(**{name: value}, **others) for value in values]
+    complete = {task.task_id for task in find_complete(wanted)}
+    to_run = [task for task in wanted if task.task_id not in complete]
+    if newest_first:
+        to_run.reverse()
+    return Backfill(name=name, parameter=dict(family.get_params())[name], wanted=wanted, to_run=to_run)
+
+
+def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:
+    """Sorted values as text, those that follow each other joined: "2010-01-01...2010-01-31", "2010-02-03"."""
+    spans: list[list[Any]] = []
+    for value in values:
+        if spans and parameter.next_in_enumeration(spans[-1][1]) == value:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return [
+        parameter.serialize(first) if first == last else f"{parameter.serialize(first)}...{parameter.serialize(last)}"
+        for first, last in spans
+    ]
