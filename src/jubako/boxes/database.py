@@ -1,0 +1,157 @@
+"""The SQLite database of a state root: opening it, its schema versions, its transactions, its errors in words.
+
+Several packages keep tables in the one database, because what they record must change in one commit (the journal with
+the ledger). Each part has a name, and a version in the table `schema`; `ensure_schema` brings it up to date.
+
+Callers state transactions themselves (`isolation_level=None`), with `write_transaction`. What a commit survives:
+
+    full      synchronous=FULL: it is on the disk when it returns
+    relaxed   synchronous=NORMAL: kill -9 loses nothing; a power cut may lose the last commits, never the database
+              (with OFF, which saves 5 microseconds a commit, it could lose the database)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NoReturn
+
+from jubako.errors import HostError
+
+__all__ = ["Durability", "ensure_schema", "explain_database_error", "open_database", "write_transaction"]
+
+Durability = Literal["full", "relaxed"]
+
+_APPLICATION_ID = 0x6A75_626B  # "jubk", in the header of the file (PRAGMA application_id)
+_BUSY_S = 30.0
+_SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL"}
+
+
+def open_database(path: str, *, durability: Durability) -> sqlite3.Connection:
+    """A connection to the database at `path`, made where it is missing, in write-ahead mode. Safe concurrently.
+
+    Raises HostError if it cannot be opened, is not SQLite's or not ours.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    except sqlite3.Error as error:
+        _raise_explained(error, path)
+    try:
+        # Turning on write-ahead mode does not wait for others who do the same: SQLite answers "locked" at once.
+        with _opening(os.path.dirname(path) or "."):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
+            _check_owner(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        _raise_explained(error, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def ensure_schema(connection: sqlite3.Connection, part: str, migrations: Sequence[Sequence[str]]) -> None:
+    """Brings the tables of `part` to version `len(migrations)`; `migrations[n]` are the statements from n to n + 1.
+
+    All or nothing, safe concurrently. Raises HostError if the tables are of a newer version than this program knows.
+    """
+    if _read_version(connection, part) == len(migrations):
+        return
+    with write_transaction(connection):
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID"
+        )
+        version = _read_version(connection, part)
+        if version > len(migrations):
+            raise HostError(
+                f"{_path_of(connection)} was written by a newer jubako: its {part} tables have version {version}, "
+                f"this one knows up to {len(migrations)}",
+                hint="use the newer jubako, or another state root (JUBAKO_STATE)",
+            )
+        for statement in (statement for step in migrations[version:] for statement in step):
+            connection.execute(statement)
+        connection.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (part, len(migrations)))
+
+
+@contextmanager
+def write_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Holds the write lock of the database; commits at the end, rolls back on any exception.
+
+    Raises HostError in place of what SQLite says about a full disk, a lock held too long or a damaged file.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite has rolled back by itself after a full disk
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.DatabaseError as error:
+        _raise_explained(error, _path_of(connection))
+
+
+def explain_database_error(error: sqlite3.Error, path: str) -> HostError | None:
+    """A sentence for what the machine is to blame for; None for what can only be our own mistake."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return HostError(f"the disk with {path} is full", hint="make room there; nothing was lost")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return HostError(
+                f"{path} was locked by another process for more than {_BUSY_S:.0f} s",
+                hint="see which one with `fuser -v` on that file",
+            )
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return HostError(
+                f"{path} is damaged ({error})",
+                hint="move it away to start with an empty history; published outputs are not touched by that",
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return HostError(f"{path} cannot be opened for writing ({error})", hint="look at who owns it")
+        case sqlite3.SQLITE_IOERR:
+            return HostError(f"the disk with {path} failed ({error})", hint="look at the kernel's log")
+    return None
+
+
+@contextmanager
+def _opening(folder: str) -> Iterator[None]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _raise_explained(error: sqlite3.Error, path: str) -> NoReturn:
+    explained = explain_database_error(error, path)
+    if explained is None:
+        raise error
+    raise explained from error
+
+
+def _check_owner(connection: sqlite3.Connection, path: str) -> None:
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    if owner == _APPLICATION_ID:
+        return
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if owner or tables:
+        raise HostError(f"{path} is the database of another program", hint="set JUBAKO_STATE to another directory")
+    connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+
+
+def _read_version(connection: sqlite3.Connection, part: str) -> int:
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema'").fetchone():
+        return 0
+    row = connection.execute("SELECT version FROM schema WHERE part = ?", (part,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _path_of(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA database_list").fetchone()[2])

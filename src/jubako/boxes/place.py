@@ -1,0 +1,204 @@
+"""Where an output can be staged: a directory from which a rename to the output works.
+
+"The same file system" means: the same mount, and a trial rename succeeded. Two mounts of one file system answer EXDEV,
+and so do btrfs subvolumes and project quotas within one mount. The trial also shows whether the file system knows the
+conditional renames that publishing needs. One trial per mount and device; its name in the output's folder is recorded
+in the journal's places first, so that a kill leaves nothing for good.
+
+The first choice is the run's directory below the state root, otherwise `.jubako-stage/RUN` in the nearest existing
+directory above the output. A `.jubako-stage` of somebody else is left alone; `.jubako-stage-UID` is taken then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from jubako.boxes.journal import Journal
+from jubako.boxes.state import StateRoot
+from jubako.errors import HostError
+from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx
+from jubako.kernel.syscalls import AT_FDCWD
+from jubako.layers.remove import remove_tree
+
+__all__ = ["HIDDEN_NAME", "Place", "Places", "find_existing_folder", "remove_place"]
+
+HIDDEN_NAME = ".jubako-stage"
+_TRIAL_NAME = ".jubako-trial"
+_HINT = "declare the output in a folder that you can write to"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A staging directory of one run on one mount. `fd` is a descriptor on it, opened before any task wrote there."""
+
+    path: str
+    device: int
+    fd: int
+    hidden: str = ""  # the .jubako-stage above it; "" below the state root
+
+
+class Places:
+    """The places of one run, made as outputs need them. Closed by `remove`, or by `close` if they must stay."""
+
+    def __init__(self, state: StateRoot, run_id: str, journal: Journal) -> None:
+        self._run_id = run_id
+        self._journal = journal
+        home = os.path.join(state.stage_path, run_id)
+        found = statx(AT_FDCWD, home)
+        self._home = Place(home, found.device, _open_directory(home))
+        self._home_mount = found.mnt_id
+        self._by_mount: dict[tuple[int, int], Place] = {}
+        self._foreign: list[Place] = []
+
+    def everywhere(self) -> list[Place]:
+        """All places there are, the one below the state root first."""
+        return [self._home, *self._foreign]
+
+    def find(self, folder: str) -> Place:
+        """The place to stage what will be renamed into `folder`, which exists. Raises HostError if there is none."""
+        try:
+            found = statx(AT_FDCWD, folder, 0)
+            key = (found.mnt_id, found.device)
+            place = self._by_mount.get(key)
+            if place is None:
+                place = self._choose(folder, same_mount=found.mnt_id == self._home_mount)
+                self._by_mount[key] = place
+            return place
+        except OSError as error:
+            raise HostError(f"nothing can be staged for {folder}: {error.strerror}", hint=_HINT) from error
+
+    def remove(self) -> None:
+        """Removes all places outside the state root, and closes the descriptors."""
+        for place in self._foreign:
+            remove_place(place.path)
+            self._journal.remove_place(self._run_id, place.path)
+        self.close()
+
+    def close(self) -> None:
+        for place in self.everywhere():
+            os.close(place.fd)
+        self._foreign.clear()
+        self._by_mount.clear()
+
+    def _choose(self, folder: str, *, same_mount: bool) -> Place:
+        if same_mount and self._try(self._home, folder):
+            return self._home
+        place = self._make_foreign(folder)
+        if not self._try(place, folder):
+            raise HostError(f"nothing can be staged for {folder}: not even a rename within it works", hint=_HINT)
+        return place
+
+    def _try(self, place: Place, folder: str) -> bool:
+        """True if files can be renamed from `place` to `folder`, and exchanged; leaves nothing behind."""
+        there = os.path.join(folder, f"{_TRIAL_NAME}-{self._run_id}")
+        self._journal.add_place(self._run_id, there)
+        here = [os.path.join(place.path, f"{_TRIAL_NAME}-{number}") for number in (1, 2)]
+        try:
+            for path in here:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            try:
+                renameat2(AT_FDCWD, here[0], AT_FDCWD, there, RENAME_NOREPLACE)
+                renameat2(AT_FDCWD, here[1], AT_FDCWD, there, RENAME_EXCHANGE)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    return False
+                if error.errno == errno.EINVAL:
+                    raise HostError(
+                        f"the file system of {folder} cannot rename on conditions (renameat2), so nothing can be "
+                        "published there safely",
+                        hint="write to a local file system, and copy from there in a task of its own",
+                    ) from error
+                raise
+            return True
+        finally:
+            for path in (*here, there):
+                remove_tree(path)
+            self._journal.remove_place(self._run_id, there)
+
+    def _make_foreign(self, folder: str) -> Place:
+        for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
+            path = os.path.join(folder, hidden, self._run_id)
+            self._journal.add_place(self._run_id, path)
+            if _make_private(os.path.dirname(path), self._run_id):
+                place = Place(path, os.stat(path).st_dev, _open_directory(path), os.path.dirname(path))
+                self._foreign.append(place)
+                return place
+            self._journal.remove_place(self._run_id, path)
+        raise HostError(
+            f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
+            hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
+        )
+
+
+def find_existing_folder(path: str) -> tuple[str, os.stat_result]:
+    """The innermost existing directory above `path`, and its state. Raises HostError if something else is in the way.
+
+    Symbolic links on the way are followed, as any program that writes `path` would.
+    """
+    folder = os.path.dirname(path)
+    while True:
+        try:
+            found = os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(folder):
+                raise HostError(f"{folder}, above the output {path}, is a symbolic link to nothing") from None
+            folder = os.path.dirname(folder)
+            continue
+        except OSError as error:
+            raise HostError(f"the output {path} cannot be written: {folder}: {error.strerror}", hint=_HINT) from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise HostError(f"the output {path} cannot be written: {folder} is not a directory", hint=_HINT)
+        return folder, found
+
+
+def remove_place(path: str) -> None:
+    """Removes a run's directory (or trial file) outside the state root, and `.jubako-stage` above it if it is empty.
+
+    Nothing there is fine. What has become a symbolic link, or belongs to somebody else, is left alone.
+    """
+    above, name = os.path.split(path)
+    try:
+        fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        raise
+    try:
+        if _is_mine(name, fd):
+            remove_tree(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    if os.path.basename(above).startswith(HIDDEN_NAME):
+        with contextlib.suppress(OSError):  # another run is using it, or has removed it
+            os.rmdir(above)
+
+
+def _make_private(hidden: str, run_id: str) -> bool:
+    """Makes `hidden` and the run's directory in it; False if `hidden` is somebody else's."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(hidden, 0o700)
+        if not _is_mine(hidden) or os.path.islink(hidden):
+            return False
+        try:
+            os.mkdir(os.path.join(hidden, run_id), 0o700)
+            return True
+        except FileNotFoundError:  # another run has just removed `hidden`, which was empty
+            continue
+
+
+def _is_mine(path: str, dir_fd: int | None = None) -> bool:
+    try:
+        return os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
+
+
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,0 +1,140 @@
+"""Signatures: what a file, a symbolic link or a directory was when it was last looked at.
+
+Two equal signatures mean "nobody has replaced or edited it". The change time is not part of one: a rename, which is
+how things are published, changes it. Neither is the modification time of a directory, which XFS changes when the
+directory is exchanged with another one; instead the signature of a directory covers everything below it (names,
+inodes, sizes, modification times), since replacing a directory replaces all of that.
+
+What it cannot see: a change of mode or owner alone, and writes through a mapping to a page that was dirty already.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jubako.layers.change import EntryType
+
+__all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "type_of", "without_device"]
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.DIRECTORY,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFIFO: EntryType.FIFO,
+    stat.S_IFSOCK: EntryType.SOCKET,
+    stat.S_IFCHR: EntryType.CHARACTER,
+    stat.S_IFBLK: EntryType.BLOCK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What one directory entry was. `size` and `mtime_ns` are 0 for a directory, `tree` is "" for anything else."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    type: EntryType
+    tree: str = ""  # digest of all entries below a directory
+
+    def describe(self) -> str:
+        """For messages: "file (inode 12, 340 bytes)"."""
+        if self.type is EntryType.DIRECTORY:
+            return f"directory (inode {self.inode}, content {self.tree[:8]})"
+        return f"{self.type.name.lower()} (inode {self.inode}, {self.size} bytes, mtime {self.mtime_ns} ns)"
+
+
+def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
+    """The signature of what `path` names, a symbolic link itself included; None if there is nothing.
+
+    Cost: one lstat, and for a directory one more per entry below it. Raises OSError where it cannot be looked at.
+    """
+    try:
+        found = os.lstat(path) if dir_fd is None else os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISDIR(found.st_mode):
+        return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
+    return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, _digest_tree(path, dir_fd))
+
+
+def type_of(mode: int) -> EntryType:
+    """The type of entry that the `st_mode` value `mode` stands for."""
+    return _TYPES[stat.S_IFMT(mode)]
+
+
+def without_device(signature: Signature | None) -> Signature | None:
+    """`signature` with device 0, to compare across a remount: device numbers of btrfs, tmpfs and overlays change."""
+    return None if signature is None else replace(signature, device=0)
+
+
+def encode_signature(signature: Signature | None) -> list[int | str] | None:
+    """`signature` as JSON can hold it; `decode_signature` is the inverse."""
+    if signature is None:
+        return None
+    return [
+        signature.device,
+        signature.inode,
+        signature.size,
+        signature.mtime_ns,
+        signature.type.value,
+        signature.tree,
+    ]
+
+
+def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
+    """The signature that `encode_signature` made `value` of."""
+    if value is None:
+        return None
+    device, inode, size, mtime_ns, letter, tree = value
+    return Signature(int(device), int(inode), int(size), int(mtime_ns), EntryType(letter), str(tree))
+
+
+def _digest_tree(path: str, dir_fd: int | None) -> str:
+    """Walks with a list instead of recursion and paths relative to the top, so that depth costs no descriptors."""
+    digest = hashlib.blake2b(digest_size=16)
+    top = os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
+    try:
+        waiting = ["."]
+        while waiting:
+            folder = waiting.pop()
+            for name, line, is_folder in _read_folder(top, folder):
+                digest.update(line)
+                if is_folder:
+                    waiting.append(f"{folder}/{name}")
+            digest.update(b"\0\0")
+    finally:
+        os.close(top)
+    return digest.hexdigest()
+
+
+def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
+    """The entries of one directory, sorted by name: name, its part of the digest, whether it is a directory."""
+    try:
+        fd = os.open(folder, _OPEN_DIRECTORY, dir_fd=top)
+    except OSError as error:
+        # Unreadable, deeper than a path can say, or gone since: such a directory is known by its inode alone.
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR):
+            raise
+        return []
+    try:
+        entries = []
+        for name in sorted(os.listdir(fd)):
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            is_folder = stat.S_ISDIR(found.st_mode)
+            rest = (0, 0) if is_folder else (found.st_size, found.st_mtime_ns)
+            facts = f"{found.st_ino} {stat.S_IFMT(found.st_mode)} {rest[0]} {rest[1]}"
+            entries.append((name, os.fsencode(name) + b"\0" + facts.encode() + b"\0", is_folder))
+        return entries
+    finally:
+        os.close(fd)

@@ -1,0 +1,231 @@
+"""Staging: where a living run keeps what its tasks write until it is published or discarded.
+
+    stage/RUN/ATTEMPT/N                     below the state root, where a rename from there works
+    DIRECTORY/.jubako-stage/RUN/ATTEMPT/N   otherwise; see `boxes.place`
+
+N is the number of the output. Where the output's folder passes on its group (setgid) or a default ACL, there is one
+more level, `N.d/N`, with the same, so that what is staged gets what it would have got in place.
+
+One run holds one `StageArea`; it holds the run's lock, and whoever finds the lock free may `sweep` what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from jubako.boxes.journal import Journal
+from jubako.boxes.place import Place, Places, find_existing_folder, remove_place
+from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
+from jubako.boxes.spec import Output, StagedOutput
+from jubako.boxes.state import StateRoot
+from jubako.errors import BugError, HostError
+from jubako.layers.remove import remove_tree
+
+__all__ = ["StageArea", "sweep", "sweep_run"]
+
+_FOLDERS_REMEMBERED = 4096
+_DEFAULT_ACL = "system.posix_acl_default"
+_HINT = "declare the output in a folder that you can write to"
+
+# Of a folder: path, device, inode, mode, group. The path, because one directory can be seen through two mounts.
+_FolderKey = tuple[str, int, int, int, int]
+
+
+class StageArea:
+    """The staging directories of one living run, and its lock. Not for several threads.
+
+    Opening it makes it the owner of `journal`, which from then on can be written.
+    """
+
+    def __init__(self, state: StateRoot, run_id: str, journal: Journal) -> None:
+        self.run_id = run_id
+        self._state = state
+        self._journal = journal
+        self._attempts: dict[str, list[str]] = {}
+        self._folders: dict[_FolderKey, tuple[Place, bytes]] = {}
+        self._serial = itertools.count()
+        self._lock_fd: int | None = lock_new_run(state, run_id)
+        try:
+            self._places = Places(state, run_id, journal)
+            journal.owner = self
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Directories outside the state root to be hidden in boxes: all `.jubako-stage` this run has made so far."""
+        return tuple(dict.fromkeys(place.hidden for place in self._places.everywhere() if place.hidden))
+
+    def stage(self, attempt_id: str, outputs: Sequence[Output]) -> tuple[StagedOutput, ...]:
+        """Makes the staging directories of one attempt (mode 0700) and says where to write each output.
+
+        For a file nothing is there yet; for a directory an empty one is, as `mkdir` would have made it in place.
+        Raises HostError, naming the output and leaving nothing, where an output cannot be written.
+        """
+        if "/" in attempt_id or attempt_id in ("", ".", "..", LOCK_NAME):
+            raise BugError(f"attempt id {attempt_id!r} is no file name")
+        if attempt_id in self._attempts:
+            raise BugError(f"attempt {attempt_id} is staged already")
+        self._attempts[attempt_id] = []
+        try:
+            return tuple(self._stage(attempt_id, number, output) for number, output in enumerate(outputs))
+        except BaseException as error:
+            self.discard(attempt_id)
+            if isinstance(error, OSError):
+                raise HostError(f"an output of {attempt_id} cannot be staged: {error}", hint=_HINT) from error
+            raise
+
+    def discard(self, attempt_id: str) -> None:
+        """Removes what an attempt has staged. Does nothing for an attempt that never staged anything.
+
+        What an open journal entry still needs stays; the next start's recovery decides about it.
+        """
+        directories = self._attempts.pop(attempt_id, [])
+        needed = [move.aside for entry in self._journal.entries(self.run_id) for move in entry.moves]
+        for directory in directories:
+            if any(path.startswith(directory + "/") for path in needed):
+                continue
+            try:
+                os.rmdir(directory)
+            except OSError:
+                remove_tree(directory)
+
+    def close(self) -> None:
+        """Removes everything the run has staged, and ends its lock. With open journal entries only the lock ends."""
+        if self._lock_fd is None:
+            return
+        try:
+            if self._journal.entries(self.run_id):
+                self._places.close()
+            else:
+                self._places.remove()
+                _remove_run_folder(self._state, self.run_id)
+        finally:
+            self._journal.owner = None
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def find_sync_descriptor(self, device: int) -> int | None:
+        """A descriptor on the file system `device`, opened before any task wrote there; None if nothing is staged
+        there."""
+        for place in self._places.everywhere():
+            if place.device == device:
+                return place.fd
+        return None
+
+    def make_aside(self, target: str) -> str:
+        """A free name in a staging directory on the mount of `target`, to move a deleted file or directory to."""
+        folder, _ = find_existing_folder(target)
+        return os.path.join(self._places.find(folder).path, f".aside-{next(self._serial)}")
+
+    def _stage(self, attempt_id: str, number: int, output: Output) -> StagedOutput:
+        folder, found = find_existing_folder(output.path)
+        place, default_acl = self._look_at(folder, found, output.path)
+        directory = f"{place.path}/{attempt_id}"
+        if directory not in self._attempts[attempt_id]:
+            os.mkdir(directory, 0o700)
+            self._attempts[attempt_id].append(directory)
+        if found.st_mode & stat.S_ISGID or default_acl:
+            directory = f"{directory}/{number}.d"
+            _make_alike(directory, found, default_acl)
+        staged = f"{directory}/{number}"
+        if output.kind == "directory":
+            os.mkdir(staged)
+        return StagedOutput(output.path, output.kind, staged)
+
+    def _look_at(self, folder: str, found: os.stat_result, path: str) -> tuple[Place, bytes]:
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise HostError(f"the output {path} cannot be written: {_why_not(folder)}", hint=_HINT)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.lstat(path).st_dev != found.st_dev:
+                raise HostError(
+                    f"the output {path} cannot be replaced: it is a mount point", hint="declare outputs below it"
+                )
+        key = (folder, found.st_dev, found.st_ino, found.st_mode, found.st_gid)
+        known = self._folders.get(key)
+        if known is None:
+            if len(self._folders) >= _FOLDERS_REMEMBERED:
+                self._folders.clear()
+            known = self._folders[key] = (self._places.find(folder), _read_default_acl(folder))
+        return known
+
+
+def sweep(state: StateRoot, journal: Journal) -> tuple[str, ...]:
+    """Removes what dead runs have left, and answers with their ids. Idempotent; may be killed; safe concurrently.
+
+    A run that has open journal entries keeps everything: recovery comes first.
+    """
+    with hold_sweeping(state):
+        return tuple(run_id for run_id in find_runs(state, journal) if sweep_run(state, journal, run_id))
+
+
+def sweep_run(state: StateRoot, journal: Journal, run_id: str) -> bool:
+    """`sweep` for one run, while sweeping is held; True if the run is dead and nothing is left of it."""
+    with lock_dead_run(state, run_id) as dead:
+        if not dead or journal.entries(run_id):
+            return False
+        for path in journal.places(run_id):
+            remove_place(path)
+            journal.remove_place(run_id, path)
+        _remove_run_folder(state, run_id)
+        return True
+
+
+def find_runs(state: StateRoot, journal: Journal) -> list[str]:
+    """The ids of all runs, living or dead, of which there is a staging directory or a row."""
+    return sorted({*os.listdir(state.stage_path), *journal.run_ids()})
+
+
+def _remove_run_folder(state: StateRoot, run_id: str) -> None:
+    """The lock goes last: as long as it is there, so is the proof that this run is dead (or ours)."""
+    folder = os.path.join(state.stage_path, run_id)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name != LOCK_NAME:
+            remove_tree(os.path.join(folder, name))
+    remove_tree(folder)
+
+
+def _make_alike(directory: str, folder: os.stat_result, default_acl: bytes) -> None:
+    """Makes `directory` private, passing on to what is made in it the group and the default ACL that `folder` does."""
+    os.mkdir(directory, 0o700)
+    if folder.st_mode & stat.S_ISGID:
+        with contextlib.suppress(PermissionError):  # not a member of that group: then nothing would be passed on
+            os.chown(directory, -1, folder.st_gid)
+            os.chmod(directory, 0o2700)
+    if default_acl:
+        os.setxattr(directory, _DEFAULT_ACL, default_acl)
+
+
+def _read_default_acl(folder: str) -> bytes:
+    try:
+        return os.getxattr(folder, _DEFAULT_ACL)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return b""
+        raise
+
+
+def _why_not(folder: str) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system"
+    return f"user {os.geteuid()} may not write to {folder}"
