@@ -1,0 +1,152 @@
+"""box.json: what makes a box directory a kept box. The format, reading it and writing it.
+
+box.json is JSON, version 1; readers refuse another version and ignore keys they do not know:
+
+    {"version": 1, "id": "3f9c01ab", "label": "make install", "created": "2024-05-06T07:08:09.123456Z",
+     "cwd": "/home/ann/src", "error": "", "started_ns": 1714979289123456789,
+     "layers":  [{"target": "/", "upper": "0/upper"}],
+     "outputs": [{"path": "/data/out.csv", "kind": "file", "staged": "stage/out.csv"}]}
+
+`target` is the host directory the upper belongs to; `upper` and `staged` are relative to the box's directory. Bytes of
+names that are not UTF-8 are lone surrogates (`os.fsdecode`). `started_ns` is the moment after which a change of the
+host conflicts with the box; `created` stands in where it is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jubako.boxes.spec import OutputKind
+
+__all__ = ["RECORD_NAME", "BoxRecord", "Layer", "RecordedOutput", "format_created", "parse_record", "save_record"]
+
+RECORD_NAME = "box.json"
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One upper directory of a box: `upper`, relative to the box, holds what changed below `target`."""
+
+    target: str
+    upper: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOutput:
+    """A declared output a failed task had staged: `staged`, relative to the box, was to become `path`."""
+
+    path: str
+    kind: OutputKind
+    staged: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRecord:
+    """What box.json says. `created` is ISO 8601 in UTC; `error` is why a task failed, "" for a command's box."""
+
+    id: str
+    label: str
+    created: str
+    cwd: str
+    layers: tuple[Layer, ...]
+    outputs: tuple[RecordedOutput, ...] = ()
+    error: str = ""
+    started_ns: int = 0
+
+
+def format_created(time_ns: int) -> str:
+    """The moment as box.json writes it: "2024-05-06T07:08:09.123456Z"."""
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % 1_000_000_000 // 1000:06}Z"
+
+
+def save_record(directory: str, record: BoxRecord) -> None:
+    """Makes the box a kept one: writes box.json aside, flushes it, and renames it into place. Atomic, repeatable."""
+    temporary = os.path.join(directory, f"{RECORD_NAME}.new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(_as_json(record), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())  # a rename that outlives its content would make the box unreadable
+    os.rename(temporary, os.path.join(directory, RECORD_NAME))
+
+
+def parse_record(text: str) -> BoxRecord:
+    """The record in the text of a box.json. Raises ValueError saying what is wrong with it."""
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    if data.get("version") != _VERSION:
+        raise ValueError(f"version {data.get('version')!r}, this jubako reads {_VERSION}")
+    try:
+        created = _text(data, "created")
+        return BoxRecord(
+            id=_text(data, "id"),
+            label=_text(data, "label"),
+            created=created,
+            cwd=_text(data, "cwd"),
+            error=_text(data, "error") if "error" in data else "",
+            started_ns=int(data["started_ns"]) if "started_ns" in data else _parse_created(created),
+            layers=tuple(Layer(_absolute(item, "target"), _below(item, "upper")) for item in data["layers"]),
+            outputs=tuple(
+                RecordedOutput(_absolute(item, "path"), _kind(item), _below(item, "staged"))
+                for item in data.get("outputs", ())
+            ),
+        )
+    except KeyError as error:
+        raise ValueError(f"no {error.args[0]!r}") from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _as_json(record: BoxRecord) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "id": record.id,
+        "label": record.label,
+        "created": record.created,
+        "cwd": record.cwd,
+        "error": record.error,
+        "started_ns": record.started_ns,
+        "layers": [{"target": layer.target, "upper": layer.upper} for layer in record.layers],
+        "outputs": [{"path": o.path, "kind": o.kind, "staged": o.staged} for o in record.outputs],
+    }
+
+
+def _parse_created(created: str) -> int:
+    moment = datetime.fromisoformat(created.replace("Z", "+00:00"))  # Python 3.11 knows Z, this says what is meant
+    return (int(moment.timestamp()) * 1_000_000 + moment.microsecond) * 1000
+
+
+def _text(data: dict[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key!r} is not a string")
+    return value
+
+
+def _absolute(data: dict[str, Any], key: str) -> str:
+    value = _text(data, key)
+    if not value.startswith("/") or os.path.normpath(value) != value:
+        raise ValueError(f"{key!r} is not an absolute, normalised path: {value!r}")
+    return value
+
+
+def _below(data: dict[str, Any], key: str) -> str:
+    """A path that stays below the box's directory."""
+    value = _text(data, key)
+    if not value or value.startswith("/") or os.path.normpath(value) != value or value.split("/")[0] in (".", ".."):
+        raise ValueError(f"{key!r} leaves the box: {value!r}")
+    return value
+
+
+def _kind(data: dict[str, Any]) -> OutputKind:
+    kind = data["kind"]
+    if kind not in ("file", "directory"):
+        raise ValueError(f"'kind' is neither 'file' nor 'directory': {kind!r}")
+    return "file" if kind == "file" else "directory"
