@@ -18,16 +18,135 @@ if TYPE_CHECKING:
     from jubako.errors import InputError as InputError
     from jubako.errors import JubakoError as JubakoError
     from jubako.errors import WorkError as WorkError
+    from jubako.flow.date_interval import Custom as Custom
+    from jubako.flow.date_interval import Date as Date
+    from jubako.flow.date_interval import DateInterval as DateInterval
+    from jubako.flow.date_interval import Month as Month
+    from jubako.flow.date_interval import Week as Week
+    from jubako.flow.date_interval import Year as Year
+    from jubako.flow.dynamic import DynamicRequirements as DynamicRequirements
+    from jubako.flow.event import Event as Event
+    from jubako.flow.local_target import DirectoryTarget as DirectoryTarget
+    from jubako.flow.local_target import LocalTarget as LocalTarget
+    from jubako.flow.parameters import BoolParameter as BoolParameter
+    from jubako.flow.parameters import ChoiceListParameter as ChoiceListParameter
+    from jubako.flow.parameters import ChoiceParameter as ChoiceParameter
+    from jubako.flow.parameters import DateHourParameter as DateHourParameter
+    from jubako.flow.parameters import DateIntervalParameter as DateIntervalParameter
+    from jubako.flow.parameters import DateMinuteParameter as DateMinuteParameter
+    from jubako.flow.parameters import DateParameter as DateParameter
+    from jubako.flow.parameters import DateSecondParameter as DateSecondParameter
+    from jubako.flow.parameters import DictParameter as DictParameter
+    from jubako.flow.parameters import EnumListParameter as EnumListParameter
+    from jubako.flow.parameters import EnumParameter as EnumParameter
+    from jubako.flow.parameters import FloatParameter as FloatParameter
+    from jubako.flow.parameters import IntParameter as IntParameter
+    from jubako.flow.parameters import ListParameter as ListParameter
+    from jubako.flow.parameters import MonthParameter as MonthParameter
+    from jubako.flow.parameters import NumericalParameter as NumericalParameter
+    from jubako.flow.parameters import OptionalBoolParameter as OptionalBoolParameter
+    from jubako.flow.parameters import OptionalChoiceParameter as OptionalChoiceParameter
+    from jubako.flow.parameters import OptionalDictParameter as OptionalDictParameter
+    from jubako.flow.parameters import OptionalFloatParameter as OptionalFloatParameter
+    from jubako.flow.parameters import OptionalIntParameter as OptionalIntParameter
+    from jubako.flow.parameters import OptionalListParameter as OptionalListParameter
+    from jubako.flow.parameters import OptionalNumericalParameter as OptionalNumericalParameter
+    from jubako.flow.parameters import OptionalParameter as OptionalParameter
+    from jubako.flow.parameters import OptionalPathParameter as OptionalPathParameter
+    from jubako.flow.parameters import OptionalStrParameter as OptionalStrParameter
+    from jubako.flow.parameters import OptionalTupleParameter as OptionalTupleParameter
+    from jubako.flow.parameters import Parameter as Parameter
+    from jubako.flow.parameters import ParameterVisibility as ParameterVisibility
+    from jubako.flow.parameters import PathParameter as PathParameter
+    from jubako.flow.parameters import StrParameter as StrParameter
+    from jubako.flow.parameters import TaskParameter as TaskParameter
+    from jubako.flow.parameters import TimeDeltaParameter as TimeDeltaParameter
+    from jubako.flow.parameters import TupleParameter as TupleParameter
+    from jubako.flow.parameters import YearParameter as YearParameter
+    from jubako.flow.target import Target as Target
+    from jubako.flow.task import Config as Config
+    from jubako.flow.task import ExternalTask as ExternalTask
+    from jubako.flow.task import Task as Task
+    from jubako.flow.task import WrapperTask as WrapperTask
+    from jubako.flow.task import auto_namespace as auto_namespace
+    from jubako.flow.task import namespace as namespace
 
-_HOME_OF = {
-    "Box": "jubako.boxes.spec",
-    "Host": "jubako.boxes.spec",
-    "ConflictError": "jubako.errors",
-    "HostError": "jubako.errors",
-    "InputError": "jubako.errors",
-    "JubakoError": "jubako.errors",
-    "WorkError": "jubako.errors",
+_NAMES_IN = {
+    "jubako.boxes.spec": (
+        "Box",
+        "Host",
+    ),
+    "jubako.errors": (
+        "ConflictError",
+        "HostError",
+        "InputError",
+        "JubakoError",
+        "WorkError",
+    ),
+    "jubako.flow.date_interval": (
+        "Custom",
+        "Date",
+        "DateInterval",
+        "Month",
+        "Week",
+        "Year",
+    ),
+    "jubako.flow.dynamic": ("DynamicRequirements",),
+    "jubako.flow.event": ("Event",),
+    "jubako.flow.local_target": (
+        "DirectoryTarget",
+        "LocalTarget",
+    ),
+    "jubako.flow.parameters": (
+        "BoolParameter",
+        "ChoiceListParameter",
+        "ChoiceParameter",
+        "DateHourParameter",
+        "DateIntervalParameter",
+        "DateMinuteParameter",
+        "DateParameter",
+        "DateSecondParameter",
+        "DictParameter",
+        "EnumListParameter",
+        "EnumParameter",
+        "FloatParameter",
+        "IntParameter",
+        "ListParameter",
+        "MonthParameter",
+        "NumericalParameter",
+        "OptionalBoolParameter",
+        "OptionalChoiceParameter",
+        "OptionalDictParameter",
+        "OptionalFloatParameter",
+        "OptionalIntParameter",
+        "OptionalListParameter",
+        "OptionalNumericalParameter",
+        "OptionalParameter",
+        "OptionalPathParameter",
+        "OptionalStrParameter",
+        "OptionalTupleParameter",
+        "Parameter",
+        "ParameterVisibility",
+        "PathParameter",
+        "StrParameter",
+        "TaskParameter",
+        "TimeDeltaParameter",
+        "TupleParameter",
+        "YearParameter",
+    ),
+    "jubako.flow.runner": ("run",),
+    "jubako.flow.target": ("Target",),
+    "jubako.flow.task": (
+        "Config",
+        "ExternalTask",
+        "Task",
+        "WrapperTask",
+        "auto_namespace",
+        "namespace",
+    ),
 }
+
+_HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  (names come from the table)
 

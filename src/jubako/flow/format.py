@@ -13,8 +13,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-from itertools import pairwise
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import IO, Any, Self
 
 __all__ = [

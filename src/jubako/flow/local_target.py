@@ -288,7 +288,7 @@ class DirectoryTarget(LocalTarget):
 
     @contextmanager
     def temporary_path(self) -> Iterator[str]:
-        """An empty directory to write to; on leaving the block it replaces the target, or after an exception is removed."""
+        """An empty directory to write to; on leaving the block it replaces the target, after an exception it goes."""
         path = self.absolute_path
         if _staged_path(path) is not None:
             yield path  # the box has put a fresh directory there, which nobody else sees

@@ -89,8 +89,8 @@ class Register(ABCMeta):
 
     @property
     def task_family(cls) -> str:
-        namespace = cls.get_task_namespace()  # type: ignore[attr-defined]  # of Task
-        return f"{namespace}.{cls.__name__}" if namespace else cls.__name__
+        family: str = cls.get_task_family()  # type: ignore[attr-defined]  # of Task
+        return family
 
     @classmethod
     def clear_instance_cache(mcs) -> None:

@@ -126,7 +126,7 @@ class FileSystemTarget(Target):
 
     @contextmanager
     def temporary_path(self) -> Iterator[str]:
-        """A path to write to instead; on leaving the block it becomes the target's, or after an exception is removed."""
+        """A path to write to instead; on leaving the block it becomes the target's, after an exception it goes."""
         temporary = temporary_name(self.path)
         parent = self.path.rstrip("/\\").rpartition("/")[0]
         if parent:

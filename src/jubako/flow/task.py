@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from jubako.flow.bulk import BulkCompleteNotImplementedError
 from jubako.flow.nesting import flatten, flatten_output, getpaths
 from jubako.flow.parameters.parameter import Parameter, ParameterVisibility
 from jubako.flow.register import Register, find_signature
@@ -59,10 +60,6 @@ def namespace(namespace: str | None = None, scope: str = "") -> None:
 def auto_namespace(scope: str = "") -> None:
     """As `namespace`, each class's own module being its namespace."""
     namespace(_SAME_AS_PYTHON_MODULE, scope)
-
-
-class BulkCompleteNotImplementedError(NotImplementedError):
-    """A task class can't say for many parameters at once which are done."""
 
 
 class Task(metaclass=Register):
@@ -212,7 +209,8 @@ class Task(metaclass=Register):
     @classmethod
     def get_task_family(cls) -> str:
         """The class's name with its namespace, by which it is known on the command line."""
-        return cls.task_family  # on a class it is the metaclass's property
+        space = cls.get_task_namespace()
+        return f"{space}.{cls.__name__}" if space else cls.__name__
 
     @classmethod
     def get_task_namespace(cls) -> str:
@@ -241,7 +239,7 @@ class Task(metaclass=Register):
         return hash(self.task_id)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self.task_id == other.task_id)  # type: ignore[attr-defined]
+        return self is other or (type(self) is type(other) and self.task_id == other.task_id)
 
     def __repr__(self) -> str:
         return find_signature(type(self)).describe(self._values)

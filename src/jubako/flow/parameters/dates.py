@@ -101,7 +101,7 @@ class YearParameter(DateParameter):
 
 
 class DateIntervalParameter(Parameter[date_interval.DateInterval]):
-    """An interval of days in any of its five forms: `2021`, `2021-09`, `2021-W35`, `2021-09-01`, or two dates and `-`."""
+    """An interval of days in any of its five forms: `2021`, `2021-09`, `2021-W35`, `2021-09-01`, or two dates."""
 
     def parse(self, s: str) -> date_interval.DateInterval:
         return date_interval.parse_interval(s)

@@ -100,7 +100,7 @@ class NumericalParameter(Parameter[Number]):
         self.description += f"permitted values: {self._permitted_range}"
 
     def parse(self, x: str) -> Number:
-        value: Number = self._var_type(x)  # type: ignore[arg-type]  # int or float, which read text
+        value: Number = self._var_type(x)
         if self._left_op(self._min_value, value) and self._right_op(value, self._max_value):
             return value
         raise ValueError(f"{x} is not in the set of {self._permitted_range}")

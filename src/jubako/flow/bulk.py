@@ -1,0 +1,27 @@
+"""Asking one task class for many parameters at once which of its tasks are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["BulkCompleteNotImplementedError", "MixinNaiveBulkComplete"]
+
+
+class BulkCompleteNotImplementedError(NotImplementedError):
+    """A task class can't say for many parameters at once which are done."""
+
+
+class MixinNaiveBulkComplete:
+    """Gives a task class a `bulk_complete` that asks one task after another, for those that are cheap to ask."""
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> list[Any]:
+        """Those of `parameter_tuples` (each a sequence of arguments, a dict of them, or one) whose tasks are done."""
+        return [given for given in parameter_tuples if cls._make_of(given).complete()]
+
+    @classmethod
+    def _make_of(cls, given: Any) -> Any:
+        if isinstance(given, (list, tuple)):
+            return cls(*given)
+        return cls(**given) if isinstance(given, dict) else cls(given)
