@@ -1,0 +1,83 @@
+"""What a range was asked for and what became of it, in numbers, and the lines that say so after Luigi's summary.
+
+Luigi's summary counts what was scheduled. A range that leaves dates out, because they are outside its window or over
+its limit, schedules less than was asked and still looks fine; these lines do not. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jubako.layers.change import Change
+
+__all__ = ["RangeAccount", "format_accounts", "format_seconds", "format_undeclared"]
+
+_SHOWN_WRITES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RangeAccount:
+    """One range. `wanted` is the sum of all others."""
+
+    label: str
+    wanted: int
+    done_before: int = 0
+    run: int = 0
+    outside: int = 0  # outside the window the range looks at (days back, days forward)
+    over_limit: int = 0  # left for the next time by its task limit
+    failed: int = 0
+    not_run: int = 0  # scheduled, and not finished: a dependency is missing, the run was interrupted
+
+    @property
+    def is_whole(self) -> bool:
+        """True when everything that was wanted is there."""
+        return self.done_before + self.run == self.wanted
+
+    def describe(self) -> str:
+        """One line; numbers that are 0 are left out, but for how many were wanted."""
+        parts = [
+            f"{count} {what}"
+            for count, what in (
+                (self.done_before, "done before"),
+                (self.run, "run"),
+                (self.outside, "outside the window"),
+                (self.over_limit, "over the limit"),
+                (self.failed, "failed"),
+                (self.not_run, "not run"),
+            )
+            if count
+        ]
+        return f"{self.label}: {self.wanted} wanted" + (f" = {' + '.join(parts)}" if parts else "")
+
+
+def format_accounts(accounts: Iterable[RangeAccount]) -> list[str]:
+    """A line per range."""
+    return [account.describe() for account in accounts]
+
+
+def format_undeclared(label: str, changes: Sequence[Change], *, published: bool = False) -> list[str]:
+    """What a task wrote without declaring it: a line, and one per path up to a few."""
+    what = "path" if len(changes) == 1 else "paths"
+    fate = "published" if published else "dropped"
+    lines = [f"{label} wrote {len(changes)} undeclared {what} ({fate}):"]
+    lines += [f"    {change.kind.value} {change.path}" for change in changes[:_SHOWN_WRITES]]
+    if len(changes) > _SHOWN_WRITES:
+        lines.append(f"    and {len(changes) - _SHOWN_WRITES} more")
+    return lines
+
+
+def format_seconds(seconds: float) -> str:
+    """How long something took, as people say it.
+
+    >>> [format_seconds(s) for s in (0.004, 1.25, 75, 3725)]
+    ['4 ms', '1.2 s', '1 min 15 s', '1 h 2 min']
+    """
+    if seconds < 0.1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

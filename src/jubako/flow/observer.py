@@ -1,0 +1,161 @@
+"""What a run says while it works. `flow` never prints: whoever wants to show something gives `run` an observer.
+
+Events carry the task itself, so that a text is only made of it where somebody wants to read one. An observer is called
+on the run's own thread, between two steps, and must be quick; what it raises ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from jubako.layers.change import Change
+
+__all__ = [
+    "Mode",
+    "Note",
+    "Observer",
+    "RunEnded",
+    "RunEvent",
+    "RunPlanned",
+    "RunStarted",
+    "TaskFailed",
+    "TaskFound",
+    "TaskGivenUp",
+    "TaskPrinted",
+    "TaskProgressed",
+    "TaskPublished",
+    "TaskStarted",
+    "UndeclaredWrites",
+]
+
+Mode = Literal["host", "none"]  # how tasks really run: in a box on this host, or not boxed
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The state is open and what earlier runs left is recovered."""
+
+    run_id: str
+    mode: Mode
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFound:
+    """A task was looked at: what it stands at before anything runs."""
+
+    task: Any
+    standing: Literal["pending", "complete", "missing", "broken", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """Everything asked for is known. `to_run` may grow when tasks ask for more while running."""
+
+    found: int
+    complete: int
+    to_run: int
+    missing: int
+    broken: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """An attempt begins."""
+
+    task: Any
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPrinted:
+    """Bytes a task wrote to its stdout or stderr, as they came."""
+
+    task: Any
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgressed:
+    """What a task said of itself while running; None where it said nothing new."""
+
+    task: Any
+    percentage: float | None = None
+    message: str | None = None
+    tracking_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPublished:
+    """A task is done, its outputs in place."""
+
+    task: Any
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """An attempt failed and left nothing. `again`: there will be another one."""
+
+    task: Any
+    error: str
+    again: bool = False
+    kept_box: str = ""  # id of the box that was kept for a look
+    log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGivenUp:
+    """A task will not run, because `because` cannot be had."""
+
+    task: Any
+    because: Any
+
+
+@dataclass(frozen=True, slots=True)
+class UndeclaredWrites:
+    """A task wrote what it had not declared; `published` tells whether that was kept."""
+
+    task: Any
+    changes: Sequence[Change]
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the user should know, said once a run: a degraded mode, a wait for another run."""
+
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Nothing runs any more."""
+
+    interrupted: bool
+
+
+RunEvent = (
+    RunStarted
+    | TaskFound
+    | RunPlanned
+    | TaskStarted
+    | TaskPrinted
+    | TaskProgressed
+    | TaskPublished
+    | TaskFailed
+    | TaskGivenUp
+    | UndeclaredWrites
+    | Note
+    | RunEnded
+)
+
+
+class Observer(Protocol):
+    """Something that wants to know what happens. Ignore events you do not know: there will be more."""
+
+    def see(self, event: RunEvent) -> None:
+        """Called for every event, in order."""

@@ -1,0 +1,56 @@
+"""How a run is to be done. Values only; each field has the default a newcomer would want."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from jubako.boxes.database import Durability
+from jubako.boxes.spec import Undeclared
+from jubako.errors import InputError
+from jubako.flow.observer import Mode
+
+if TYPE_CHECKING:
+    from jubako.flow.loader import Pipeline
+
+__all__ = ["RunOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is to be done.
+
+    `box=None` and `box="host"` both mean a box on this host; a host that cannot make one is a HostError, never a run
+    that quietly goes unboxed. `box="none"` runs tasks as Luigi does: no staging, no report of undeclared writes.
+    """
+
+    workers: int = 1
+    box: Mode | None = None
+    strict: bool = False  # what a range leaves out (window, limit) counts as not there
+    durability: Durability = "full"
+    keep_failed: bool = False  # keep the box of a failed task for `jubako box enter`
+    undeclared: Undeclared | None = None  # for every task; None: what its box says
+    state: str | None = None  # the state root; None: $JUBAKO_STATE and so on
+    pipeline: Pipeline | None = None  # None: derived from where the first task's class is defined
+    attempts: int = 1  # how often a task may be tried, where its own retry_count says nothing
+    retry_delay_s: float = 0.0
+    timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
+    resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
+    log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
+    shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+
+    def __post_init__(self) -> None:
+        wrong = [
+            text
+            for is_wrong, text in (
+                (self.workers < 1, f"workers={self.workers} is less than 1"),
+                (self.attempts < 1, f"attempts={self.attempts} is less than 1"),
+                (self.retry_delay_s < 0, f"retry_delay_s={self.retry_delay_s} is negative"),
+                (self.box not in (None, "host", "none"), f"box={self.box!r} is neither 'host' nor 'none'"),
+                (self.durability not in ("full", "relaxed"), f"durability={self.durability!r} is not full or relaxed"),
+            )
+            if is_wrong
+        ]
+        if wrong:
+            raise InputError("; ".join(wrong))

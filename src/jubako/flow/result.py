@@ -1,0 +1,156 @@
+"""What a run came to: one value that says everything, for Python callers, the command line and its JSON form.
+
+The JSON form has a version; keys are added, never renamed or removed, within one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
+from jubako.flow.observer import Mode
+from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
+from jubako.layers.change import Change
+
+__all__ = ["RunResult", "TaskError"]
+
+_JSON_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why a task failed, could not be scheduled, or met a conflict."""
+
+    task_id: str
+    label: str
+    sentence: str
+    traceback: str = ""
+    log_path: str = ""  # "" if it printed nothing
+    kept_box: str = ""  # id of the box kept for a look
+    is_conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    `everything_there` is what an exit code is made of: every task asked for is done, nothing is owed after publishing,
+    and in strict mode no range has left anything out. It is true if the run was truthy: `if run([T()]): ...`.
+    """
+
+    run_id: str
+    mode: Mode
+    groups: Groups
+    everything_there: bool
+    interrupted: bool = False
+    accounts: Sequence[RangeAccount] = ()
+    undeclared: Mapping[str, Sequence[Change]] = field(default_factory=dict)  # by task, what was written and dropped
+    undeclared_published: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    errors: Sequence[TaskError] = ()
+    notes: Sequence[str] = ()
+    recovered: Sequence[str] = ()  # what an earlier run had begun to publish and this one finished or undid
+    wall_s: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.everything_there
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run looks, in Luigi's terms."""
+        return get_status(self.groups)
+
+    @property
+    def conflicts(self) -> Sequence[TaskError]:
+        """Errors that came of something else changing what a task was about to change."""
+        return [error for error in self.errors if error.is_conflict]
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """Ids of kept boxes by task."""
+        return {error.label: error.kept_box for error in self.errors if error.kept_box}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many tasks came to what; every task is in one of them."""
+        groups = self.groups
+        return {
+            "complete": len(groups.already_done),
+            "done": len(groups.completed),
+            "failed": len(groups.failed),
+            "unscheduled": len(groups.scheduling_error),
+            "missing": len(groups.still_pending_ext),
+            "pending": len(groups.still_pending_not_ext),
+        }
+
+    def format_summary(self, *, summary_length: int = 5) -> str:
+        """Luigi's execution summary, to the letter."""
+        return format_summary(self.groups, summary_length=summary_length)
+
+    def format_report(self) -> list[str]:
+        """Our lines after it: what ranges left out, undeclared writes, errors, notes, seconds."""
+        lines = format_accounts(self.accounts)
+        for label, changes in self.undeclared.items():
+            lines += format_undeclared(label, changes)
+        for label, changes in self.undeclared_published.items():
+            lines += format_undeclared(label, changes, published=True)
+        for error in self.errors:
+            lines.append(f"{error.label}: {error.sentence}")
+            lines += [f"    log: {error.log_path}"] if error.log_path else []
+            lines += [f"    jubako box enter {error.kept_box}"] if error.kept_box else []
+        lines += self.recovered
+        lines += self.notes
+        if self.interrupted:
+            lines.append("interrupted; the same command carries on")
+        ran = len(self.groups.completed)
+        boxed = "each in a box" if self.mode == "host" else "not boxed"
+        done = f"{ran} task{'' if ran == 1 else 's'} run, {boxed}, " if ran else "nothing was run, "
+        lines.append(f"{done}{format_seconds(self.wall_s)}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON can hold it."""
+        return {
+            "version": _JSON_VERSION,
+            "run": self.run_id,
+            "mode": self.mode,
+            "status": self.status.name,
+            "everything_there": self.everything_there,
+            "interrupted": self.interrupted,
+            "counts": dict(self.counts),
+            "ranges": [
+                {
+                    "range": account.label,
+                    "wanted": account.wanted,
+                    "done_before": account.done_before,
+                    "run": account.run,
+                    "outside": account.outside,
+                    "over_limit": account.over_limit,
+                    "failed": account.failed,
+                    "not_run": account.not_run,
+                }
+                for account in self.accounts
+            ],
+            "undeclared": [
+                {"task": label, "path": change.path, "change": change.kind.value, "published": published}
+                for published, writes in ((False, self.undeclared), (True, self.undeclared_published))
+                for label, changes in writes.items()
+                for change in changes
+            ],
+            "errors": [
+                {
+                    "task_id": error.task_id,
+                    "task": error.label,
+                    "error": error.sentence,
+                    "traceback": error.traceback,
+                    "log": error.log_path,
+                    "kept_box": error.kept_box,
+                    "conflict": error.is_conflict,
+                }
+                for error in self.errors
+            ],
+            "recovered": list(self.recovered),
+            "notes": list(self.notes),
+            "wall_s": round(self.wall_s, 3),
+        }
