@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jubako.boxes.kept_record import RECORD_NAME, BoxRecord, parse_record
-from jubako.boxes.removal import remove_tree
 from jubako.errors import ConflictError, HostError, InputError
+from jubako.layers.remove import remove_tree
 
 __all__ = [
     "KeptBoxes",
