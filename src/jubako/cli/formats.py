@@ -121,7 +121,7 @@ def _table(document: Document) -> str:
     cells = [[_shown(row.get(name)) for name in document.columns] for row in document.rows]
     heads = [name.replace("_", " ").upper() for name in document.columns]
     is_number = [
-        all(isinstance(row.get(name), (int, float, type(None))) for row in document.rows) for name in document.columns
+        all(type(row.get(name)) in (int, float, type(None)) for row in document.rows) for name in document.columns
     ]
     widths = [max(_width(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
     return "\n".join(

@@ -29,6 +29,8 @@ import click
 from jubako._version import __version__
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from jubako.errors import JubakoError
 
 __all__ = ["EXIT_BUG", "EXIT_CONFLICT", "EXIT_FAILED", "EXIT_HOST", "EXIT_INTERRUPTED", "EXIT_USAGE", "jubako", "main"]
@@ -86,11 +88,19 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name not in _COMMANDS and ctx.resilient_parsing:  # a shell completes a line that is no command of ours
+            return None, None, []
         if name not in _COMMANDS and not name.startswith("-"):
             close = difflib.get_close_matches(name, _COMMANDS, n=3, cutoff=0.5)
             tail = f" Did you mean {' or '.join(close)}?" if close else " 'jubako --help' lists the commands."
             raise click.UsageError(f"No such command '{name}'.{tail}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        named = [CompletionItem(n, help=e.summary) for n, e in _COMMANDS.items() if n.startswith(incomplete)]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in dict.fromkeys(entry.section for entry in _COMMANDS.values()):
@@ -130,7 +140,10 @@ def _run(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
     try:
-        result = jubako.main(arguments, prog_name="jubako", standalone_mode=False, color=_color())
+        if instruction := os.environ.get("_JUBAKO_COMPLETE"):
+            return _complete(instruction)
+        with jubako.make_context("jubako", arguments, color=_color()) as context:
+            result = jubako.invoke(context)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -147,6 +160,13 @@ def _run(arguments: list[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001  (the one place where an error becomes a sentence and a code)
         return _explain(error, debug=debug)
+
+
+def _complete(instruction: str) -> int:
+    """What a shell's completion script asks for: "bash_complete" and the like."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(jubako, {}, "jubako", "_JUBAKO_COMPLETE", instruction)
 
 
 def _explain_usage(error: click.ClickException) -> None:

@@ -1,0 +1,160 @@
+"""The command itself: errors as sentences with exit codes, suggestions, and what start-up may cost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jubako._version import __version__
+
+SOURCE = str(Path(__file__).parents[2] / "src")
+
+
+def jubako(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jubako", *arguments],
+        env={**os.environ, "PYTHONPATH": SOURCE, **environment},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version_is_printed_and_imports_nothing_but_click() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from jubako.cli.main import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(*sorted(m for m in set(sys.modules) - before if m.partition('.')[0] in ('jubako', 'rich', 'sqlite3',"
+        " 'ctypes', 'asyncio', 'multiprocessing')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, modules = result.stdout.splitlines()
+    assert version == f"jubako {__version__}"
+    assert modules.split() == ["jubako", "jubako._version", "jubako.cli", "jubako.cli.main"]
+
+
+def test_help_lists_every_command_and_the_exit_codes() -> None:
+    result = jubako("--help")
+    assert result.returncode == 0
+    for word in ("run", "backfill", "box", "doctor", "completion", "Exit codes", "examples/weather"):
+        assert word in result.stdout
+
+
+def test_no_command_shows_the_help_and_is_wrong_usage() -> None:
+    result = jubako()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage: jubako" in result.stderr
+
+
+def test_unknown_command_is_wrong_usage_with_a_suggestion() -> None:
+    result = jubako("backfil")
+    assert result.returncode == 2
+    assert "No such command 'backfil'. Did you mean backfill?" in result.stderr
+
+
+def test_unknown_option_is_wrong_usage_with_a_suggestion() -> None:
+    result = jubako("completion", "--hlep")
+    assert result.returncode == 2
+    assert "--help" in result.stderr
+
+
+def test_missing_pipeline_is_a_sentence_a_hint_and_no_traceback(tmp_path: Path) -> None:
+    result = jubako("run", "gone.py", "Day", cwd=tmp_path)
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Error: there is no pipeline gone.py"
+    assert lines[1].startswith("hint: ")
+    assert len(lines) == 2
+
+
+def test_debug_shows_the_traceback_too(tmp_path: Path) -> None:
+    result = jubako("run", "gone.py", "Day", "--debug", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+    assert "Error: there is no pipeline gone.py" in result.stderr
+
+
+def test_error_with_escape_sequences_in_a_name_reaches_the_terminal_as_text(tmp_path: Path) -> None:
+    result = jubako("run", "\x1b[31mred\x07.py", cwd=tmp_path)
+    assert "\x1b" not in result.stderr
+    assert r"\x1b[31mred\x07.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        ("jubako.errors.InputError('x')", 2),
+        ("jubako.errors.HostError('x')", 3),
+        ("jubako.errors.ConflictError('x')", 4),
+        ("jubako.errors.WorkError('x')", 1),
+        ("jubako.errors.BugError('x')", 70),
+        ("OSError(28, 'No space left on device', '/full')", 3),
+        ("KeyError('x')", 70),
+        ("KeyboardInterrupt()", 130),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(raised: str, code: int) -> None:
+    script = (
+        "import sys, types, click, jubako.errors\n"
+        "from jubako.cli.main import main\n"
+        "@click.command()\n"
+        f"def completion(): raise {raised}\n"
+        "sys.modules['jubako.cli.completion'] = types.SimpleNamespace(completion=completion)\n"
+        "main(['completion'])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("Interrupted" if code == 130 else "Error: ")
+
+
+def test_reader_that_goes_away_ends_the_command_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "jubako", "completion", "bash"],
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_asks_jubako(shell: str) -> None:
+    result = jubako("completion", shell)
+    assert result.returncode == 0
+    assert f"_JUBAKO_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        "from jubako.flow.parameters import YearParameter\nfrom jubako.flow.task import Task\n"
+        "class YearReport(Task):\n    year = YearParameter()\nclass Other(Task):\n    pass\n"
+    )
+
+    def completed(line: str) -> list[str]:
+        words = line.split(" ")
+        environment = {
+            "_JUBAKO_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        return [entry.partition(",")[2] for entry in jubako(cwd=tmp_path, **environment).stdout.splitlines()]
+
+    assert completed("jubako ba") == ["backfill"]
+    assert completed("jubako run tasks.py Y") == ["YearReport"]
+    assert "--year" in completed("jubako run tasks.py YearReport --ye")
+    assert completed("jubako run broken.py Y") == []
+    assert completed("jubako nonsense Y") == []
