@@ -106,7 +106,7 @@ def capability_name(number: int) -> str:
 @cache
 def last_capability() -> int:
     """The highest capability number this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:
         return int(file.read())
 
 

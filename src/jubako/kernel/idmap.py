@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
+from jubako.kernel.syscalls import fail
 
 __all__ = [
     "IdRange",
@@ -59,7 +60,7 @@ def format_id_map(ranges: Iterable[IdRange]) -> str:
 
 def read_id_map(kind: str, pid: int | str = "self") -> tuple[IdRange, ...]:
     """The map of process `pid`'s user namespace; `kind` is "uid" or "gid"."""
-    with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+    with open(f"/proc/{pid}/{kind}_map", encoding="utf-8") as file:
         return parse_id_map(file.read())
 
 
@@ -99,5 +100,7 @@ def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as error:
+        fail(error.errno or 0, "write", path)
     finally:
         os.close(fd)

@@ -113,7 +113,11 @@ class MountError(OSError):
 
     def __init__(self, code: int, text: str, filename: str | None = None, log: tuple[str, ...] = ()) -> None:
         super().__init__(code, "; ".join((text, *log)), filename)
+        self._text = text
         self.log = log
+
+    def __reduce__(self) -> tuple[type[MountError], tuple[int | None, str, str | None, tuple[str, ...]]]:
+        return MountError, (self.errno, self._text, self.filename, self.log)
 
 
 def mount(source: Path, target: Path, fstype: str = "", flags: int = 0, data: str | bytes = "") -> None:

@@ -125,9 +125,9 @@ def has_lowerdir_plus() -> bool:
             return False
         raise
     try:
-        fsconfig_string(fd, "lowerdir+", "/dev/null")
+        fsconfig_string(fd, "lowerdir+", "/dev/null/none")
     except OSError as error:
-        # Known, and looked up: no directory. Unknown (6.5, 6.6): EINVAL. Before 6.5 it is collected unseen.
+        # Known, and looked up in vain. Unknown (6.5, 6.6): EINVAL. Before 6.5 it is collected unseen.
         return error.errno in (errno.ENOTDIR, errno.ENOENT)
     else:
         return False

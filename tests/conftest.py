@@ -1,0 +1,221 @@
+"""What all tests share: children to try things in, what was there when the session started, and no skips in CI.
+
+`in_child` runs a function in a forked child, because what it tries (a namespace, a dropped right, a filter) cannot be
+taken back. `in_namespace` does the same inside a mount namespace of its own with an empty tmpfs as the working
+directory; when the session belongs to root every test that asks for it runs twice, the second time as an ordinary user.
+
+`before` and `look_around` serve `tests/system/test_leaks.py`, which runs last and compares the two.
+
+With JUBAKO_MUST_WORK=1 a skip is a failure: there the machine is known to have everything.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from jubako.kernel import idmap, mounts, namespaces, process
+from jubako.kernel.filesystems import SOURCE, tmpfs
+from jubako.kernel.mount_table import Mount, read_mount_table
+
+ORDINARY_UID = 54321  # needs no entry in /etc/passwd
+USERS = ("root", "rootless") if os.geteuid() == 0 else ("rootless",)
+PLAYGROUND = "/mnt"  # covered in the child's own mount namespace only
+MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests start
+
+Result = TypeVar("Result")
+
+
+# --- no skips where all must work ------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, None]:
+    report = (yield).get_result()
+    if not hasattr(report, "wasxfail"):
+        _refuse_skip(report)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, None]:
+    _refuse_skip((yield).get_result())
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.outcome == "skipped" and os.environ.get("JUBAKO_MUST_WORK") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and JUBAKO_MUST_WORK=1 forbids it: {reason}"
+
+
+# --- children to try things in ---------------------------------------------------------------------------------------
+
+
+class Runner(Protocol):
+    """Runs a function in a child; gives back what it returned, or fails the test with the child's traceback."""
+
+    def __call__(self, function: Callable[[], Result], /) -> Result: ...
+
+
+@pytest.fixture
+def in_child() -> Runner:
+    return _run_in_child
+
+
+@pytest.fixture(params=USERS)
+def in_user_child(request: pytest.FixtureRequest) -> Runner:
+    """As `in_child`, once as root (where the session is root's) and once as an ordinary user without any right."""
+    user: str = request.param
+    return lambda function: _run_in_child(lambda: _as_user(user, function))
+
+
+@pytest.fixture(params=USERS)
+def in_namespace(request: pytest.FixtureRequest) -> Runner:
+    """As `in_user_child`, with all capabilities in a mount namespace of its own, at an empty tmpfs."""
+    user: str = request.param
+    return lambda function: _run_in_child(lambda: _as_user(user, lambda: _in_playground(user, function)))
+
+
+def _run_in_child(function: Callable[[], Result]) -> Result:
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        answer: tuple[bool, object]
+        try:
+            answer = (True, function())
+        except BaseException:  # noqa: BLE001  the fork boundary; pytest's own outcomes are BaseExceptions
+            answer = (False, traceback.format_exc())
+        with os.fdopen(write_end, "wb") as pipe:
+            pickle.dump(answer, pipe)
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        raw = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if not raw:
+        pytest.fail(f"the child ended without an answer, status {os.waitstatus_to_exitcode(status)}")
+    worked, value = pickle.loads(raw)
+    if not worked:
+        pytest.fail(f"in the child:\n{value}", pytrace=False)
+    return value  # type: ignore[no-any-return]
+
+
+def _as_user(user: str, function: Callable[[], Result]) -> Result:
+    if user == "rootless" and os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)
+        os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)
+        process.set_dumpable(dumpable=True)  # giving up root made /proc/self root's
+    return function()
+
+
+def _in_playground(user: str, function: Callable[[], Result]) -> Result:
+    if user == "root":
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+    else:
+        idmap.enter_user_namespace(namespaces.CLONE_NEWNS)
+    mounts.mount("none", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
+    mounts.attach(tmpfs(size_bytes=64 << 20), PLAYGROUND)
+    os.chdir(PLAYGROUND)
+    return function()
+
+
+# --- what was there before -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a test could leave behind."""
+
+    mounts: dict[int, Mount]
+    processes: dict[tuple[int, int], str]  # pid and start time: what runs there
+    descriptors: dict[int, str]
+    cgroups: frozenset[Path]
+
+
+_before: Surroundings | None = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart() -> None:
+    global _before  # noqa: PLW0603  set once, before any test
+    os.environ[MARK] = str(os.getpid())
+    _before = _look_around()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name == "test_leaks.py")
+
+
+@pytest.fixture(scope="session")
+def before() -> Surroundings:
+    assert _before is not None
+    return _before
+
+
+@pytest.fixture
+def look_around() -> Callable[[], Surroundings]:
+    return _look_around
+
+
+def _look_around() -> Surroundings:
+    gc.collect()  # a descriptor in a dead cycle is not a leak
+    groups = Path("/sys/fs/cgroup")
+    return Surroundings(
+        mounts={mount.id: mount for mount in read_mount_table() if mount.fstype == "overlay" or mount.source == SOURCE},
+        processes=dict(_own_processes()),
+        descriptors=dict(_own_descriptors()),
+        cgroups=frozenset(path for path in groups.glob("**/*jubako*") if path.is_dir()),
+    )
+
+
+def _own_descriptors() -> Generator[tuple[int, str], None, None]:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) <= 2:  # pytest's, changing as it captures
+            continue
+        try:
+            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the descriptor that listed them
+            continue
+
+
+def _own_processes() -> Generator[tuple[tuple[int, int], str], None, None]:
+    """The processes this session started: its descendants, programs that carry its mark, and its orphaned forks."""
+    us = os.getpid()
+    our_command = Path("/proc/self/cmdline").read_bytes()
+    mark = f"{MARK}={us}".encode()
+    parents: dict[int, int] = {}
+    commands: dict[tuple[int, int], bytes] = {}
+    marked: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            after_name = (entry / "stat").read_text(errors="replace").rpartition(") ")[2].split()
+            command = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except PermissionError:
+            environment = b""
+        pid = int(entry.name)
+        parents[pid] = int(after_name[1])
+        commands[pid, int(after_name[19])] = command
+        if mark in environment.split(b"\0") or (command == our_command and parents[pid] == 1):
+            marked.add(pid)
+    for (pid, started), command in commands.items():
+        ancestor = parents[pid]
+        while ancestor not in (0, us):
+            ancestor = parents.get(ancestor, 0)
+        if pid != us and (ancestor == us or pid in marked):
+            yield (pid, started), command.replace(b"\0", b" ").decode(errors="replace") or "a zombie"
