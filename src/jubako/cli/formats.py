@@ -50,9 +50,9 @@ def format_option(command: _Command) -> _Command:
     option = click.option(
         "--format",
         "format_",
+        metavar="|".join(FORMATS),
         type=click.Choice(FORMATS),
         default="table",
-        show_default=True,
         help="How to print the result.",
     )
     return option(command)

@@ -93,6 +93,11 @@ class PipelineCommand(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *self._task_options(ctx)]
 
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        task = get_asked(ctx).task
+        words = f"PIPELINE {task.get_task_family() if task else 'TASK'} [--PARAMETER VALUE]... [OPTIONS]"
+        formatter.write_usage(ctx.command_path, words)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         asked = get_asked(ctx)
         records = [record for option in self._task_options(ctx) if (record := option.get_help_record(ctx))]

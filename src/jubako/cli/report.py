@@ -1,0 +1,65 @@
+"""What a run came to, on the command line: the summary and the lines after it, or a document; and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from jubako.flow.result import RunResult
+
+__all__ = ["echo_report", "get_exit_code"]
+
+_COLUMNS = ("task", "task_id", "status", "error", "log", "kept_box")
+
+# The groups of the summary that a task can be in, worst last: some are in several.
+_STATUS = {
+    "already_done": "complete",
+    "completed": "done",
+    "still_pending_not_ext": "pending",
+    "still_pending_ext": "missing",
+    "scheduling_error": "unscheduled",
+    "failed": "failed",
+}
+
+
+def echo_report(result: RunResult, format_: Format) -> None:
+    """Print what the run came to."""
+    if format_ != "table":
+        facts = {name: value for name, value in result.to_json().items() if name not in {"version", "errors"}}
+        echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
+        return
+    click.echo(result.format_summary())
+    for line in result.format_report():
+        click.echo(printable(line))
+
+
+def get_exit_code(result: RunResult) -> int:
+    """0 only if all that was asked for is there."""
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    if result.everything_there:
+        return 0
+    if result.errors and len(result.conflicts) == len(result.errors):
+        return EXIT_CONFLICT
+    return EXIT_FAILED
+
+
+def _rows(result: RunResult) -> Iterator[dict[str, object]]:
+    status = {task.task_id: (task, word) for name, word in _STATUS.items() for task in getattr(result.groups, name)}
+    errors = {error.task_id: error for error in result.errors}
+    for task_id, (task, word) in status.items():
+        error = errors.get(task_id)
+        yield {
+            "task": str(task),
+            "task_id": task_id,
+            "status": word,
+            "error": error.sentence if error else None,
+            "log": (error.log_path or None) if error else None,
+            "kept_box": (error.kept_box or None) if error else None,
+        }
