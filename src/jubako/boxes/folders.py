@@ -1,0 +1,138 @@
+"""The directories that targets lie in, held open while things are renamed into them.
+
+A path is resolved once, when a move is planned; the inode of the innermost existing directory goes into the journal.
+When the move is carried out the directory is opened, must be that inode, and is used by descriptor only: a symbolic
+link put in its path meanwhile redirects nothing. Missing directories are made below it one by one, never through a
+link. Afterwards the path must still lead to the directory that was used, or the output is not where it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from types import TracebackType
+from typing import Self
+
+from jubako.boxes.move import PlannedMove
+from jubako.errors import ConflictError
+
+__all__ = ["Folders", "plan_folder"]
+
+_OPEN = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_HELD = 64  # between two transactions; within one, as many as it has folders
+
+
+class Folders:
+    """Opened directories by path. Everything raised as ConflictError means: this is not the directory planned for."""
+
+    def __init__(self) -> None:
+        self._fds: dict[str, int] = {}
+        self._inodes: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.forget()
+
+    def open(self, move: PlannedMove) -> int:
+        """A descriptor of the directory that the target of `move` lies in; it is made where it is missing."""
+        fd = self._fds.get(move.folder)
+        if fd is not None:
+            return fd
+        fd = self._open_anchor(move)
+        for path in move.made:
+            above = fd
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.basename(path), dir_fd=above)
+            try:
+                fd = os.open(os.path.basename(path), _OPEN | os.O_NOFOLLOW, dir_fd=above)
+            except NotADirectoryError:
+                raise ConflictError(f"{path} should have been made a directory, but something else is there") from None
+            self._keep(path, fd)
+        return fd
+
+    def find(self, move: PlannedMove) -> int | None:
+        """As `open`, but nothing is made: None if the directory is missing below the one that was there."""
+        fd = self._fds.get(move.folder)
+        if fd is not None:
+            return fd
+        fd = self._open_anchor(move)
+        for path in move.made:
+            try:
+                fd = os.open(os.path.basename(path), _OPEN | os.O_NOFOLLOW, dir_fd=fd)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            self._keep(path, fd)
+        return fd
+
+    def check(self, move: PlannedMove) -> None:
+        """Raises ConflictError unless the path of the directory still leads to the one that is held open."""
+        try:
+            inode = os.stat(move.folder).st_ino
+        except OSError:
+            inode = -1
+        if inode != self._inodes[move.folder]:
+            raise ConflictError(f"the folder {move.folder} was moved or replaced while {move.target} was published")
+
+    def unmake(self, move: PlannedMove) -> None:
+        """Removes the directories made for `move`, as far as they are empty. Call `forget` after the last one."""
+        if not move.made:
+            return
+        anchor = self._open_anchor(move)
+        steps = [os.path.basename(path) for path in move.made]
+        for depth in range(len(steps), 0, -1):
+            try:
+                os.rmdir("/".join(steps[:depth]), dir_fd=anchor)
+            except FileNotFoundError:
+                continue
+            except OSError:  # in use by others by now, or not a directory
+                return
+
+    def forget(self) -> None:
+        """Closes everything."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+        self._inodes.clear()
+
+    def trim(self) -> None:
+        """Closes everything if it has become much; for between two transactions."""
+        if len(self._fds) > _HELD:
+            self.forget()
+
+    def _open_anchor(self, move: PlannedMove) -> int:
+        anchor = move.anchor
+        fd = self._fds.get(anchor)
+        if fd is None:
+            try:
+                fd = os.open(anchor, _OPEN)
+            except (FileNotFoundError, NotADirectoryError):
+                raise ConflictError(f"the folder {anchor} is gone, so {move.target} cannot be published") from None
+            self._keep(anchor, fd)
+        if self._inodes[anchor] != move.folder_inode:
+            raise ConflictError(f"the folder {anchor} is another one than when publishing {move.target} was begun")
+        return fd
+
+    def _keep(self, path: str, fd: int) -> None:
+        self._fds[path] = fd
+        self._inodes[path] = os.fstat(fd).st_ino
+
+
+def plan_folder(target: str) -> tuple[int, tuple[str, ...]]:
+    """The inode of the innermost existing directory above `target`, and the directories to be made below it.
+
+    Raises OSError where something in the way is no directory.
+    """
+    folder = os.path.dirname(target)
+    missing: list[str] = []
+    while True:
+        try:
+            return os.stat(folder).st_ino, tuple(reversed(missing))
+        except FileNotFoundError:
+            if folder == "/":
+                raise
+            missing.append(folder)
+            folder = os.path.dirname(folder)
