@@ -13,7 +13,7 @@ edge is looked at a fixed number of times, plus one heap operation where an orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Literal
@@ -50,7 +50,7 @@ __all__ = [
     "Yielded",
 ]
 
-Standing = Literal["pending", "complete", "missing", "broken"]
+Standing = Literal["pending", "complete", "missing", "broken", "disabled"]
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -248,6 +248,21 @@ class Engine:
             heappush(self._ready, entry)
         return [number for _, number in entries]
 
+    def dependents(self, task: int) -> Sequence[int]:
+        """Who waits for `task`; nobody any more once it is settled."""
+        return self._nodes[task].dependents
+
+    def stalled(self) -> list[int]:
+        """Tasks that would never start even if all others ended well: those of a cycle, and what depends on them."""
+        waits = [node.waits if node.state in (State.WAITING, State.STUCK) else 0 for node in self._nodes]
+        free = [number for number, node in enumerate(self._nodes) if node.dependents and not waits[number]]
+        while free:
+            for number in self._nodes[free.pop()].dependents:
+                waits[number] -= 1
+                if waits[number] == 0:
+                    free.append(number)
+        return [number for number, left in enumerate(waits) if left > 0]
+
     @property
     def next_due_s(self) -> float | None:
         """When the next delayed task becomes ready; None if none waits for time."""
@@ -277,7 +292,7 @@ class Engine:
         elif event.standing == "broken":
             self._move(event.task, Cause.BREAK)
             self._push_blame(event.task, BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING)
-        elif any(amount > self._capacities.get(name, 1) for name, amount in event.needs):
+        elif event.standing == "disabled" or self._is_too_much(event.needs):
             self._move(event.task, Cause.DENY)
             self._push_blame(event.task, BLAME_DENIED)
         else:
@@ -464,6 +479,9 @@ class Engine:
         if waiters and waiters[0] < (-self._nodes[task].priority, task):
             return True
         return self._left(name) < amount
+
+    def _is_too_much(self, needs: tuple[tuple[str, int], ...]) -> bool:
+        return any(amount > self._capacities.get(name, 1) for name, amount in needs)
 
     def _left(self, name: str) -> int:
         return self._capacities.get(name, 1) - self._used.get(name, 0)

@@ -7,7 +7,8 @@
       │       v │                 ├── PUBLISHED (unboxed) ───────> DONE
     WAITING  BLOCKED              ├── FAIL ──> FAILED
       ^ │                         ├── CANCEL ──> STOPPED
-      │ └ UPSTREAM ──> STUCK      └── THERE ──> COMPLETE   (another run made it meanwhile)
+      │ ├ UPSTREAM ──> STUCK      └── THERE ──> COMPLETE   (another run made it meanwhile)
+      │ └ BREAK ──> UNSCHEDULED   (dynamic dependencies that form a ring)
       └────────── YIELD (dynamic dependencies) ───── RUNNING
 
 `docs` and the tests read this table; `flow.engine` runs on it. It knows nothing of tasks, time or executors.
@@ -48,7 +49,7 @@ class State(IntEnum):
     COMPLETE = 8  # was there before, nothing to do
     MISSING = 9  # external, and not there
     UNSCHEDULED = 10  # requires(), output() or complete() raised
-    DENIED = 11  # needs more of a resource than exists
+    DENIED = 11  # disabled, or needs more of a resource than exists
     FAILED = 12  # tried as often as allowed
     STUCK = 13  # something it depends on cannot be had
     STOPPED = 14  # the run was interrupted while it ran
@@ -61,8 +62,8 @@ class Cause(IntEnum):
     FREE = 1  # no unfinished dependency (any more)
     THERE = 2  # it is complete without our running it
     NOT_THERE = 3  # external, and not complete
-    BREAK = 4  # describing it raised
-    DENY = 5  # a resource cannot ever suffice
+    BREAK = 4  # describing it raised, or it turned out to wait for itself
+    DENY = 5  # it is disabled, or a resource cannot ever suffice
     UPSTREAM = 6  # a dependency cannot be had
     TAKEN = 7  # a resource is used up
     RELEASED = 8  # a resource came back
@@ -89,6 +90,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
         (_S.NEW, _C.DENY): _S.DENIED,
         (_S.WAITING, _C.FREE): _S.READY,
         (_S.WAITING, _C.UPSTREAM): _S.STUCK,
+        (_S.WAITING, _C.BREAK): _S.UNSCHEDULED,
         (_S.READY, _C.TAKEN): _S.BLOCKED,
         (_S.BLOCKED, _C.RELEASED): _S.READY,
         (_S.READY, _C.START): _S.RUNNING,

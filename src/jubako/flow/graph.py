@@ -1,0 +1,196 @@
+"""From the tasks asked for to everything they need: who depends on whom, what is done already, what cannot be had.
+
+Tasks are numbered as they are found, breadth first, so that of equal priorities the earlier named runs earlier and a
+summary runs as soon as its parts are there. `requires()` is called once per task, not at all for tasks that are done,
+and never recursively. Nothing is scheduled here: `explore` yields `engine.Found`, which the engine takes as they come.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal
+
+from jubako.errors import InputError
+from jubako.flow.engine import Engine, Found
+from jubako.flow.event import Event
+from jubako.flow.output_paths import OutputPaths
+from jubako.flow.standing import Answer, Broken, ExistMany, Standing
+from jubako.flow.task import Task
+
+__all__ = ["Graph", "find_cycle", "is_external", "refuse_cycle"]
+
+_CHUNK: Final = 10_000
+_SHOWN: Final = 5
+
+
+def is_external(task: Any) -> bool:
+    """True for a task that only says what should be there: it has no run."""
+    return task.run is None or task.run is NotImplemented
+
+
+class Graph:
+    """Tasks by number, and why some cannot be scheduled. Grows when tasks ask for more while they run."""
+
+    def __init__(
+        self,
+        exist_many: ExistMany,
+        *,
+        attempts: int = 1,
+        shared_outputs: Literal["refuse", "serialise"] = "refuse",
+        see: Callable[[Any, str], None] | None = None,
+    ) -> None:
+        self.tasks: list[Any] = []  # None where a task is done and its object was let go
+        self.broken: dict[int, Broken] = {}
+        self._numbers: dict[Any, int] = {}
+        self._queue: list[int] = []
+        self._standing = Standing(exist_many, self._see_outputs)
+        self._paths: OutputPaths[Any] = OutputPaths()
+        self._clashes: list[str] = []
+        self._shared: defaultdict[Any, list[str]] = defaultdict(list)
+        self._attempts = attempts
+        self._shared_outputs = shared_outputs
+        self._see = see
+
+    def number(self, task: Any) -> int:
+        """The number of a task that was explored, or named by one that was."""
+        return self._numbers[task]
+
+    def explore(self, tasks: Iterable[Any]) -> Iterator[Found]:
+        """Everything `tasks` need that is not known yet. InputError, at the end, for outputs that clash."""
+        for task in tasks:
+            _validate(task)
+            self._number(task)
+        start = 0
+        while start < len(self._queue):
+            chunk = self._queue[start : start + _CHUNK]
+            start += len(chunk)
+            answers = self._standing.look(self.tasks[number] for number in chunk)
+            for number, answer in zip(chunk, answers, strict=True):
+                yield self._find(number, answer)
+        self._queue = []
+        self._standing.forget()
+        self._refuse_clashes()
+
+    def find_complete(self, tasks: Sequence[Any]) -> list[Any]:
+        """Those of `tasks` that are done, asked in bulk; none of them becomes part of the graph."""
+        answers = self._standing.look(tasks)
+        self._standing.forget()
+        return [task for task, answer in zip(tasks, answers, strict=True) if answer is True]
+
+    def _number(self, task: Any) -> int:
+        number = self._numbers.get(task)
+        if number is None:
+            number = self._numbers[task] = len(self.tasks)
+            self.tasks.append(task)
+            self._queue.append(number)
+        return number
+
+    def _find(self, number: int, answer: Answer) -> Found:
+        task = self.tasks[number]
+        if isinstance(answer, Broken):
+            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            return self._break(number, answer)
+        if answer:
+            task.trigger_event(Event.DEPENDENCY_PRESENT, task)
+            self._tell(task, "complete")
+            return Found(number, "complete")
+        if task.disabled:
+            self._tell(task, "disabled")
+            return Found(number, "disabled")
+        if is_external(task):
+            task.trigger_event(Event.DEPENDENCY_MISSING, task)
+            self._tell(task, "missing")
+            return Found(number, "missing")
+        required = self._standing.requirements(task)
+        if isinstance(required, Broken):
+            task.trigger_event(Event.BROKEN_TASK, task, required.error)
+            return self._break(number, required)
+        dependencies = []
+        for other in required:
+            task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
+            dependencies.append(self._number(other))
+        self._tell(task, "pending")
+        attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+        return Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
+
+    def _break(self, number: int, broken: Broken) -> Found:
+        self.broken[number] = broken
+        self._tell(self.tasks[number], "broken")
+        return Found(number, "broken")
+
+    def _tell(self, task: Any, standing: str) -> None:
+        if self._see is not None:
+            self._see(task, standing)
+
+    def _needs(self, task: Any) -> tuple[tuple[str, int], ...]:
+        needs = tuple((name, int(amount)) for name, amount in task.process_resources().items())
+        shared = self._shared.get(task)
+        return needs if shared is None else (*needs, *((f"output:{path}", 1) for path in shared))
+
+    def _see_outputs(self, task: Any, targets: Sequence[Any]) -> None:
+        """Notes the paths `task` makes. Tasks without a run of their own, and external ones, make nothing."""
+        if type(task).run is Task.run or is_external(task):
+            return
+        for target in targets:
+            as_output = getattr(target, "as_output", None)
+            if as_output is None:
+                continue
+            clash = self._paths.add(as_output().path, task)
+            if clash is None:
+                continue
+            if self._shared_outputs == "refuse":
+                self._clashes.append(clash.describe())
+            else:
+                for owner in {clash.owner, clash.other}:
+                    self._shared[owner].append(clash.other_path)
+
+    def _refuse_clashes(self) -> None:
+        clashes, self._clashes = self._clashes, []
+        if clashes:
+            more = f"; and {len(clashes) - _SHOWN} more like that" if len(clashes) > _SHOWN else ""
+            raise InputError(
+                "; ".join(clashes[:_SHOWN]) + more,
+                hint="give every task outputs of its own; put the parameters that tell tasks apart into the path",
+            )
+
+
+def find_cycle(engine: Engine) -> list[int]:
+    """Numbers of tasks that wait for each other in a ring, in the order in which each requires the next; or []."""
+    stalled = set(engine.stalled())
+    if not stalled:
+        return []
+    requires: defaultdict[int, list[int]] = defaultdict(list)
+    for number in sorted(stalled):
+        for dependent in engine.dependents(number):
+            if dependent in stalled:
+                requires[dependent].append(number)
+    # Every stalled task waits for another stalled one, so walking on must come back to where it has been.
+    path: dict[int, int] = {}
+    number = min(stalled)
+    while number not in path:
+        path[number] = len(path)
+        number = requires[number][0]
+    return list(path)[path[number] :]
+
+
+def refuse_cycle(engine: Engine, tasks: Sequence[Any]) -> None:
+    """InputError naming the tasks of a cycle, if there is one."""
+    cycle = find_cycle(engine)
+    if cycle:
+        ring = [str(tasks[number]) for number in (*cycle, cycle[0])]
+        shown = ring if len(ring) <= 12 else [*ring[:6], f"... {len(ring) - 11} more ...", *ring[-5:]]
+        raise InputError(
+            f"these tasks require each other in a ring: {' -> '.join(shown)}",
+            hint="nothing was run; one of these requires() has to go",
+        )
+
+
+def _validate(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise InputError(f"{task!r} is not a task", hint="give instances of Task, as in run([MyTask(date=...)])")
+    if not task.initialized():
+        raise InputError(
+            f"a task of class {type(task).__name__} is not initialized",
+            hint="its __init__ has to call super().__init__(*args, **kwargs)",
+        )

@@ -1,0 +1,178 @@
+"""Whether tasks are done, asked for many at once: one listing per directory instead of a question per target.
+
+    plain      the outputs of all plain tasks are asked in bulk
+    wrapper    done when everything it requires is; followed without recursion, and asked in the same bulk
+    own        a complete() of the task's own is called, once
+
+A task is asked once; a `requires()` that had to be called for it is kept for whoever explores the graph. Whatever a
+task raises becomes `Broken`, with its traceback: it is that task's scheduling that failed, not the run.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jubako.errors import InputError
+from jubako.flow.nesting import flatten
+from jubako.flow.target import Target
+from jubako.flow.task import Task, WrapperTask
+
+__all__ = ["Answer", "Broken", "Standing"]
+
+_BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Asking a task something raised."""
+
+    sentence: str
+    traceback: str
+    error: BaseException
+
+
+Answer = bool | Broken
+ExistMany = Callable[[Sequence[Target]], Sequence[bool]]
+
+
+class Standing:
+    """Asks tasks, and remembers answers until `forget`. `exist_many` answers for targets, in order.
+
+    `see_outputs` is told the targets of every task that was asked.
+    """
+
+    def __init__(self, exist_many: ExistMany, see_outputs: Callable[[Any, Sequence[Any]], None] | None = None) -> None:
+        self._exist_many = exist_many
+        self._see_outputs = see_outputs
+        self._answers: dict[Any, Answer] = {}
+        self._requirements: dict[Any, list[Any]] = {}
+
+    def look(self, tasks: Iterable[Any]) -> list[Answer]:
+        """Which of `tasks` are done, in order."""
+        answers = self._answers
+        tasks = list(tasks)
+        self._resolve(list(dict.fromkeys(task for task in tasks if task not in answers)))
+        return [answers[task] for task in tasks]
+
+    def forget(self) -> None:
+        """Drops what is remembered: the next question is asked anew."""
+        self._answers = {}
+        self._requirements = {}
+
+    def requirements(self, task: Any) -> list[Any] | Broken:
+        """What `task` requires, flat and looked over; calls its requires() unless a wrapper's was called already."""
+        known = self._requirements.pop(task, None)
+        return self._ask_requirements(task) if known is None else known
+
+    def _resolve(self, tasks: list[Any]) -> None:
+        """Fills in the answer of each of `tasks`, and of what wrappers among them require."""
+        wrappers: list[Any] = []
+        plain: list[tuple[Any, list[Any]]] = []
+        asked = 0
+        seen = set(tasks)
+        for task in tasks:  # grows while it is walked: wrappers add what they require
+            complete = type(task).complete
+            try:
+                if complete is WrapperTask.complete and "complete" not in vars(task):
+                    wrappers.append(task)
+                    new = self._expand(task, seen)
+                    tasks.extend(new)
+                    continue
+                targets = flatten(task.output())
+                if self._see_outputs is not None:
+                    self._see_outputs(task, targets)
+                if complete is Task.complete and "complete" not in vars(task):
+                    plain.append((task, targets))
+                    asked += len(targets)
+                else:
+                    self._answers[task] = _as_bool(task.complete())
+            except Exception as error:  # noqa: BLE001  (the task's own code)
+                self._answers[task] = _broken(task, "complete()", error)
+            if asked >= _BULK:
+                self._ask_plain(plain)
+                plain, asked = [], 0
+        self._ask_plain(plain)
+        self._settle(wrappers)
+
+    def _expand(self, wrapper: Any, seen: set[Any]) -> list[Any]:
+        """What `wrapper` requires and nobody has been asked about yet."""
+        required = self._ask_requirements(wrapper)
+        if isinstance(required, Broken):
+            self._answers[wrapper] = required
+            return []
+        self._requirements[wrapper] = required
+        new = [task for task in dict.fromkeys(required) if task not in seen and task not in self._answers]
+        seen.update(new)
+        return new
+
+    def _ask_plain(self, plain: list[tuple[Any, list[Any]]]) -> None:
+        if not plain:
+            return
+        try:
+            exists = self._exist_many([target for _, targets in plain for target in targets])
+        except Exception:  # noqa: BLE001  (one target's own exists() raised: ask one by one to find whose)
+            for task, targets in plain:
+                self._answers[task] = _ask_targets(task, targets)
+            return
+        place = 0
+        for task, targets in plain:
+            # A task without outputs is never done; Luigi says the same, with a warning.
+            self._answers[task] = bool(targets) and all(exists[place : place + len(targets)])
+            place += len(targets)
+
+    def _settle(self, wrappers: list[Any]) -> None:
+        """Answers for wrappers once what they require is answered: depth first, with a list instead of recursion."""
+        for wrapper in wrappers:
+            stack = [wrapper]
+            entered: set[Any] = set()
+            while stack:
+                task = stack[-1]
+                if task in self._answers:
+                    stack.pop()
+                    continue
+                required = self._requirements[task]
+                open_ones = [other for other in required if other not in self._answers and other not in entered]
+                if open_ones and task not in entered:
+                    entered.add(task)
+                    stack.extend(open_ones)
+                    continue
+                # A requirement that is still open goes round to this task: a cycle, which the graph will name.
+                answers = [self._answers.get(other, False) for other in required]
+                broken = next((answer for answer in answers if isinstance(answer, Broken)), None)
+                self._answers[task] = False if False in answers else broken or True
+                stack.pop()
+
+    def _ask_requirements(self, task: Any) -> list[Any] | Broken:
+        try:
+            required = list(task.deps())
+            for other in required:
+                if isinstance(other, Target):
+                    raise InputError(
+                        f"requires() of {task} gives a target, {other!r}", hint="Wrap it in an ExternalTask class."
+                    )
+                if not isinstance(other, Task):
+                    raise InputError(f"requires() of {task} gives {other!r}, which is not a task")
+            return required
+        except Exception as error:  # noqa: BLE001  (the task's own code)
+            return _broken(task, "requires()", error)
+
+
+def _ask_targets(task: Any, targets: Sequence[Any]) -> Answer:
+    try:
+        return bool(targets) and all(_as_bool(target.exists()) for target in targets)
+    except Exception as error:  # noqa: BLE001  (the target's own code)
+        return _broken(task, "complete()", error)
+
+
+def _as_bool(value: object) -> bool:
+    if value is not True and value is not False:
+        raise InputError(f"Return value of Task.complete() must be boolean (was {value!r})")
+    return value
+
+
+def _broken(task: Any, what: str, error: Exception) -> Broken:
+    reason = error.message if isinstance(error, InputError) else f"{what} raised {type(error).__name__}: {error}"
+    return Broken(reason, "".join(traceback.format_exception(error)), error)
