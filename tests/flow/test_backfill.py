@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.errors import InputError
-from jubako.flow.backfill import find_dated_parameter, format_spans, plan_backfill, values_between
+from jubako.flow.backfill import account_for, find_dated_parameter, format_spans, plan_backfill, values_between
 from jubako.flow.parameters import (
     DateHourParameter,
     DateParameter,
@@ -19,6 +19,8 @@ from jubako.flow.parameters import (
     Parameter,
     YearParameter,
 )
+from jubako.flow.result import RunResult
+from jubako.flow.summary import Groups
 from jubako.flow.task import Task
 
 DAYS = st.dates(datetime.date(1990, 1, 1), datetime.date(2030, 12, 31))
@@ -136,8 +138,22 @@ def test_plan_backfill_leaves_out_what_is_complete_and_keeps_the_order() -> None
 def test_plan_backfill_newest_first_runs_backwards_and_shows_forwards() -> None:
     values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-04")
     plan = plan_backfill(Daily, "date", values, others={}, find_complete=nothing_is_complete, newest_first=True)
-    assert [plan.value_of(task).day for task in plan.to_run] == [3, 2, 1]
+    assert [plan.value_of(task).day for task in plan.in_order()] == [3, 2, 1]
     assert plan.spans() == ["2010-01-01...2010-01-03"]
+    assert plan.describe() == (
+        "Daily 2010-01-01...2010-01-03: 3 wanted, 0 done before, 3 to run (2010-01-01...2010-01-03, newest first)"
+    )
+
+
+def test_account_for_a_run_counts_each_wanted_task_once() -> None:
+    values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-06")
+    plan = plan_backfill(Daily, "date", values, others={}, find_complete=nothing_is_complete)
+    first, second, third, fourth, _ = plan.wanted
+    groups = Groups(already_done=[first, Undated(city="Bonn")], completed=[second, third], failed=[fourth])
+    account = account_for(plan, RunResult("r", "none", groups, everything_there=False))
+    assert account.describe() == (
+        "Daily 2010-01-01...2010-01-05: 5 wanted = 1 done before + 2 run + 1 failed + 1 not run"
+    )
 
 
 @given(st.sets(DAYS, max_size=60))

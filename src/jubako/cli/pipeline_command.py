@@ -8,7 +8,8 @@ and shells complete both. A parameter whose name one of the command's own option
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from jubako.flow.parameters import Parameter
     from jubako.flow.task import Task
 
-__all__ = ["Asked", "PipelineCommand", "build_task", "echo_tasks", "get_asked", "pipeline_arguments"]
+__all__ = [
+    "Asked",
+    "PipelineCommand",
+    "build_task",
+    "echo_tasks",
+    "get_asked",
+    "pipeline_arguments",
+    "read_parameters",
+    "refusals_of",
+]
 
 _META = "jubako.asked"
 
@@ -137,32 +147,41 @@ def get_asked(ctx: click.Context) -> Asked:
     return asked
 
 
-def build_task(asked: Asked, values: Mapping[str, object] | None = None) -> Task:
-    """The task that was asked for; InputError names what is missing or can't be read.
+def build_task(asked: Asked) -> Task:
+    """The task that was asked for; InputError names what is missing or can't be read."""
+    assert asked.task is not None  # the command checked it before
+    values = read_parameters(asked)
+    with refusals_of(asked.task):
+        return asked.task(**values)
 
-    `values` are parameters the command sets itself, already parsed.
-    """
+
+def read_parameters(asked: Asked, *, but: str = "") -> dict[str, object]:
+    """The values of the parameters that were given; InputError if others have none. `but` is left to the command."""
     from jubako.flow.parameters import parse_argument
 
     assert asked.task is not None  # the command checked it before
     family = asked.task.get_task_family()
-    given = dict(values or {})
+    values: dict[str, object] = {}
     missing = []
     for name, parameter in asked.task.get_params():
-        if name in given:
-            continue
         if asked.texts.get(name):
-            given[name] = parse_argument(parameter, family, name, asked.texts[name])
-        elif not parameter.has_task_value(family, name):
+            values[name] = parse_argument(parameter, family, name, asked.texts[name])
+        elif name != but and not parameter.has_task_value(family, name):
             missing.append(f"{asked.flags[name]} {form_of(parameter)}")
     if missing:
         raise InputError(f"{family} needs {' and '.join(missing)}", hint=f"'... {family} --help' lists its parameters")
+    return values
+
+
+@contextmanager
+def refusals_of(task: type[Task]) -> Iterator[None]:
+    """Turns what the task's own code says against its parameters into an InputError."""
     try:
-        return asked.task(**given)
+        yield
+    except JubakoError:
+        raise
     except (ValueError, TypeError) as error:
-        if isinstance(error, JubakoError):
-            raise
-        raise InputError(f"{family} refuses these parameters: {error}") from error
+        raise InputError(f"{task.get_task_family()} refuses these parameters: {error}") from error
 
 
 def form_of(parameter: Parameter[Any]) -> str:

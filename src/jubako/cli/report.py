@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
+    from jubako.flow.accounting import RangeAccount
     from jubako.flow.result import RunResult
 
 __all__ = ["echo_report", "get_exit_code"]
@@ -28,13 +30,17 @@ _STATUS = {
 }
 
 
-def echo_report(result: RunResult, format_: Format) -> None:
-    """Print what the run came to."""
+def echo_report(result: RunResult, format_: Format, *, backfill: RangeAccount | None = None) -> None:
+    """Print what the run came to; with what became of the range that a backfill was asked for."""
     if format_ != "table":
         facts = {name: value for name, value in result.to_json().items() if name not in {"version", "errors"}}
+        if backfill is not None:
+            facts["backfill"] = asdict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
         return
     click.echo(result.format_summary())
+    if backfill is not None:
+        click.echo(backfill.describe())
     for line in result.format_report():
         click.echo(printable(line))
 

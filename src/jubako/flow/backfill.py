@@ -1,4 +1,5 @@
 """A backfill: one dated task for every date of a range. Decides which dates are wanted, which are done, which to run.
+Afterwards it counts what became of them.
 
 There is no window and no limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is remembered
 either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jubako.errors import InputError
+from jubako.flow.accounting import RangeAccount
 from jubako.flow.parameters import (
     DateHourParameter,
     DateMinuteParameter,
@@ -21,21 +23,31 @@ from jubako.flow.parameters import (
     Parameter,
     parse_argument,
 )
+from jubako.flow.result import RunResult
 from jubako.flow.task import Task
 
-__all__ = ["Backfill", "find_dated_parameter", "format_spans", "plan_backfill", "values_between"]
+__all__ = [
+    "Backfill",
+    "account_for",
+    "find_dated_parameter",
+    "format_spans",
+    "is_dated",
+    "plan_backfill",
+    "values_between",
+]
 
 _DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A planned backfill. `wanted` is in time's order; `to_run` in the order in which they are to start."""
+    """A planned backfill. `wanted` and `to_run`, those of them that aren't done, are in time's order."""
 
     name: str  # of the parameter that goes through the range
     parameter: Parameter[Any]
     wanted: Sequence[Task]
     to_run: Sequence[Task]
+    newest_first: bool = False
 
     @property
     def done_before(self) -> int:
@@ -46,15 +58,41 @@ class Backfill:
         """The task's place in the range."""
         return getattr(task, self.name)
 
+    def in_order(self) -> list[Task]:
+        """All that are wanted, in the order in which they are to start."""
+        return list(reversed(self.wanted) if self.newest_first else self.wanted)
+
     def spans(self) -> list[str]:
-        """What is to run, exactly and in time's order: "2010-01-01...2010-03-13", "2010-03-15"."""
-        return format_spans(self.parameter, sorted(self.value_of(task) for task in self.to_run))
+        """What is to run, exactly: "2010-01-01...2010-03-13", "2010-03-15"."""
+        return format_spans(self.parameter, [self.value_of(task) for task in self.to_run])
+
+    def describe(self) -> str:
+        """The plan in a line: how many are wanted, were done before, are to run, and from where to where."""
+        text = f"{self.label}: {len(self.wanted)} wanted, {self.done_before} done before, {len(self.to_run)} to run"
+        if not self.to_run:
+            return text
+        ends = [self.parameter.serialize(self.value_of(task)) for task in (self.to_run[0], self.to_run[-1])]
+        between = ends[0] if ends[0] == ends[1] else f"{ends[0]}...{ends[1]}"
+        return f"{text} ({between}{', newest first' if self.newest_first else ''})"
+
+    @property
+    def label(self) -> str:
+        """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
+        values = [self.value_of(task) for task in self.wanted]
+        ends = [self.parameter.serialize(value) for value in (values[0], values[-1])]
+        family = self.wanted[0].get_task_family()
+        return f"{family} {ends[0]}" if len(values) == 1 else f"{family} {ends[0]}...{ends[1]}"
+
+
+def is_dated(parameter: Parameter[Any]) -> bool:
+    """True if the parameter's values are points in time that count on."""
+    return isinstance(parameter, _DATED)
 
 
 def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple[str, Parameter[Any]]:
     """The parameter a backfill goes through: the dated one, not counting those that were given a value."""
     fixed = set(given)
-    dated = [(name, parameter) for name, parameter in family.get_params() if isinstance(parameter, _DATED)]
+    dated = [(name, parameter) for name, parameter in family.get_params() if is_dated(parameter)]
     free = [entry for entry in dated if entry[0] not in fixed]
     if len(free) == 1:
         return free[0]
@@ -115,10 +153,26 @@ def plan_backfill(
     """
     wanted = [family(**{name: value}, **others) for value in values]
     complete = {task.task_id for task in find_complete(wanted)}
-    to_run = [task for task in wanted if task.task_id not in complete]
-    if newest_first:
-        to_run.reverse()
-    return Backfill(name=name, parameter=dict(family.get_params())[name], wanted=wanted, to_run=to_run)
+    return Backfill(
+        name=name,
+        parameter=dict(family.get_params())[name],
+        wanted=wanted,
+        to_run=[task for task in wanted if task.task_id not in complete],
+        newest_first=newest_first,
+    )
+
+
+def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
+    """What became of the range. Counted from the run, which knows more than the plan did: it recovers first."""
+    groups = result.groups
+    done, run, failed = (
+        sum(task in tasks for task in plan.wanted)
+        for tasks in (set(groups.already_done), set(groups.completed), {*groups.failed, *groups.scheduling_error})
+    )
+    wanted = len(plan.wanted)
+    return RangeAccount(
+        plan.label, wanted, done_before=done, run=run, failed=failed, not_run=wanted - done - run - failed
+    )
 
 
 def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:

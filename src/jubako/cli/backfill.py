@@ -1,0 +1,116 @@
+"""`jubako backfill PIPELINE TASK --from D --to D`: one dated task for every date of a range, however long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.main import EXIT_USAGE
+from jubako.cli.pipeline_command import (
+    PipelineCommand,
+    echo_tasks,
+    get_asked,
+    pipeline_arguments,
+    read_parameters,
+    refusals_of,
+)
+from jubako.cli.report import echo_report, get_exit_code
+from jubako.cli.run_options import make_run_options, run_options
+
+if TYPE_CHECKING:
+    from jubako.flow.backfill import Backfill
+    from jubako.flow.parameters import Parameter
+    from jubako.flow.task import Task
+
+__all__ = ["backfill"]
+
+_EPILOG = """\b
+Examples:
+  jubako backfill examples/weather DailySummary --from 2010-01-01 --to 2011-01-01 --dry-run
+  jubako backfill examples/weather MonthlySummary --from 2010-01 --to 2010-12 --inclusive
+
+Interrupt it as you like (Ctrl-C, kill -9, a power cut) and run it again: it carries on."""
+
+
+class _BackfillCommand(PipelineCommand):
+    """Shows the parameter that the range is about as such."""
+
+    def about_parameter(self, task: type[Task], name: str, parameter: Parameter[Any]) -> str:
+        from jubako.flow.backfill import is_dated
+
+        return "[goes from --from to --to]" if is_dated(parameter) else super().about_parameter(task, name, parameter)
+
+
+@click.command(cls=_BackfillCommand, epilog=_EPILOG)
+@pipeline_arguments
+@click.option("--from", "start", metavar="DATE", required=True, help="The first date, hour, month or year.")
+@click.option("--to", "stop", metavar="DATE", required=True, help="Where to stop; itself not part of the range.")
+@click.option("--inclusive", is_flag=True, help="Make --to part of the range.")
+@click.option("--dry-run", is_flag=True, help="Show exactly what would run, and run nothing.")
+@click.option("--newest-first", is_flag=True, help="Begin with the newest.")
+@run_options
+@click.pass_context
+def backfill(
+    ctx: click.Context, /, start: str, stop: str, inclusive: bool, dry_run: bool, newest_first: bool, **given: Any
+) -> int:
+    """Run TASK of PIPELINE for every date of a range that is not done yet. There is no hidden limit.
+
+    TASK has a parameter for a day, an hour, a month or a year. Other parameters are given as with 'jubako run'.
+    """
+    asked = get_asked(ctx)
+    assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
+    format_: Format = given["format_"]
+    if asked.task is None:
+        echo_tasks(asked.pipeline, format_)
+        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        return EXIT_USAGE
+
+    from jubako.flow.backfill import account_for, find_dated_parameter, plan_backfill, values_between
+
+    family = asked.task.get_task_family()
+    name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
+    values = values_between(family, parameter, start, stop, inclusive=inclusive)
+    others = read_parameters(asked, but=name)
+    with refusals_of(asked.task):
+        plan = plan_backfill(
+            asked.task, name, values, others=others, find_complete=_find_complete, newest_first=newest_first
+        )
+    if dry_run:
+        _echo_dry_run(plan, format_)
+        return 0
+
+    from jubako.cli.progress import show_progress
+    from jubako.flow.runner import run as run_tasks
+
+    if format_ == "table":
+        click.echo(printable(plan.describe()))
+    with show_progress(format_) as progress:
+        result = run_tasks(plan.in_order(), make_run_options(asked.pipeline, given), observer=progress)
+    echo_report(result, format_, backfill=account_for(plan, result))
+    return get_exit_code(result)
+
+
+def _find_complete(tasks: Sequence[Task]) -> list[Task]:
+    """Those that are done. One that can't even be asked isn't; the run says why."""
+    from jubako.flow.completeness import targets_exist
+    from jubako.flow.standing import Standing
+
+    return [task for task, answer in zip(tasks, Standing(targets_exist).look(tasks), strict=True) if answer is True]
+
+
+def _echo_dry_run(plan: Backfill, format_: Format) -> None:
+    if format_ == "table":
+        click.echo(printable(plan.describe()))
+        for span in plan.spans():
+            click.echo(f"    {printable(span)}")
+        return
+    to_run = set(plan.to_run)
+    rows = [
+        {"value": plan.parameter.serialize(plan.value_of(task)), "task": str(task), "to_run": task in to_run}
+        for task in plan.wanted
+    ]
+    facts = {"wanted": len(plan.wanted), "done_before": plan.done_before, "to_run": len(to_run), "spans": plan.spans()}
+    echo_document(Document("jubako.backfill/1", ("value", "task", "to_run"), rows, facts, "tasks"), format_)
