@@ -18,8 +18,7 @@ import page
 import recount
 from readings import FILES, UNIT, hours_of, readings_of, summarise
 
-from jubako import DateParameter, ExternalTask, LocalTarget, MonthParameter, Parameter, Task, YearParameter
-from jubako.flow.date_interval import Month, Year
+from jubako import DateParameter, ExternalTask, LocalTarget, Month, MonthParameter, Parameter, Task, Year, YearParameter
 
 OUT = Path(__file__).resolve().parent / "out"
 

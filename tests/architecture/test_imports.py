@@ -1,0 +1,85 @@
+"""Who may import whom, and that importing works where boxes don't."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+MODULES = sorted((SOURCE / "jubako").rglob("*.py"))
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "manager", "managers", "stuff"}
+
+
+def top_level_imports(module: Path) -> Iterator[str]:
+    """The first word of everything the module imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0]
+
+
+def test_imports_point_down_only() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_third_party_packages_are_imported_by_the_command_line_only() -> None:
+    foreign = {
+        (str(module.relative_to(SOURCE)), name)
+        for module in MODULES
+        for name in top_level_imports(module)
+        if name not in sys.stdlib_module_names and name not in {"jubako", "typing_extensions"}
+    }
+    assert {name for _, name in foreign} == {"click", "rich"}
+    assert {module.split("/")[1] for module, _ in foreign} == {"cli"}
+
+
+def test_kernel_imports_the_standard_library_and_itself_only() -> None:
+    kernel = [module for module in MODULES if module.parent.name == "kernel"]
+    assert kernel
+    for module in kernel:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jubako"):
+                assert node.module in {"jubako", "jubako.errors"} or str(node.module).startswith("jubako.kernel"), (
+                    module
+                )
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
+def test_module_has_a_telling_name_and_says_what_it_is_for(module: Path) -> None:
+    assert not VAGUE_NAMES & set(module.relative_to(SOURCE).with_suffix("").parts)
+    assert ast.get_docstring(ast.parse(module.read_text()))
+
+
+def test_everything_imports_on_a_system_without_linux_system_calls() -> None:
+    names = [
+        ".".join(module.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        for module in MODULES
+        if module.name != "__main__.py"
+    ]
+    code = f"""
+import ctypes, os, sys, importlib
+
+def refuse(*arguments, **options):
+    raise OSError("no such library on this system")
+
+sys.platform = "darwin"
+ctypes.CDLL = refuse
+for name in ("unshare", "setns", "pidfd_open", "memfd_create", "eventfd", "copy_file_range", "sched_getaffinity",
+             "getxattr", "setxattr", "listxattr", "removexattr", "O_TMPFILE", "O_PATH", "CLONE_NEWNS"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in {names!r}:
+    importlib.import_module(name)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
