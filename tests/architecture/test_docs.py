@@ -1,0 +1,159 @@
+"""What the documentation shows is true: its Python runs, its commands do what it says, no command is without a page.
+
+A `console` block is a session: it is run in a copy of the examples, line by line, and what it prints must be what the
+page shows. A line `...` stands for any number of lines, `...` in a line for any text; numbers with a unit of time or
+size may differ, and so may the ids of kept boxes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from jubako.cli.main import jubako
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = jubako.list_commands(click.Context(jubako))
+COMMAND_PAGES = ROOT / "docs" / "commands"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture
+def copy_of_examples(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
+    return tmp_path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    scripts = str(Path(sys.executable).parent)
+    return {
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "HOME": str(folder),
+        "JUBAKO_STATE": str(folder / "state"),
+        "COLUMNS": "120",
+    }
+
+
+@pytest.mark.box
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    script = tmp_path / f"{page.stem.lower()}_examples.py"
+    script.write_text("\n\n".join(blocks(page, "python")))
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.box
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")], ids=name)
+def test_sessions_of_the_page_print_what_it_shows(page: Path, copy_of_examples: Path) -> None:
+    known: dict[str, str] = {}  # what the page calls something, a kept box say, and what it is called here
+    for block in blocks(page, "console"):
+        for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            result = subprocess.run(
+                ["bash", "-c", known_names(command, known)],
+                cwd=copy_of_examples,
+                env=environment(copy_of_examples),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            learn_names(shown, result.stdout, known)
+            assert re.fullmatch(pattern_of(shown, copy_of_examples), result.stdout.strip("\n")), (
+                f"$ {command}\n{result.stdout}\nis not what {name(page)} shows:\n{shown}"
+            )
+
+
+def known_names(command: str, known: dict[str, str]) -> str:
+    for shown, real in known.items():
+        command = command.replace(shown, real)
+    return command
+
+
+def learn_names(shown: str, real: str, known: dict[str, str]) -> None:
+    """Ids of kept boxes are new in every run; their first line of use says which is which."""
+    mark = re.compile(r"jubako box enter (\S+)")
+    known.update(zip(mark.findall(shown), mark.findall(real), strict=False))
+
+
+def pattern_of(shown: str, folder: Path) -> str:
+    """A regular expression for what the page shows."""
+    lines = []
+    for line in shown.strip("\n").split("\n"):
+        if line.strip() == "...":
+            lines.append(r"(?:.*\n)*?.*")
+            continue
+        pattern = re.escape(line).replace(r"\.\.\.", ".*")
+        pattern = re.sub(r"[\d\\.]+\\ (ms|s|min|MB|GB|KB|KiB|MiB|GiB|bytes)\b", r"[\\d.]+ \\S+(?: [\\d.]+ s)?", pattern)
+        pattern = re.sub(r"(jubako\\ box\\ \w+\\ )[\w\\-]+", r"\1\\S+", pattern)
+        lines.append(pattern.replace(re.escape("/home/you"), re.escape(str(folder))))
+    return "\n".join(lines)
+
+
+def commands_of(word: str) -> list[tuple[str, click.Command]]:
+    """The command called `word` and all below it, each with its words."""
+    command = jubako.get_command(click.Context(jubako), word)
+    assert command is not None
+    found = [(f"jubako {word}", command)]
+    for words, group in found:  # grows while it is walked
+        if isinstance(group, click.Group):
+            found += [(f"{words} {below}", group.commands[below]) for below in group.commands]
+    return found
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_command_has_a_page_that_names_each_of_its_options(word: str) -> None:
+    page = (COMMAND_PAGES / f"{word}.md").read_text()
+    for words, command in commands_of(word):
+        assert words in page
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert any(option in page for option in parameter.opts), f"{words} {parameter.opts} is not on the page"
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_help_of_a_command_fits_a_screen_and_shows_examples(word: str) -> None:
+    for words, command in commands_of(word):
+        text = command.get_help(click.Context(command, info_name=words, terminal_width=80))
+        assert len(text.splitlines()) <= 45, words
+        assert text.count("jubako ", text.index("Example")) >= (2 if words == f"jubako {word}" else 1), words
+
+
+def test_first_list_of_commands_says_what_each_does() -> None:
+    text = jubako.get_help(click.Context(jubako, info_name="jubako"))
+    for word in COMMANDS:
+        assert re.search(rf"^  {word}  +\S", text, re.MULTILINE)
+
+
+def test_pages_link_to_what_is_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{name(page)} links to {target}"
