@@ -63,6 +63,13 @@ if TYPE_CHECKING:
     from jubako.flow.parameters import TimeDeltaParameter as TimeDeltaParameter
     from jubako.flow.parameters import TupleParameter as TupleParameter
     from jubako.flow.parameters import YearParameter as YearParameter
+    from jubako.flow.range import RangeByMinutes as RangeByMinutes
+    from jubako.flow.range import RangeByMinutesBase as RangeByMinutesBase
+    from jubako.flow.range import RangeDaily as RangeDaily
+    from jubako.flow.range import RangeDailyBase as RangeDailyBase
+    from jubako.flow.range import RangeHourly as RangeHourly
+    from jubako.flow.range import RangeHourlyBase as RangeHourlyBase
+    from jubako.flow.range import RangeMonthly as RangeMonthly
     from jubako.flow.target import Target as Target
     from jubako.flow.task import Config as Config
     from jubako.flow.task import ExternalTask as ExternalTask
@@ -133,6 +140,15 @@ _NAMES_IN = {
         "TimeDeltaParameter",
         "TupleParameter",
         "YearParameter",
+    ),
+    "jubako.flow.range": (
+        "RangeByMinutes",
+        "RangeByMinutesBase",
+        "RangeDaily",
+        "RangeDailyBase",
+        "RangeHourly",
+        "RangeHourlyBase",
+        "RangeMonthly",
     ),
     "jubako.flow.runner": ("run",),
     "jubako.flow.target": ("Target",),

@@ -24,4 +24,4 @@ class MixinNaiveBulkComplete:
     def _make_of(cls, given: Any) -> Any:
         if isinstance(given, (list, tuple)):
             return cls(*given)
-        return cls(**given) if isinstance(given, dict) else cls(given)
+        return cls(**given) if isinstance(given, dict) else cls(given)  # type: ignore[call-arg]  # of the task class

@@ -205,7 +205,7 @@ class LocalTarget(FileSystemTarget):
         return Output(self.absolute_path, "directory" if self.path.endswith("/") else self.output_kind)
 
     def exists(self) -> bool:
-        self._warn_of_wildcards()
+        self.warn_of_wildcards()
         return self.fs.exists(self.absolute_path)
 
     def makedirs(self) -> None:
@@ -280,7 +280,7 @@ class DirectoryTarget(LocalTarget):
     output_kind = "directory"
 
     def exists(self) -> bool:
-        self._warn_of_wildcards()
+        self.warn_of_wildcards()
         return self.fs.isdir(self.absolute_path)
 
     def open(self, mode: str = "r") -> IO[Any]:

@@ -117,7 +117,7 @@ class FileSystemTarget(Target):
         """A file to read from ("r"), or to write to ("w"); what is written appears as a whole when it is closed."""
 
     def exists(self) -> bool:
-        self._warn_of_wildcards()
+        self.warn_of_wildcards()
         return self.fs.exists(self.path)
 
     def remove(self) -> None:
@@ -143,7 +143,8 @@ class FileSystemTarget(Target):
         with self.open("w"):
             pass
 
-    def _warn_of_wildcards(self) -> None:
+    def warn_of_wildcards(self) -> None:
+        """Logs a warning when the path looks like a pattern: existing is not being complete then."""
         path = self.path
         if "*" in path or "?" in path or "[" in path or "{" in path:
             logger.warning(
