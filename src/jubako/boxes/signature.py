@@ -18,19 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jubako.layers.change import EntryType
+from jubako.layers.entry import type_of
 
-__all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "type_of", "without_device"]
+__all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIRECTORY,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFIFO: EntryType.FIFO,
-    stat.S_IFSOCK: EntryType.SOCKET,
-    stat.S_IFCHR: EntryType.CHARACTER,
-    stat.S_IFBLK: EntryType.BLOCK,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +55,6 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
     if not stat.S_ISDIR(found.st_mode):
         return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
     return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, _digest_tree(path, dir_fd))
-
-
-def type_of(mode: int) -> EntryType:
-    """The type of entry that the `st_mode` value `mode` stands for."""
-    return _TYPES[stat.S_IFMT(mode)]
 
 
 def without_device(signature: Signature | None) -> Signature | None:

@@ -1,0 +1,93 @@
+"""How overlayfs writes down in an upper directory what cannot simply be there. See the kernel's overlayfs.rst.
+
+    character device 0/0                          a whiteout: the name is deleted
+    empty file with xattr overlay.whiteout        the same (Linux 6.7), in a directory whose overlay.opaque is "x"
+    directory with xattr overlay.opaque "y"       opaque: nothing of the lower directory shows through
+    xattr overlay.redirect, overlay.metacopy      content is found under another name, or in the lower file
+
+The attributes are `trusted.overlay.*`, or `user.overlay.*` for an overlay mounted with userxattr; both are read, since
+an upper may be looked at by another user than the one who mounted it. jubako mounts without redirects and metacopy, so
+those are refused: leaving them out would publish an empty file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from jubako.errors import HostError
+
+__all__ = ["Marks", "is_overlay_attribute", "is_whiteout", "read_marks", "refuse_metacopy"]
+
+_NAMESPACES = ("user.overlay.", "trusted.overlay.")
+# More blocks than this hold data of their own: one block of 4 KiB for attributes is all a metacopy file has.
+_ATTRIBUTE_BLOCKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the attributes of an upper directory say."""
+
+    opaque: bool = False  # nothing of the lower directory shows through
+
+
+def is_overlay_attribute(name: str) -> bool:
+    """True for extended attributes that are overlayfs's own notes, or stand for such in a nested overlay."""
+    return name.startswith(_NAMESPACES)
+
+
+def is_whiteout(found: os.stat_result, name: str, dir_fd: int) -> bool:
+    """True if the entry `name` of an upper directory says that the name is deleted."""
+    if stat.S_ISCHR(found.st_mode):
+        return found.st_rdev == 0
+    if not stat.S_ISREG(found.st_mode) or found.st_size:
+        return False
+    return "whiteout" in _read_file_marks(name, dir_fd)
+
+
+def read_marks(fd: int, path: str) -> Marks:
+    """The marks of the upper directory `fd`; `path` is for the error. Raises HostError on a redirect."""
+    marks = _overlay_names(fd)
+    if "redirect" in marks:
+        raise HostError(
+            f"{path} was renamed inside an overlay that was mounted with redirect_dir=on",
+            hint="jubako mounts without it; was this upper directory made by something else?",
+        )
+    return Marks("opaque" in marks and _read(fd, marks["opaque"]) == b"y")
+
+
+def refuse_metacopy(found: os.stat_result, name: str, dir_fd: int, path: str) -> None:
+    """Raises HostError if the regular file `name` of an upper directory has its content elsewhere."""
+    if found.st_size and found.st_blocks <= _ATTRIBUTE_BLOCKS and "metacopy" in _read_file_marks(name, dir_fd):
+        raise HostError(
+            f"{path} has no content of its own: its overlay was mounted with metacopy=on",
+            hint="jubako mounts without it; was this upper directory made by something else?",
+        )
+
+
+def _read_file_marks(name: str, dir_fd: int) -> dict[str, str]:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except PermissionError:  # overlayfs would not have been able to read a mark there either
+        return {}
+    try:
+        return _overlay_names(fd)
+    finally:
+        os.close(fd)
+
+
+def _overlay_names(fd: int) -> dict[str, str]:
+    """The overlay attributes of a file: short name to full name."""
+    try:
+        names = os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
+    return {name[len(prefix) :]: name for name in names for prefix in _NAMESPACES if name.startswith(prefix)}
+
+
+def _read(fd: int, name: str) -> bytes:
+    return os.getxattr(fd, name)
