@@ -1,0 +1,187 @@
+"""A task's parameters as options of a command: read, refused, suggested, listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from jubako.cli.formats import Format
+from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
+from jubako.errors import InputError
+from jubako.flow.parameters import InvalidParameterException
+
+PIPELINE = '''
+import datetime
+from jubako import BoolParameter, ChoiceParameter, DateParameter, IntParameter, Parameter, Task
+
+
+class Daily(Task):
+    """One day's work.
+
+    And more about it."""
+
+    date = DateParameter(description="the day\\nto make")
+    min_value = IntParameter(default=3)
+    dry = BoolParameter()
+    loud = BoolParameter(parsing=BoolParameter.EXPLICIT_PARSING)
+    workers = IntParameter(default=7, description="its own, not ours")
+    city = ChoiceParameter(choices=["Oslo", "Rome"], default="Oslo")
+
+
+class Bare(Task):
+    pass
+
+
+class Refusing(Task):
+    size = IntParameter(default=1)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.size > 10:
+            raise ValueError(f"size {self.size} is over 10")
+'''
+
+
+@click.command(cls=PipelineCommand)
+@pipeline_arguments
+@click.option("--workers", type=int, default=1, help="How many.")
+@click.option("--quick", is_flag=True)
+@click.pass_context
+def show(ctx: click.Context, /, pipeline: str, task: str | None, workers: int, quick: bool) -> None:
+    """Print the task that was asked for."""
+    asked = get_asked(ctx)
+    assert asked.pipeline is not None
+    if asked.task is None:
+        echo_tasks(asked.pipeline, "table")
+    else:
+        click.echo(f"{build_task(asked)} workers={workers} quick={quick}")
+
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    (tmp_path / "shown_tasks.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(show, [*words])
+
+
+def daily(**changed: object) -> str:
+    values: dict[str, Any] = {"min_value": 3, "dry": False, "loud": False, "workers": 7, "city": "Oslo"} | changed
+    return f"Daily(date=2010-01-01, {', '.join(f'{name}={value}' for name, value in values.items())})"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("--date 2010-01-01", f"{daily()} workers=1 quick=False"),
+        ("--date=2010-01-01 --min_value 5", f"{daily(min_value=5)} workers=1 quick=False"),
+        ("--date 2010-01-01 --min-value 5 --dry", f"{daily(min_value=5, dry=True)} workers=1 quick=False"),
+        ("--date 2010-01-01 --no-dry --loud true", f"{daily(loud=True)} workers=1 quick=False"),
+        ("--date 2010-01-01 --workers 2 --Daily-workers 9", f"{daily(workers=9)} workers=2 quick=False"),
+        ("--date 2010-01-01 --city Rome --quick", f"{daily(city='Rome')} workers=1 quick=True"),
+        ("--date 2010-01-01 --city=", f"{daily()} workers=1 quick=False"),
+    ],
+)
+def test_parameters_are_read_as_options(invoke: Invoke, words: str, shown: str) -> None:
+    result = invoke("shown_tasks.py", "Daily", *words.split())
+    assert result.exception is None, result.output
+    assert result.output == f"{shown}\n"
+
+
+def test_parameters_may_stand_in_front_of_the_task(invoke: Invoke) -> None:
+    result = invoke("--workers", "2", "shown_tasks.py", "--date", "2010-01-01", "Daily")
+    assert result.output == f"{daily()} workers=2 quick=False\n"
+
+
+def test_parameter_of_another_task_is_no_option(invoke: Invoke) -> None:
+    result = invoke("shown_tasks.py", "Bare", "--date", "2010-01-01")
+    assert result.exit_code == 2
+    assert "--date" in result.output
+
+
+def test_parameter_misspelt_is_refused_with_a_suggestion(invoke: Invoke) -> None:
+    result = invoke("shown_tasks.py", "Daily", "--dtae", "2010-01-01")
+    assert result.exit_code == 2
+    assert "Did you mean" in result.output
+    assert "--date" in result.output
+
+
+def test_parameter_missing_is_named_with_its_form(invoke: Invoke) -> None:
+    error = invoke("shown_tasks.py", "Daily").exception
+    assert isinstance(error, InputError)
+    assert error.message == "Daily needs --date YYYY-MM-DD"
+
+
+def test_parameter_unreadable_says_which_and_why(invoke: Invoke) -> None:
+    error = invoke("shown_tasks.py", "Daily", "--date", "2010-02-30").exception
+    assert isinstance(error, InvalidParameterException)
+    assert error.message.startswith("Daily: --date '2010-02-30' can't be read: ")
+
+
+def test_parameters_the_task_itself_refuses_are_wrong_input(invoke: Invoke) -> None:
+    for words in (["Refusing", "--size", "11"], ["Daily", "--date", "2010-01-01", "--city", "Paris"]):
+        error = invoke("shown_tasks.py", *words).exception
+        assert isinstance(error, InputError)
+        assert "11" in error.message or "Paris" in error.message
+
+
+def test_task_misspelt_is_refused_with_a_suggestion(invoke: Invoke) -> None:
+    error = invoke("shown_tasks.py", "Dayly").exception
+    assert isinstance(error, InputError)
+    assert error.hint == "did you mean Daily?"
+
+
+def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
+    assert invoke("shown_tasks.py").output.splitlines() == [
+        "Daily --date YYYY-MM-DD [--min-value INTEGER] [--dry true|false] [--loud true|false] [--workers INTEGER] "
+        "[--city CHOICE]",
+        "    One day's work.",
+        "Bare",
+        "Refusing [--size INTEGER]",
+    ]
+
+
+def test_help_after_the_task_lists_its_parameters(invoke: Invoke) -> None:
+    lines = invoke("shown_tasks.py", "Daily", "--help").output.splitlines()
+    assert lines[0] == "Usage: show PIPELINE Daily [--PARAMETER VALUE]... [OPTIONS]"
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    assert "Parameters of Daily:\n--date YYYY-MM-DD the day to make [required]" in text
+    assert "--min-value INTEGER [default: 3]" in text
+    assert "--Daily-workers INTEGER its own, not ours [default: 7]" in text
+    assert "--dry / --no-dry" in text
+
+
+def test_help_without_a_pipeline_is_the_commands_own(invoke: Invoke) -> None:
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert "Parameters" not in result.output
+
+
+def test_pipeline_missing_is_wrong_usage(invoke: Invoke) -> None:
+    result = invoke()
+    assert result.exit_code == 2
+    assert "PIPELINE" in result.output
+
+
+@pytest.mark.parametrize("format_", ["json"])
+def test_list_of_tasks_as_a_document_has_parameters_and_descriptions(invoke: Invoke, format_: Format) -> None:
+    @click.command(cls=PipelineCommand)
+    @pipeline_arguments
+    @click.pass_context
+    def listed(ctx: click.Context, /, **words: str) -> None:
+        pipeline = get_asked(ctx).pipeline
+        assert pipeline is not None
+        echo_tasks(pipeline, format_)
+
+    document = json.loads(CliRunner().invoke(listed, ["shown_tasks.py"]).output)
+    assert document["schema"] == "jubako.tasks/1"
+    assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Refusing"]
+    assert document["tasks"][0]["parameters"][:2] == ["--date YYYY-MM-DD", "[--min-value INTEGER]"]
