@@ -151,7 +151,8 @@ def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -
             "COMP_WORDS": line,
             "COMP_CWORD": str(len(words) - 1),
         }
-        return [entry.partition(",")[2] for entry in jubako(cwd=tmp_path, **environment).stdout.splitlines()]
+        entries = jubako(cwd=tmp_path, **environment).stdout.split()
+        return [entry.partition(",")[2] for entry in entries]
 
     assert completed("jubako ba") == ["backfill"]
     assert completed("jubako run tasks.py Y") == ["YearReport"]

@@ -134,6 +134,12 @@ def test_get_task_misspelt_suggests_the_name(tmp_path: Path) -> None:
     assert caught.value.hint == "did you mean DailySummary?"
 
 
+def test_get_task_range_is_there_without_being_imported(tmp_path: Path) -> None:
+    pipeline = load_pipeline(write(tmp_path / "ranged.py"))
+    assert pipeline.get_task("RangeDaily").get_task_family() == "RangeDaily"
+    assert "RangeDaily" not in pipeline.tasks
+
+
 def test_get_task_nothing_like_it_lists_the_tasks(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_pipeline(write(tmp_path / "listed.py")).get_task("Xyz")

@@ -87,7 +87,8 @@ class PipelineCommand(click.Command):
         family = task.get_task_family()
         if not parameter.has_task_value(family, name):
             return "[required]"
-        return f"[default: {printable(parameter.serialize(parameter.task_value(family, name)))}]"
+        value = parameter.task_value(family, name)
+        return "" if value is None else f"[default: {printable(parameter.serialize(value))}]"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asked = ctx.meta[_META] = Asked()

@@ -23,9 +23,15 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from jubako.errors import InputError
+from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 
 __all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
+
+# Tasks that every pipeline has without importing them.
+_RANGES: Mapping[str, type[Task]] = {
+    family.__name__: family for family in (RangeDaily, RangeHourly, RangeByMinutes, RangeMonthly)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +56,17 @@ class Pipeline:
     tasks: Mapping[str, type[Task]]
 
     def get_task(self, name: str) -> type[Task]:
-        """The task called `name`; InputError, with the nearest names, if there is none."""
+        """The task called `name`, or the range called so; InputError, with the nearest names, if there is none."""
         if name in self.tasks:
             return self.tasks[name]
+        if name in _RANGES:
+            return _RANGES[name]
         for task in self.tasks.values():
             if name == task.get_task_family():
                 return task
         raise InputError(
             f"there is no task {name!r} in {self.source.name}",
-            hint=_suggest(name, self.tasks) or f"it has {', '.join(self.tasks)}",
+            hint=_suggest(name, [*self.tasks, *_RANGES]) or f"it has {', '.join(self.tasks)}",
         )
 
 
@@ -218,7 +226,7 @@ def _suggest_path(path: str) -> str:
     return _suggest(name, candidates) or "a pipeline is a .py file, a folder or a module"
 
 
-def _suggest(name: str, known: Mapping[str, object] | list[str]) -> str:
+def _suggest(name: str, known: list[str]) -> str:
     by_folded = {other.casefold(): other for other in known}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(by_folded[other] for other in close)}?" if close else ""
