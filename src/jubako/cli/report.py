@@ -33,7 +33,7 @@ _STATUS = {
 def echo_report(result: RunResult, format_: Format, *, backfill: RangeAccount | None = None) -> None:
     """Print what the run came to; with what became of the range that a backfill was asked for."""
     if format_ != "table":
-        facts = {name: value for name, value in result.to_json().items() if name not in {"version", "errors"}}
+        facts = {name: value for name, value in result.to_json().items() if name != "version"}
         if backfill is not None:
             facts["backfill"] = asdict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
