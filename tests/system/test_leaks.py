@@ -15,8 +15,6 @@ from jubako.kernel import filesystems, mounts
 if TYPE_CHECKING:
     from tests.conftest import Runner, Surroundings
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="no Linux")
-
 
 def test_looking_around_sees_a_child_and_a_descriptor(look_around: Callable[[], Surroundings]) -> None:
     with subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE) as child:
