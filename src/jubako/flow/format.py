@@ -138,6 +138,8 @@ class Bzip2Format(Format):
 class _TextWriter(io.TextIOWrapper):
     """Text on its way into `buffer`, which is a writer of this module or an atomic file."""
 
+    _is_detached = False  # after which TextIOWrapper can't even be asked if it is closed
+
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
         if exc_type is None:
             self.close()
@@ -148,9 +150,10 @@ class _TextWriter(io.TextIOWrapper):
         self.abort()
 
     def abort(self) -> None:
-        if self.closed:
+        if self._is_detached or self.closed:
             return
         below: Any = self.buffer
+        self._is_detached = True
         try:
             self.detach()  # writes what it still holds; whether that works doesn't matter any more
         except (OSError, ValueError):
