@@ -26,7 +26,7 @@ from jubako.flow.observer import Note, RunEvent, TaskFailed
 __all__ = ["Live"]
 
 _REFRESH_S = 0.1  # the display is made anew at most this often
-_CLOCK_S = 0.5  # and at least this often, so that the clock moves
+_CLOCK_S = 0.25  # and at least this often, so that the clock moves
 _SHOWN_RUNNING = 6
 
 
