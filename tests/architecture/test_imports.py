@@ -40,6 +40,7 @@ def test_third_party_packages_are_imported_by_the_command_line_only() -> None:
     }
     assert {name for _, name in foreign} == {"click", "rich"}
     assert {module.split("/")[1] for module, _ in foreign} == {"cli"}
+    assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
 
 
 def test_kernel_imports_the_standard_library_and_itself_only() -> None:
