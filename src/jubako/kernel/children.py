@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from jubako.kernel.files import close_range
-from jubako.kernel.process import pidfd_open, set_pdeathsig
+from jubako.kernel.process import block_signals, pidfd_open, restore_signals, set_pdeathsig
 
 __all__ = [
     "close_descriptors_from",
@@ -42,16 +42,21 @@ def fork_child(run: Callable[[], int], *, death_signal: int = signal.SIGKILL) ->
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    parent = pidfd_open(os.getpid())
-    # With signals blocked no handler can raise in the child before its fork boundary stands.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    # With signals blocked no handler can raise between here and the child's fork boundary.
+    mask = block_signals()
     try:
-        pid = os.fork()
-        if pid == 0:
-            _run_as_child(run, parent, death_signal, mask)
+        parent = pidfd_open(os.getpid())
+        try:
+            # Made here, not in the child: each page the child is the first to write is copied, at 3 us a page.
+            death_of_parent = select.poll()
+            death_of_parent.register(parent, select.POLLIN)
+            pid = os.fork()
+            if pid == 0:
+                _run_as_child(run, parent, death_of_parent, death_signal, mask)
+        finally:
+            os.close(parent)
     finally:
-        os.close(parent)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        restore_signals(mask)
     return pid
 
 
@@ -125,14 +130,16 @@ def _close_listed(low: int, high: int) -> None:
                     raise
 
 
-def _run_as_child(run: Callable[[], int], parent: int, death_signal: int, mask: Iterable[int]) -> NoReturn:
+def _run_as_child(
+    run: Callable[[], int], parent: int, death_of_parent: select.poll, death_signal: int, mask: bytes
+) -> NoReturn:
     status = _STATUS_OF_CRASH
     try:
         set_pdeathsig(death_signal)
-        if wait_for_pidfd(parent, 0):
+        if death_of_parent.poll(0):
             os._exit(_STATUS_OF_CRASH)  # the parent ended before the signal was asked for; nobody waits
         os.close(parent)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        restore_signals(mask)
         status = run()
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)

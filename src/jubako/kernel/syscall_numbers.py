@@ -62,6 +62,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "reboot": (169, 142),
     "renameat2": (316, 276),
     "request_key": (249, 218),
+    "rt_sigprocmask": (14, 135),
     "seccomp": (317, 277),
     "setdomainname": (171, 162),
     "sethostname": (170, 161),
