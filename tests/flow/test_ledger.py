@@ -92,22 +92,75 @@ def test_runs_are_listed_newest_first_with_how_they_ended(connection: sqlite3.Co
     assert [run.run_id for run in ledger.list_runs("p")] == ["r1"]
 
 
+def owe(run: LedgerRun, attempt_id: str, outcome: str) -> None:
+    attempt = AttemptRecord(attempt_id, f"T_{attempt_id}", f"T(n={attempt_id})", outcome)
+    run.record([attempt])
+    run.owe(attempt, b"payload " + attempt_id.encode(), 1.0)
+
+
 def test_owed_calls_stay_until_they_succeed(connection: sqlite3.Connection) -> None:
     ledger = Ledger(connection)
     run = begin(ledger)
     with run.transaction():
-        number = run.owe("T_1", "T(n=1)", b"payload", 1.0)
-        run.owe("T_2", "T(n=2)", b"other", 2.0)
-    run.settle(number, "no route to host")
+        owe(run, "1", "published")
+        owe(run, "2", "published")
+    run.settle_owed(run.list_owed()[0].number, "no route to host")
     run.end("FAILED", {}, 2.0)
     again = begin(ledger, "r2")
     owed = again.list_owed()
     assert [(o.task_id, o.tries, o.error, o.payload) for o in owed] == [
-        ("T_1", 1, "no route to host", b"payload"),
-        ("T_2", 0, "", b"other"),
+        ("T_1", 1, "no route to host", b"payload 1"),
+        ("T_2", 0, "", b"payload 2"),
     ]
-    again.settle(number)
+    again.settle_owed(owed[0].number)
     assert [o.task_id for o in again.list_owed()] == ["T_2"]
+
+
+def test_owed_calls_of_another_living_run_are_its_own(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    with run.transaction():
+        owe(run, "1", "published")
+    assert begin(ledger, "r2").list_owed() == []
+    dead = ledger.begin_run(
+        "r3", "p", asked="", mode="host", pid=7, now=NOW, now_s=0.0, beats=True, is_locked=lambda _: False
+    )
+    assert [o.task_id for o in dead.list_owed()] == ["T_1"]
+
+
+@pytest.mark.parametrize(("outcome", "due", "status"), [("published", ["T_1"], "done"), ("failed", [], "failed")])
+def test_attempt_recorded_before_publishing_is_settled_after(
+    connection: sqlite3.Connection, outcome: str, due: list[str], status: str
+) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    attempt = AttemptRecord("1", "T_1", "T", "publishing", partition=Partition("T", "", "date", "day", 3))
+    with run.transaction():
+        run.record([attempt])
+        run.owe(attempt, b"", 1.0)
+    number = ledger.find_pipeline("p")
+    assert number is not None
+    assert (run.list_owed(), list_partitions(connection, number, "T")) == ([], {})
+    with run.transaction():
+        run.settle("1", outcome, "why")
+    assert [o.task_id for o in run.list_owed()] == due
+    assert list_partitions(connection, number, "T") == {("date", "day"): [Interval(3, 4, status)]}
+    assert [a.outcome for a in ledger.list_attempts("p", "T_1")] == [outcome]
+
+
+@pytest.mark.parametrize(("published", "due", "outcome"), [(True, ["T_1"], "published"), (False, [], "failed")])
+def test_attempt_of_a_killed_run_is_settled_by_recovery(
+    connection: sqlite3.Connection, published: bool, due: list[str], outcome: str
+) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    with run.transaction():
+        owe(run, "1", "publishing")
+    with run.transaction():
+        ledger.settle_recovered(connection, "r1", "1", published=published)
+        ledger.settle_recovered(connection, "no such run", "1", published=published)
+    assert [o.task_id for o in run.list_owed()] == due
+    assert [a.outcome for a in ledger.list_attempts("p", "T_1")] == [outcome]
 
 
 def test_old_attempts_are_dropped_when_a_run_begins(connection: sqlite3.Connection) -> None:

@@ -1,10 +1,14 @@
 """The ledger: which runs there were, what each attempt came to, what is owed after publishing. History, not truth.
 
 Whether a task is done is asked of its outputs; this says what happened. It shares the connection of the publishing
-journal, so that "published" and "recorded" are one commit: `record` is called inside the transaction that closes a
-journal entry, for as many attempts as were published together. Tables: `flow.schema`; leases: `flow.lease`.
+journal, so that "published" and "recorded" are one commit:
 
-The connection must be in autocommit mode (`isolation_level=None`); nothing here leaves a transaction open.
+    journal made valid    `record` with outcome "publishing", `owe`       one transaction, the publisher's
+    journal closed        `settle`                                        one transaction, the publisher's
+    killed in between     `Ledger.settle_recovered`                       one transaction, recovery's
+
+Tables: `flow.schema`; leases: `flow.lease`. The connection must be in autocommit mode (`isolation_level=None`); methods
+that say "inside the caller's transaction" do not open one, the others do.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Final
 
 from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.lease import LEASE_S, Leases, Moment
-from jubako.flow.partitions import Partition, set_partitions
+from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
 
 __all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "PastAttempt", "PastRun"]
@@ -34,7 +38,7 @@ class AttemptRecord:
     attempt_id: str
     task_id: str
     label: str
-    outcome: str  # published, failed, timeout, conflict, cancelled, yielded
+    outcome: str  # publishing, published, failed, timeout, conflict, cancelled, yielded
     error: str = ""
     started_s: float = 0.0  # seconds since 1970
     wall_s: float = 0.0
@@ -127,6 +131,15 @@ class Ledger:
             self._drop_old()
         return LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
 
+    def settle_recovered(
+        self, connection: sqlite3.Connection, run_id: str, attempt_id: str, *, published: bool
+    ) -> None:
+        """Notes what recovery made of an attempt that was being published, inside the caller's transaction."""
+        row = connection.execute("SELECT number, pipeline FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is not None:
+            error = "" if published else "its run was killed while publishing it; everything was put back"
+            _settle(connection, row[0], row[1], attempt_id, "published" if published else "failed", error)
+
     def list_runs(self, pipeline: str | None = None, *, limit: int = 50) -> list[PastRun]:
         """The newest runs first, of one pipeline or of all."""
         rows = self._connection.execute(
@@ -176,13 +189,14 @@ class LedgerRun:
         self._connection = connection
         self._run = run
         self._pipeline = pipeline
+        self._is_locked = is_locked
         self.leases = Leases(connection, pipeline=pipeline, run=run, is_locked=is_locked)
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         """Writes attempts and the state of their partitions, inside the caller's transaction."""
         self._connection.executemany(
             "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s,"
-            " cpu_s, peak_bytes, undeclared) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " cpu_s, peak_bytes, undeclared, partition) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     self._run,
@@ -196,34 +210,56 @@ class LedgerRun:
                     attempt.wall_s,
                     attempt.cpu_s,
                     attempt.peak_bytes,
-                    json.dumps(list(attempt.undeclared)),
+                    json.dumps(list(attempt.undeclared)) if attempt.undeclared else "[]",
+                    _encode_partition(attempt.partition) if attempt.outcome == "publishing" else "",
                 )
                 for attempt in attempts
             ),
         )
-        done = [a.partition for a in attempts if a.partition is not None and a.outcome == "published"]
-        failed = [a.partition for a in attempts if a.partition is not None and a.outcome in ("failed", "timeout")]
-        set_partitions(self._connection, self._pipeline, failed, "failed")
-        set_partitions(self._connection, self._pipeline, done, "done")
+        for status, outcomes in _PARTITION_STATUS.items():
+            found = [a.partition for a in attempts if a.partition is not None and a.outcome in outcomes]
+            set_partitions(self._connection, self._pipeline, found, status)
 
-    def owe(self, task_id: str, label: str, payload: bytes, now_s: float) -> int:
-        """Notes an after_publish() call that has to be made, inside the caller's transaction; returns its number."""
-        (number,) = self._connection.execute(
-            "INSERT INTO pending (pipeline, task_id, label, payload, created_s) VALUES (?, ?, ?, ?, ?)"
-            " RETURNING number",
-            (self._pipeline, task_id, _storable(label), payload, now_s),
-        ).fetchone()
-        return int(number)
+    def settle(self, attempt_id: str, outcome: str, error: str = "") -> None:
+        """Notes what became of an attempt recorded as "publishing", inside the caller's transaction."""
+        _settle(self._connection, self._run, self._pipeline, attempt_id, outcome, error)
+
+    def owe(self, attempt: AttemptRecord, payload: bytes, now_s: float) -> None:
+        """Notes an after_publish() call, inside the caller's transaction.
+
+        It is due when the attempt is settled as published, or at once if it is published already, and dropped when the
+        attempt is settled as anything else.
+        """
+        self._connection.execute(
+            "INSERT INTO pending (run, pipeline, attempt_id, task_id, label, payload, is_due, created_s)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._run,
+                self._pipeline,
+                attempt.attempt_id,
+                attempt.task_id,
+                _storable(attempt.label),
+                payload,
+                attempt.outcome == "published",
+                now_s,
+            ),
+        )
 
     def list_owed(self) -> list[Owed]:
-        """The calls of this pipeline that are still owed, oldest first."""
+        """The calls of this pipeline that are due, oldest first; other living runs make theirs themselves."""
         rows = self._connection.execute(
-            "SELECT number, task_id, label, payload, tries, error FROM pending WHERE pipeline = ? ORDER BY number",
+            "SELECT pending.number, task_id, label, payload, tries, error, run, run_id, ended_s"
+            " FROM pending LEFT JOIN runs ON runs.number = run WHERE pending.pipeline = ? AND is_due"
+            " ORDER BY pending.number",
             (self._pipeline,),
-        )
-        return [Owed(*row) for row in rows]
+        ).fetchall()
+        return [
+            Owed(*row)
+            for *row, run, run_id, ended_s in rows
+            if run == self._run or run_id is None or ended_s is not None or not self._is_locked(run_id)
+        ]
 
-    def settle(self, number: int, error: str = "") -> None:
+    def settle_owed(self, number: int, error: str = "") -> None:
         """Strikes out an owed call that returned, or notes why it did not."""
         if error:
             self._connection.execute(
@@ -251,6 +287,35 @@ class LedgerRun:
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """One commit for what is written in the `with` block; rolled back if it raises."""
         return write_transaction(self._connection)
+
+
+_PARTITION_STATUS: Final[Mapping[PartitionStatus, frozenset[str]]] = {
+    "failed": frozenset({"failed", "timeout"}),
+    "done": frozenset({"published"}),
+}
+
+
+def _settle(connection: sqlite3.Connection, run: int, pipeline: int, attempt_id: str, outcome: str, error: str) -> None:
+    which = (run, attempt_id)
+    row = connection.execute("SELECT partition FROM attempts WHERE run = ? AND attempt_id = ?", which).fetchone()
+    connection.execute(
+        "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE run = ? AND attempt_id = ?",
+        (outcome, _storable(error), *which),
+    )
+    if row is not None and row[0]:
+        for status, outcomes in _PARTITION_STATUS.items():
+            if outcome in outcomes:
+                set_partitions(connection, pipeline, [Partition(*json.loads(row[0]))], status)
+    if outcome == "published":
+        connection.execute("UPDATE pending SET is_due = 1 WHERE run = ? AND attempt_id = ?", (run, attempt_id))
+    else:
+        connection.execute("DELETE FROM pending WHERE run = ? AND attempt_id = ?", (run, attempt_id))
+
+
+def _encode_partition(partition: Partition | None) -> str:
+    if partition is None:
+        return ""
+    return json.dumps([partition.family, partition.fixed, partition.parameter, partition.unit, partition.place])
 
 
 def _storable(text: str) -> str:

@@ -23,7 +23,15 @@ from jubako.flow.parameters import (
     YearParameter,
 )
 
-__all__ = ["Interval", "Partition", "PartitionStatus", "find_partition", "list_partitions", "plan_overlay"]
+__all__ = [
+    "Interval",
+    "Partition",
+    "PartitionStatus",
+    "find_partition",
+    "list_partitions",
+    "plan_overlay",
+    "set_partitions",
+]
 
 PartitionStatus = Literal["done", "failed"]
 _KEY = "pipeline = ? AND family = ? AND fixed = ? AND parameter = ? AND unit = ?"

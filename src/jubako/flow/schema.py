@@ -4,10 +4,11 @@
 
     pipelines    a number per pipeline, so that rows stay small
     runs         one row per run; `expires_s` is CLOCK_MONOTONIC of boot `boot_id`, null: only its lock says if it lives
-    attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them
+    attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them; outcome "publishing" from the commit that
+                 makes the journal valid to the one that closes it (or that recovery closes it with)
     partitions   the state of dated tasks as intervals: [first, after) of `unit` counted from 1970, one status each
     leases       who may run a task: unique per pipeline and task; `token` never repeats
-    pending      after_publish() calls still owed
+    pending      after_publish() calls still owed; `is_due` once the outputs are published
     sequence     the last token given out
 
 Nothing here is needed to know whether a task is done: that is asked of its outputs. A lost ledger loses history,
@@ -32,9 +33,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             number INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, pipeline INTEGER NOT NULL,
             attempt_id TEXT NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL, outcome TEXT NOT NULL,
             error TEXT NOT NULL, started_s REAL NOT NULL, wall_s REAL NOT NULL, cpu_s REAL NOT NULL,
-            peak_bytes INTEGER NOT NULL, undeclared TEXT NOT NULL)""",
+            peak_bytes INTEGER NOT NULL, undeclared TEXT NOT NULL, partition TEXT NOT NULL)""",
         "CREATE INDEX attempts_of_task ON attempts (pipeline, task_id, number)",
-        "CREATE INDEX attempts_of_run ON attempts (run, number)",
+        "CREATE INDEX attempts_of_run ON attempts (run, attempt_id)",
         """CREATE TABLE partitions (
             pipeline INTEGER NOT NULL, family TEXT NOT NULL, fixed TEXT NOT NULL, parameter TEXT NOT NULL,
             unit TEXT NOT NULL, first INTEGER NOT NULL, after INTEGER NOT NULL, status TEXT NOT NULL,
@@ -43,9 +44,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             pipeline INTEGER NOT NULL, task_id TEXT NOT NULL, run INTEGER NOT NULL, token INTEGER NOT NULL,
             PRIMARY KEY (pipeline, task_id)) WITHOUT ROWID""",
         """CREATE TABLE pending (
-            number INTEGER PRIMARY KEY, pipeline INTEGER NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL,
-            payload BLOB NOT NULL, created_s REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-            error TEXT NOT NULL DEFAULT '')""",
+            number INTEGER PRIMARY KEY, run INTEGER NOT NULL, pipeline INTEGER NOT NULL, attempt_id TEXT NOT NULL,
+            task_id TEXT NOT NULL, label TEXT NOT NULL, payload BLOB NOT NULL, is_due INTEGER NOT NULL,
+            created_s REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '')""",
+        "CREATE INDEX pending_of_run ON pending (run, attempt_id)",
         "CREATE TABLE sequence (token INTEGER NOT NULL)",
         "INSERT INTO sequence VALUES (0)",
     ),

@@ -1,0 +1,115 @@
+"""What a worker calls to run tasks: `load` once in the fresh process, then in each box `run_task`, and `check_task`.
+
+Nothing is returned but by message: what the task says, what it found it needs, the exception it raised. The task is
+made again from its reference each time, so `check` shares no memory with `run`. Events: START here; SUCCESS and FAILURE
+are triggered by the runner, when the outputs are published or discarded.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jubako.boxes.inside import send
+from jubako.errors import JubakoError, WorkError
+from jubako.flow.event import Event
+from jubako.flow.executors.performing import reporting, take_requirements
+from jubako.flow.loader import PipelineSource, reload
+from jubako.flow.local_target import set_start_directory
+from jubako.flow.task_reference import TaskReference, dump_references
+
+__all__ = ["CHECK", "LOAD", "RUN", "BoxMessage", "Preload", "check_task", "load", "read_message", "run_task"]
+
+LOAD = "jubako.flow.boxed:load"
+RUN = "jubako.flow.boxed:run_task"
+CHECK = "jubako.flow.boxed:check_task"
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """What a worker has to know before it can run tasks. `load` takes it pickled."""
+
+    source: PipelineSource
+    start_directory: str
+    is_main: bool = False  # the runner has the pipeline as `__main__`
+
+
+@dataclass(frozen=True, slots=True)
+class BoxMessage:
+    """Something from inside a box. `value`: text or number, references for "needs", an exception for "raised"."""
+
+    what: Literal["percentage", "message", "tracking_url", "needs", "raised"]
+    value: Any
+
+
+class NeedsMore(JubakoError):
+    """Ends an attempt whose `run()` yielded tasks that are not done; they were sent as a message."""
+
+
+def load(argument: bytes) -> None:
+    """Imports the pipeline in this process, so that forks of it have it. InputError if that does not work."""
+    preload: Preload = pickle.loads(argument)
+    set_start_directory(preload.start_directory)
+    reload(preload.source)
+    if preload.is_main:  # classes of the runner's `__main__` are found under that name here too
+        sys.modules["__main__"] = sys.modules[preload.source.module]
+
+
+def run_task(payload: bytes) -> bytes:
+    """Runs the task that `payload`, a pickled reference, names."""
+    task = _make(payload)
+    task.trigger_event(Event.START, task)
+    try:
+        with reporting(task, lambda what, value: _send(BoxMessage(what, value))):
+            produced = task.run()
+            if isinstance(produced, Generator):
+                suspended = take_requirements(produced, lambda _: False)
+                if suspended is not None:
+                    _send(BoxMessage("needs", dump_references(suspended.requirements.flat_requirements)))
+                    raise NeedsMore(f"{task} needs tasks that are not done yet")
+    except NeedsMore:
+        raise
+    except Exception as error:
+        _send_exception(error)
+        raise
+    return b""
+
+
+def check_task(payload: bytes) -> bytes:
+    """Runs the task's `check()`; WorkError if it returns False."""
+    task = _make(payload)
+    try:
+        if task.check() is False:
+            raise WorkError(f"check() of {task} returned False")
+    except Exception as error:
+        _send_exception(error)
+        raise
+    return b""
+
+
+def read_message(data: bytes) -> BoxMessage:
+    """The inverse of what is sent; for the runner, which has the same pipeline loaded."""
+    message: BoxMessage = pickle.loads(data)
+    return message
+
+
+def _make(payload: bytes) -> Any:
+    reference: TaskReference = pickle.loads(payload)
+    return reference.resolve()
+
+
+def _send(message: BoxMessage) -> None:
+    send(pickle.dumps(message))
+
+
+def _send_exception(error: Exception) -> None:
+    """Sends the exception itself where it can be pickled and made again, so that `on_failure` gets it."""
+    try:
+        data = pickle.dumps(BoxMessage("raised", error))
+        pickle.loads(data)
+    except Exception:  # noqa: BLE001  (an exception class of the pipeline's own; its text comes over anyway)
+        return
+    send(data)

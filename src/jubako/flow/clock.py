@@ -1,0 +1,41 @@
+"""What time it is, as the run loop is told it: the one place in `flow` that asks."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from jubako.flow.lease import Moment
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Two clocks: one for people, one that only goes forward."""
+
+    def wall_s(self) -> float:
+        """Seconds since 1970."""
+
+    def moment(self) -> Moment:
+        """CLOCK_MONOTONIC, with the boot it counts from."""
+
+
+class SystemClock:
+    """This machine's clocks."""
+
+    def __init__(self) -> None:
+        self._boot_id = _read_boot_id()
+
+    def wall_s(self) -> float:
+        return time.time()
+
+    def moment(self) -> Moment:
+        return Moment(self._boot_id, time.monotonic())
+
+
+def _read_boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:  # not Linux, or /proc hidden: then only locks tell whether a run lives
+        return ""

@@ -1,0 +1,145 @@
+"""Tasks in boxes: a pool of workers (`boxes.worker`), each a fresh process with the pipeline loaded, one job at a time.
+
+Workers are started as orders come, up to the number the run has, and replaced when they die. What comes from inside a
+box is read here: what the task said, what it needs, the exception it raised.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jubako.boxes.job import Finished, Job, JobEvent, Message
+from jubako.boxes.job import Printed as JobPrinted
+from jubako.errors import BugError
+from jubako.flow.boxed import BoxMessage, read_message
+from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
+from jubako.flow.task_reference import load_references
+
+__all__ = ["BoxedExecutor", "WorkerLike"]
+
+
+class WorkerLike(Protocol):
+    """What is used of `boxes.worker.Worker`."""
+
+    def fileno(self) -> int: ...
+    def submit(self, job: Job) -> None: ...
+    def cancel(self, job_id: str) -> None: ...
+    def receive(self) -> Sequence[JobEvent]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Attempt:
+    order: Order
+    worker: WorkerLike
+    needs: bytes | None = None
+    exception: BaseException | None = None
+
+
+@dataclass(slots=True)
+class BoxedExecutor:
+    """Gives each order to a worker that is free; `start_worker` makes one more of them."""
+
+    start_worker: Callable[[], WorkerLike]
+    workers: int
+    _free: deque[WorkerLike] = field(default_factory=deque)
+    _attempts: dict[str, _Attempt] = field(default_factory=dict)
+    _events: list[ExecutorEvent] = field(default_factory=list)
+
+    def warm_up(self, count: int) -> None:
+        """Starts up to `count` workers, so that they load the pipeline at the same time."""
+        while len(self._free) + len(self._attempts) < min(count, self.workers):
+            self._free.append(self.start_worker())
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._events)
+
+    @property
+    def due_s(self) -> float | None:
+        return None  # workers keep the time limits
+
+    def start(self, order: Order) -> None:
+        if order.job is None:
+            raise BugError(f"the order for {order.task} has no job")
+        worker = self._free.popleft() if self._free else self.start_worker()
+        self._attempts[order.attempt_id] = _Attempt(order, worker)
+        worker.submit(order.job)
+
+    def poll(self) -> Sequence[ExecutorEvent]:
+        for attempt in list(self._attempts.values()):
+            self._watch(attempt)
+        events, self._events = self._events, []
+        return events
+
+    def filenos(self) -> Sequence[int]:
+        return [attempt.worker.fileno() for attempt in self._attempts.values()]
+
+    def cancel(self, attempt_id: str, *, kill: bool = False) -> None:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            return
+        if not kill:
+            attempt.worker.cancel(attempt_id)
+            return
+        attempt.worker.close()  # its box dies with it
+        self._end(attempt, Finished(attempt_id, "cancelled", error="it was killed"), is_free=False)
+
+    def close(self) -> None:
+        for worker in (*self._free, *(attempt.worker for attempt in self._attempts.values())):
+            worker.close()
+        self._free.clear()
+        self._attempts.clear()
+
+    def _watch(self, attempt: _Attempt) -> None:
+        try:
+            events = attempt.worker.receive()
+        except (EOFError, ConnectionError) as error:
+            attempt.worker.close()
+            why = f"the process that makes boxes died: {error}"
+            self._end(attempt, Finished(attempt.order.attempt_id, "host", error=why), is_free=False)
+            return
+        for event in events:
+            if isinstance(event, JobPrinted):
+                self._events.append(Printed(attempt.order.attempt_id, event.data))
+            elif isinstance(event, Message):
+                self._hear(attempt, read_message(event.data))
+            else:
+                self._end(attempt, event, is_free=True)
+
+    def _hear(self, attempt: _Attempt, message: BoxMessage) -> None:
+        if message.what == "needs":
+            attempt.needs = message.value
+        elif message.what == "raised":
+            attempt.exception = message.value
+        else:
+            self._events.append(Said(attempt.order.attempt_id, message.what, message.value))
+
+    def _end(self, attempt: _Attempt, finished: Finished, *, is_free: bool) -> None:
+        del self._attempts[attempt.order.attempt_id]
+        if is_free:
+            self._free.append(attempt.worker)
+        needs = attempt.needs is not None and finished.outcome == "failed"
+        self._events.append(
+            Ended(
+                attempt.order.attempt_id,
+                "needs" if needs else finished.outcome,
+                finished.error,
+                finished.traceback,
+                attempt.exception,
+                load_references(attempt.needs) if needs and attempt.needs is not None else (),
+                finished,
+                wall_s=finished.wall_s,
+                cpu_s=finished.cpu_s,
+                peak_bytes=finished.peak_bytes,
+            )
+        )
+
+
+def dump_payload(reference: object) -> bytes:
+    """What `boxed.run_task` and `boxed.check_task` take."""
+    return pickle.dumps(reference)

@@ -1,0 +1,138 @@
+"""Running one task outside a box, in the order Luigi does it, in whatever process this is called in.
+
+    START, run(), [outputs looked at], PROCESSING_TIME, on_success(), SUCCESS
+    START, run() raises, FAILURE, on_failure()
+
+A `run()` that is a generator yields tasks it found it needs. If they are done it goes on at once; if not, the attempt
+ends with "needs" and can be resumed where it stopped, in the same process.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jubako.errors import JubakoError, WorkError
+from jubako.flow.dynamic import DynamicRequirements
+from jubako.flow.event import Event
+from jubako.flow.executors.executor import AttemptOutcome
+from jubako.flow.nesting import flatten
+from jubako.flow.task import Task
+
+__all__ = ["Performed", "Suspended", "describe_error", "perform", "take_requirements"]
+
+Say = Callable[[Literal["percentage", "message", "tracking_url"], Any], None]
+IsDone = Callable[[Any], bool]
+_SETTERS: tuple[tuple[str, Literal["percentage", "message", "tracking_url"]], ...] = (
+    ("set_progress_percentage", "percentage"),
+    ("set_status_message", "message"),
+    ("set_tracking_url", "tracking_url"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """A `run()` that waits for what it yielded."""
+
+    generator: Generator[Any, Any, Any]
+    requirements: DynamicRequirements
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What became of it. `suspended` is set exactly when the outcome is "needs"."""
+
+    outcome: AttemptOutcome
+    error: str = ""
+    traceback: str = ""
+    exception: BaseException | None = None
+    suspended: Suspended | None = None
+
+
+def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None = None) -> Performed:
+    """Runs `task`, or goes on with a suspended run of it. What it raises becomes part of the answer.
+
+    `is_done(task)` tells if a task is done without asking its outputs. KeyboardInterrupt becomes "cancelled".
+    """
+    began_s = time.perf_counter()
+    try:
+        with reporting(task, say):
+            if resumed is None:
+                task.trigger_event(Event.START, task)
+                produced = task.run()
+                suspended = None
+                if isinstance(produced, Generator):
+                    suspended = take_requirements(produced, is_done)
+            else:
+                suspended = take_requirements(resumed.generator, is_done, resumed.requirements)
+        if suspended is not None:
+            return Performed("needs", suspended=suspended)
+        _look_at_outputs(task)
+        task.trigger_event(Event.PROCESSING_TIME, task, time.perf_counter() - began_s)
+        task.on_success()
+        task.trigger_event(Event.SUCCESS, task)
+        return Performed("ok")
+    except KeyboardInterrupt as error:
+        return Performed("cancelled", "it was interrupted", exception=error)
+    except BaseException as error:  # noqa: BLE001  (the task's own code, SystemExit included, as in Luigi)
+        return _fail(task, error)
+
+
+def take_requirements(
+    generator: Generator[Any, Any, Any], is_done: IsDone, answered: DynamicRequirements | None = None
+) -> Suspended | None:
+    """Goes on with a `run()` until it ends (None) or yields what is not done. `answered` is what it waited for."""
+    while True:
+        try:
+            produced = generator.send(None if answered is None else answered.paths)
+        except StopIteration:
+            return None
+        answered = produced if isinstance(produced, DynamicRequirements) else DynamicRequirements(produced)
+        if not answered.complete(lambda task: is_done(task) or task.complete()):
+            return Suspended(generator, answered)
+
+
+def describe_error(error: BaseException) -> str:
+    """One sentence for why a task failed."""
+    if isinstance(error, JubakoError):
+        return error.message
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def reporting(task: Any, say: Say) -> Iterator[None]:
+    """While the block runs, the task's `set_...` functions reach `say`."""
+    for name, what in _SETTERS:
+        setattr(task, name, lambda value, what=what: say(what, value))
+    try:
+        yield
+    finally:
+        for name, _ in _SETTERS:
+            if name in vars(task):
+                delattr(task, name)
+
+
+def _look_at_outputs(task: Any) -> None:
+    """Raises WorkError naming what `run()` should have made and has not. A task without outputs has succeeded."""
+    outputs = flatten(task.output())
+    missing = [output for output in outputs if not output.exists()]
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise WorkError(f"run() ended and did not make {names}")
+    if outputs and type(task).complete is not Task.complete and not task.complete():
+        raise WorkError("run() ended, its outputs are there, and complete() still says it is not done")
+
+
+def _fail(task: Any, error: BaseException) -> Performed:
+    text = "".join(traceback.format_exception(error))
+    task.trigger_event(Event.FAILURE, task, error)
+    try:
+        task.on_failure(error)
+    except Exception as second:  # noqa: BLE001  (the task's own code)
+        text += "\non_failure() raised too:\n" + "".join(traceback.format_exception(second))
+    return Performed("failed", describe_error(error), text, error)

@@ -1,0 +1,55 @@
+"""What attempts print, kept in files: logs/RUN/ATTEMPT.log, made when the first byte comes, cut at a limit.
+
+Nothing is kept open between two pieces, so the number of attempts that print does not matter; a write that fails (a
+full disk) costs the rest of that log and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["TaskLogs"]
+
+_CUT: Final = b"\n[jubako: the rest of the output was not kept, the limit is %d bytes]\n"
+
+
+@dataclass(slots=True)
+class TaskLogs:
+    """The logs of one run below `directory`."""
+
+    directory: str
+    limit_bytes: int
+    _written: dict[str, int] = field(default_factory=dict)
+
+    def write(self, attempt_id: str, data: bytes) -> None:
+        """Appends to the attempt's log."""
+        so_far = self._written.get(attempt_id)
+        if so_far is None:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            so_far = 0
+        left = self.limit_bytes - so_far
+        self._written[attempt_id] = so_far + len(data)
+        if left < 0 or not data:
+            return
+        if len(data) > left:
+            data = data[:left] + _CUT % self.limit_bytes
+            self._written[attempt_id] = self.limit_bytes + 1
+        try:
+            with open(self.path(attempt_id), "ab") as file:
+                file.write(data)
+        except OSError:
+            self._written[attempt_id] = self.limit_bytes + 1
+
+    def find(self, attempt_id: str) -> str:
+        """The path of the attempt's log, "" if it printed nothing."""
+        return self.path(attempt_id) if self._written.get(attempt_id) else ""
+
+    def forget(self, attempt_id: str) -> None:
+        """Lets go of what is remembered of an attempt that has ended; its file stays."""
+        self._written.pop(attempt_id, None)
+
+    def path(self, attempt_id: str) -> str:
+        """Where the attempt's log is, or would be."""
+        return os.path.join(self.directory, f"{attempt_id}.log")

@@ -1,0 +1,70 @@
+"""A task named so that another process, which has the same pipeline loaded, can make it again.
+
+Tasks themselves are not sent: an unpickled task would not be the one that the register keeps for its values. A
+reference holds where the class is and the values of all parameters, concealed ones too.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jubako.errors import InputError
+from jubako.flow.external import externalize
+from jubako.flow.register import Register
+
+__all__ = ["TaskReference", "dump_references", "load_references", "refer"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReference:
+    """Which task. Picklable as far as the values are."""
+
+    module: str
+    qualname: str
+    family: str
+    values: Mapping[str, Any]
+    is_external: bool = False
+
+    def resolve(self) -> Any:
+        """The task in this process; InputError if its class is not loaded here."""
+        cls = self._find_class()
+        if self.is_external and cls.run is not None:
+            cls = externalize(cls)
+        return cls(**self.values)
+
+    def _find_class(self) -> Any:
+        found: Any = sys.modules.get(self.module)
+        for name in self.qualname.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, Register) and found.task_family == self.family:
+            return found
+        return Register.get_task_cls(self.family)
+
+
+def refer(task: Any) -> TaskReference:
+    """The reference of `task`."""
+    cls = type(task)
+    return TaskReference(cls.__module__, cls.__qualname__, cls.task_family, task.param_kwargs, task.run is None)
+
+
+def dump_references(tasks: Sequence[Any]) -> bytes:
+    """Tasks as bytes for another process. InputError naming the task whose values cannot be pickled."""
+    for task in tasks:
+        try:
+            pickle.dumps(refer(task))
+        except Exception as error:  # whatever a value's own __reduce__ raises
+            raise InputError(
+                f"{task} cannot be handed to another process: {error}",
+                hint="parameter values have to be picklable: define their classes at the top of a module",
+            ) from error
+    return pickle.dumps([refer(task) for task in tasks])
+
+
+def load_references(data: bytes) -> list[Any]:
+    """The tasks that `dump_references` was given, made in this process."""
+    references: list[TaskReference] = pickle.loads(data)
+    return [reference.resolve() for reference in references]
