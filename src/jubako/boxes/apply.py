@@ -18,7 +18,7 @@ from jubako.kernel import mounts, overlay
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
 
-__all__ = ["OperationFailed", "apply_operations"]
+__all__ = ["OperationFailed", "apply_operations", "close_trees"]
 
 _PROPAGATIONS: dict[op.Propagation, int] = {
     "private": mounts.MS_PRIVATE,
@@ -47,9 +47,10 @@ class OperationFailed(HostError):
 
 
 def apply_operations(plan: Iterable[op.Operation], trees: dict[str, int] | None = None) -> None:
-    """Performs `plan`. `trees` maps names to descriptors of detached trees that were taken before, and owns them.
+    """Performs `plan`. Raises OperationFailed at the first failure.
 
-    Every tree is closed when this returns or raises, placed or not. Raises OperationFailed at the first failure.
+    `trees` maps names to descriptors of trees that were taken before, and gets those taken now: the caller owns it, and
+    ends with `close_trees`. Without it, trees live as long as this call.
     """
     held: dict[str, int] = {} if trees is None else trees
     try:
@@ -59,9 +60,14 @@ def apply_operations(plan: Iterable[op.Operation], trees: dict[str, int] | None 
             except OSError as error:
                 raise OperationFailed(operation, error) from error
     finally:
-        for fd in held.values():
-            os.close(fd)
-        held.clear()
+        if trees is None:
+            close_trees(held)
+
+
+def close_trees(trees: dict[str, int]) -> None:
+    """Lets go of every tree that was taken and not placed."""
+    while trees:
+        os.close(trees.popitem()[1])
 
 
 def _set_propagation(operation: op.SetPropagation, _held: dict[str, int]) -> None:

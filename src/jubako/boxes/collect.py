@@ -1,0 +1,220 @@
+"""Reads from outside what a job wrote, when nothing of it lives any more: its outputs, completely, and all the rest.
+
+A declared output can have come about in three ways. Written through `inside.staged_path`, it is in its staging place,
+and a symbolic link at the declared path shows that it was finished. Written to the declared path, it is in the top of
+an overlay and is copied to its staging place; a directory then is copied from the merged view, since the top of a
+directory that was there before holds only the differences. A directory output is bound there, and is just there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from jubako.boxes.classify import COMPANIONS, Business, sort_changes
+from jubako.boxes.facts import HostFacts, is_below
+from jubako.boxes.plan import SCRATCH, LocatedOutput, Overlay, staged_in_box
+from jubako.boxes.spec import StagedOutput
+from jubako.boxes.view import View
+from jubako.kernel.mount_table import mounts_below
+from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
+from jubako.kernel.syscalls import AT_FDCWD
+from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
+from jubako.layers.diff import read_changes
+from jubako.layers.remove import remove_tree
+
+__all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared", "export_undeclared"]
+
+# A directory output gets this time before the task starts; with any other, or with something in it, it was written.
+UNWRITTEN_NS = 1
+
+
+@dataclass(slots=True)
+class Collected:
+    """The outputs of a job. `problems` are sentences; with any of them nothing may be published."""
+
+    staged: list[StagedOutput] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def collect_outputs(view: View) -> Collected:
+    """Brings every declared output to its staging place, cleaned of what must not be published."""
+    collected = Collected()
+    for located in view.outputs:
+        output = located.output
+        if not _bring(located, view, collected):
+            collected.missing.append(output.path)
+            continue
+        collected.refused.extend(sanitize_tree(output.staged, shown=output.path))
+        try:
+            mode = os.lstat(output.staged).st_mode
+        except FileNotFoundError:  # it was nothing that can be published
+            collected.missing.append(output.path)
+            continue
+        collected.problems.extend(_find_open_database(located, view))
+        kind = output.kind if stat.S_ISLNK(mode) else ("directory" if stat.S_ISDIR(mode) else "file")
+        collected.staged.append(StagedOutput(output.path, kind, output.staged))
+    return collected
+
+
+def collect_undeclared(view: View, cwd: str, facts: HostFacts) -> tuple[tuple[Change, ...], int]:
+    """What was written and not declared, sorted by path; and how many entries of scratch were."""
+    changes: list[Change] = []
+    for overlay in view.plan.overlays:
+        changes.extend(_read_overlay(overlay, view, facts))
+    scratch = _count_entries(f"{view.scratch}/view/tmp") + _count_entries(f"{view.scratch}/view/shm")
+    if not changes:
+        return (), scratch
+    folders = [os.path.realpath(path) for path in (cwd, view.home) if path]
+    folders += [located.folder.path for located in view.outputs]
+    business = Business(
+        outputs=tuple(located.real_path for located in view.outputs),
+        folders=tuple(dict.fromkeys(folders)),
+        home=os.path.realpath(view.home) if view.home else "",
+    )
+    found = sort_changes(changes, business)
+    return found.undeclared, scratch + found.scratch
+
+
+def export_undeclared(undeclared: Sequence[Change], view: View, directory: str) -> tuple[str, ...]:
+    """Copies what was written to `directory`, by absolute path; deletions leave nothing. What was refused, in words."""
+    os.mkdir(directory, 0o700)
+    refused: list[str] = []
+    for change in undeclared:
+        if change.kind is ChangeKind.DELETED:
+            continue
+        source = _find_in_tops(change.path, view)
+        if source is None:
+            continue
+        target = directory + change.path
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if change.type is EntryType.DIRECTORY:
+            os.makedirs(target, exist_ok=True)
+            os.chmod(target, stat.S_IMODE(os.lstat(source).st_mode))
+        else:
+            refused.extend(copy_file(source, target, shown=change.path))
+    return tuple(refused)
+
+
+def _bring(located: LocatedOutput, view: View, collected: Collected) -> bool:
+    """Makes the staging place hold the output, if the job wrote it."""
+    output = located.output
+    if output.kind == "directory" and _is_written(output.staged):
+        return True
+    source = _find_in_tops(located.real_path, view)
+    found = None
+    if source is not None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.lstat(source)
+    if source is None or found is None or (output.kind == "directory" and stat.S_ISDIR(found.st_mode)):
+        # Not written by name. Where the folder has no overlay, the staging place is all there can be.
+        return source is None and output.kind == "file" and os.path.lexists(output.staged)
+    if stat.S_ISLNK(found.st_mode):
+        says = os.readlink(source)
+        if says == staged_in_box(output, view.plan.stages):
+            return os.path.lexists(output.staged)
+        if is_below(says, SCRATCH):
+            collected.refused.append(f"{output.path}: a link to {says}, which ends with the box, left out")
+            return False
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+        return False  # a whiteout: deleted
+    if stat.S_ISDIR(found.st_mode):
+        collected.refused.extend(_copy_merged(located, view))
+        return True
+    collected.refused.extend(_replace_file(source, output))
+    return os.path.lexists(output.staged)
+
+
+def _replace_file(source: str, output: StagedOutput) -> tuple[str, ...]:
+    remove_tree(output.staged)
+    return copy_file(source, output.staged, shown=output.path)
+
+
+def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
+    """Copies a directory as the job saw it: what was there before, and what it changed."""
+    view.enter()
+    try:
+        fd = os.open(located.real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    finally:
+        view.leave()
+    try:
+        remove_tree(located.output.staged)
+        return copy_tree(f"/proc/self/fd/{fd}/.", located.output.staged, shown=located.output.path)
+    finally:
+        os.close(fd)
+
+
+def _is_written(directory: str) -> bool:
+    return os.stat(directory).st_mtime_ns != UNWRITTEN_NS or bool(os.listdir(directory))
+
+
+def _find_in_tops(path: str, view: View) -> str | None:
+    """Where the top of the overlay that covers `path` has it, if it has; None if no overlay covers it."""
+    covering = [overlay for overlay in view.plan.overlays if is_below(path, overlay.target)]
+    if not covering:
+        return None
+    overlay = max(covering, key=lambda one: len(one.target))
+    return f"{view.scratch}/{overlay.upper}{path[len(overlay.target) :]}"
+
+
+def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
+    """A sentence for each file beside the output that shows a database was not closed."""
+    output = located.output
+    declared = {one.output.path for one in view.outputs}
+    by_name = _find_in_tops(located.real_path, view)
+    problems = []
+    for suffix in COMPANIONS:
+        if f"{output.path}{suffix}" in declared:
+            continue
+        for base in (output.staged, by_name):
+            size = _size_of(f"{base}{suffix}") if base is not None else 0
+            if size:
+                problems.append(
+                    f"{output.path} was not closed: {size} bytes of it are still in {output.path}{suffix}, "
+                    "so it would be published incomplete"
+                )
+                break
+    return problems
+
+
+def _size_of(path: str) -> int:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change]:
+    upper = f"{view.scratch}/{overlay.upper}"
+    lower: int | str = overlay.target
+    if mounts_below(facts.mounts, overlay.target):
+        lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
+    try:
+        changes = read_changes(upper, lower, overlay.target)
+    finally:
+        if isinstance(lower, int):
+            os.close(lower)
+    if facts.in_user_namespace and os.lstat(overlay.target).st_uid != facts.uid:
+        # The top of somebody else's directory, such as /tmp, cannot have its owner here.
+        return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
+    return changes
+
+
+def _count_entries(directory: str) -> int:
+    """How many entries `directory` has at any depth; what its owner was shut out of counts as one."""
+    count = 0
+    waiting = [directory]
+    while waiting:
+        with suppress(PermissionError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return count

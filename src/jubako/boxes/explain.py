@@ -1,0 +1,81 @@
+"""Puts what went wrong in a box into one sentence, with the cause that only the box knows. Pure."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+
+from jubako.boxes.plan import SCRATCH, STAGE
+from jubako.errors import JubakoError
+
+__all__ = ["explain_failure", "explain_status"]
+
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
+_SIGNALS |= {13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
+
+
+def explain_failure(error: BaseException, writable: Sequence[str] = ()) -> str:
+    """One sentence on `error`, which a task raised. `writable` are the directories it could write below."""
+    if isinstance(error, JubakoError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    if isinstance(error, SystemExit):
+        return f"exited with {error.code!r}"
+    sentence = _first_line(error)
+    for cause in _chain(error):
+        if isinstance(cause, OSError):
+            reason = _explain_os_error(cause, writable)
+            if reason:
+                return f"{sentence}: {reason}"
+    return sentence
+
+
+def explain_status(status: int) -> str:
+    """One sentence on a child that ended without an answer; `status` is what a shell shows."""
+    if status > 128:
+        number = status - 128
+        name = _SIGNALS.get(number, f"signal {number}")
+        likely = "; perhaps the machine ran out of memory" if number == 9 else ""
+        return f"was killed by {name}{likely}"
+    return f"ended with exit status {status} before it returned"
+
+
+def _first_line(error: BaseException) -> str:
+    kind = type(error).__qualname__
+    text = str(error).strip()
+    return f"{kind}: {text}" if text else kind
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what caused it, the nearest first; ends where it goes in circles."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
+    path = _path_of(error)
+    if error.errno == errno.EROFS:
+        places = ", ".join(["its declared outputs", "TMPDIR", *(f"below {directory}" for directory in writable)])
+        return f"{path or 'that place'} is read-only in this box, where a task may write {places}; " + (
+            "declare it as an output, or share it with Box(binds=[...])"
+        )
+    if error.errno == errno.ENOSPC:
+        if path.startswith(f"{STAGE}/"):
+            return "the disk that holds this output is full"
+        if not path or path.startswith(f"{SCRATCH}/") or any(path.startswith(f"{one}/") for one in writable):
+            return "the box's scratch is full; give it more with Box(scratch_size_bytes=...) or Box(scratch='disk')"
+    if error.errno == errno.EBUSY and path:
+        return f"{path} cannot be replaced or removed, since it is mounted; write into it instead"
+    return ""
+
+
+def _path_of(error: OSError) -> str:
+    for name in (error.filename2, error.filename):
+        if isinstance(name, bytes):
+            return name.decode(errors="surrogateescape")
+        if isinstance(name, str):
+            return name
+    return ""

@@ -1,0 +1,118 @@
+"""For code that may run in a box: where a declared output is to be written, and how to speak to the runner.
+
+Outside a box every answer is "not here", so a target can ask without knowing where it runs:
+
+    staged = staged_path(path)          None: write to `path` the usual way
+    ... write `staged`, close it ...
+    expose(path)                        from now on `path` shows what was written
+
+A process forked by a task keeps the answers; a program it executes has none, and writes declared paths as they are,
+which the box collects as well. Standard library only, and as few imports as can be: this is loaded in every child.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import struct
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from jubako.errors import BugError
+
+__all__ = ["FRAME_HEADER", "MESSAGE", "activate", "expose", "is_inside", "send", "staged_path", "write_frame"]
+
+FRAME_HEADER: Final = struct.Struct("=cQ")  # what it is, how many bytes follow
+MESSAGE: Final = b"M"
+
+
+class _Box:
+    """What this process knows about the box it runs in."""
+
+    def __init__(self, staged: Mapping[str, str], frames_fd: int) -> None:
+        self.staged = staged
+        self.frames_fd = frames_fd
+        self.lock = threading.Lock()  # frames of two threads must not mix
+
+
+_box: _Box | None = None
+_serial = itertools.count()
+
+
+def is_inside() -> bool:
+    """True in a process that a worker forked to run a task."""
+    return _box is not None
+
+
+def staged_path(path: str | os.PathLike[str]) -> str | None:
+    """Where the declared output `path` must be written; None outside a box, and for a path that was not declared.
+
+    For a file nothing is there yet, or what was written before. For a directory output it is the new directory, which
+    is empty at the start and which the declared path shows already.
+    """
+    if _box is None:
+        return None
+    name = os.fspath(path)
+    return _box.staged.get(name) or _box.staged.get(os.path.abspath(name))
+
+
+def expose(path: str | os.PathLike[str]) -> None:
+    """Makes the declared output `path` show what was written to its staged path, at once; repeatable.
+
+    Its folders are made. Where the folder cannot be written in this box, nothing is shown, and the output is
+    published all the same. Raises BugError for a path without a staged one.
+    """
+    staged = staged_path(path)
+    if staged is None:
+        raise BugError(f"{os.fspath(path)} is no declared output of this task")
+    name = os.path.abspath(path)
+    if os.path.isdir(staged):
+        os.utime(staged)  # tells an output that is meant to be empty from one that was never written
+        return
+    try:
+        _place_link(staged, name)
+    except OSError as error:
+        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+            raise
+
+
+def send(data: bytes) -> None:
+    """Sends `data` to the runner, where it comes out as a `Message`; outside a box nothing happens. Thread-safe."""
+    if _box is not None:
+        with _box.lock:
+            write_frame(_box.frames_fd, MESSAGE, data)
+
+
+def activate(staged: Mapping[str, str], frames_fd: int) -> None:
+    """Says that this process runs in a box, for good. `staged` maps declared paths to where they are staged."""
+    global _box  # noqa: PLW0603  a process is in a box or not; every target in it must be able to ask
+    _box = _Box(staged, frames_fd)
+
+
+def write_frame(fd: int, kind: bytes, data: bytes) -> None:
+    """Writes one frame (its kind, its length, `data`) to a pipe whose reader lives."""
+    rest = memoryview(FRAME_HEADER.pack(kind, len(data)) + data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _place_link(staged: str, name: str) -> None:
+    try:
+        os.symlink(staged, name)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        os.symlink(staged, name)
+    except FileExistsError:
+        with suppress(OSError):
+            if os.readlink(name) == staged:
+                return
+        temporary = f"{name}-jubako-tmp-{os.getpid()}-{next(_serial)}"
+        os.symlink(staged, temporary)
+        try:
+            os.replace(temporary, name)
+        except BaseException:
+            os.unlink(temporary)
+            raise

@@ -1,0 +1,214 @@
+"""Makes the views a worker's jobs run in: templates once, and for each job a mount namespace of its own.
+
+    views = Views(facts, ...)
+    view = views.open(job)      this process is now in the job's mount namespace: fork here
+    view.leave()                back to the worker's own
+    ...
+    view.close()                the mounts are gone as soon as no process is in them
+
+The process must be single-threaded (setns(2)) and hold CAP_SYS_ADMIN in the user namespace of its mounts. Its own mount
+namespace shows the machine as it is, writable; staging directories are taken from there. Only a tree of the tops
+(`view.scratch`) stays readable from outside, through a descriptor, until `close`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
+from jubako.boxes.cover import Cover, plan_cover
+from jubako.boxes.facts import HostFacts, KnownPath, find_place, read_known_paths
+from jubako.boxes.job import Job
+from jubako.boxes.operations import MountOverlay
+from jubako.boxes.plan import SCRATCH, JobPlan, LocatedOutput, plan_job, plan_template
+from jubako.boxes.spec import Box
+from jubako.errors import HostError
+from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
+from jubako.layers.remove import remove_tree
+
+__all__ = ["View", "Views"]
+
+_COVERS = 1024  # remembered, since finding the mount of every path takes longer than mounting
+_TEMPLATES = 8  # kept at a time; each is a mount namespace with all of the machine's mounts
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """The mount namespace that a box's jobs start from."""
+
+    namespace_fd: int
+    shared: tuple[KnownPath, ...]
+
+
+@dataclass(slots=True)
+class View:
+    """What one job sees. Closed once."""
+
+    plan: JobPlan
+    outputs: tuple[LocatedOutput, ...]
+    home: str
+    scratch: str  # the tops, as a path of this process: valid in every mount namespace
+    _own_fd: int
+    _namespace_fd: int
+    _scratch_fd: int
+    _scratch_directory: str = ""
+    _is_frozen: bool = field(default=False)
+
+    def enter(self) -> None:
+        """Puts this process into the view."""
+        setns(self._namespace_fd, CLONE_NEWNS)
+
+    def leave(self) -> None:
+        """Puts this process back into the worker's own mount namespace."""
+        setns(self._own_fd, CLONE_NEWNS)
+
+    def freeze(self) -> None:
+        """Makes everything that may become part of the result read-only; this process is in the view afterwards."""
+        self.enter()
+        if not self._is_frozen:
+            apply_operations(self.plan.freeze)
+            self._is_frozen = True
+
+    def close(self) -> None:
+        """Lets go of the view and all that was written in it. No process may live in it any more."""
+        os.close(self._scratch_fd)
+        os.close(self._namespace_fd)
+        if self._scratch_directory:
+            remove_tree(self._scratch_directory)
+
+
+class Views:
+    """The templates of one worker, and the views made from them."""
+
+    def __init__(self, facts: HostFacts, *, scratch_root: str = "") -> None:
+        """`scratch_root`: where scratch on disk may be made, a directory of this run below the state root."""
+        self.notes: list[str] = []  # what a job cannot have on this machine; the owner tells and empties them
+        self._facts = facts
+        self._scratch_root = scratch_root
+        self._own_fd = open_namespace("mnt")
+        self._templates: dict[tuple[object, ...], _Template] = {}
+        self._covers: dict[tuple[tuple[str, bool], ...], Cover] = {}
+        self._refused: set[str] = set()
+        self._told: set[str] = set()
+
+    def prepare(self, box: Box) -> None:
+        """Makes the template of `box` now, so that what this machine refuses is known early. Raises HostError."""
+        self._find_template(box)
+
+    def open(self, job: Job, environment: Mapping[str, str]) -> View:
+        """The view of `job`, with this process in it. Raises HostError, with this process where it was."""
+        outputs = tuple(
+            LocatedOutput(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
+            for output in job.outputs
+        )
+        home = environment.get("HOME", "")
+        template = self._find_template(job.box)
+        while True:
+            cover = self._find_cover(job, home, outputs)
+            try:
+                return self._make(job, cover, template, outputs, home)
+            except BaseException as failure:
+                setns(self._own_fd, CLONE_NEWNS)
+                if not isinstance(failure, OperationFailed) or not isinstance(failure.operation, MountOverlay):
+                    raise
+                self._refused.add(failure.operation.target)
+                self._covers.clear()
+
+    def _make(self, job: Job, cover: Cover, template: _Template, outputs: tuple[LocatedOutput, ...], home: str) -> View:
+        directory = self._make_scratch_directory(job)
+        trees: dict[str, int] = {}
+        scratch_fd = namespace_fd = -1
+        try:
+            plan = plan_job(job.box, self._facts, cover, outputs, template.shared, directory)
+            apply_operations(plan.take, trees)
+            setns(template.namespace_fd, CLONE_NEWNS)
+            unshare(CLONE_NEWNS)
+            apply_operations(plan.build, trees)
+            scratch_fd = os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            apply_operations(plan.show, trees)
+            namespace_fd = open_namespace("mnt")
+        except BaseException:
+            close_trees(trees)
+            for fd in (scratch_fd, namespace_fd):
+                with suppress(OSError):  # -1: not opened yet
+                    os.close(fd)
+            if directory:
+                setns(self._own_fd, CLONE_NEWNS)
+                remove_tree(directory)
+            raise
+        return View(
+            plan=plan,
+            outputs=outputs,
+            home=home,
+            scratch=f"/proc/self/fd/{scratch_fd}",
+            _own_fd=self._own_fd,
+            _namespace_fd=namespace_fd,
+            _scratch_fd=scratch_fd,
+            _scratch_directory=directory,
+        )
+
+    def _find_cover(self, job: Job, home: str, outputs: tuple[LocatedOutput, ...]) -> Cover:
+        named = [(job.cwd, "the working directory"), (home, "the home directory"), ("/tmp", "/tmp")]
+        places = [find_place(path, purpose, self._facts) for path, purpose in named if path]
+        places += [one.folder for one in outputs]
+        key = tuple((place.path, place.writable) for place in places)
+        cover = self._covers.get(key)
+        if cover is None:
+            if len(self._covers) >= _COVERS:
+                self._covers.clear()
+            cover = self._covers[key] = plan_cover(places, self._facts, self._refused)
+            self._tell(cover)
+        return cover
+
+    def _tell(self, cover: Cover) -> None:
+        for note in cover.notes:
+            if note not in self._told:
+                self._told.add(note)
+                self.notes.append(note)
+
+    def _find_template(self, box: Box) -> _Template:
+        key = (box.binds, box.cache, box.sockets)
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) >= _TEMPLATES:
+                oldest = next(iter(self._templates))
+                os.close(self._templates.pop(oldest).namespace_fd)
+            template = self._templates[key] = self._make_template(box)
+        return template
+
+    def _make_template(self, box: Box) -> _Template:
+        shared = _prepare_shared(box)
+        unshare(CLONE_NEWNS)
+        try:
+            apply_operations(plan_template(self._facts, shared))
+            return _Template(open_namespace("mnt"), shared)
+        finally:
+            setns(self._own_fd, CLONE_NEWNS)
+
+    def _make_scratch_directory(self, job: Job) -> str:
+        if job.box.scratch == "memory":
+            return ""
+        if not self._scratch_root:
+            raise HostError(
+                f"{job.label} asks for scratch on disk, but this run has no staging directory",
+                hint="use scratch='memory'",
+            )
+        directory = os.path.join(self._scratch_root, f"{job.id}.scratch")
+        os.mkdir(directory, 0o700)
+        return directory
+
+
+def _prepare_shared(box: Box) -> tuple[KnownPath, ...]:
+    """What `box` shares, made where it may be made. Raises HostError naming what is missing."""
+    try:
+        for path in box.cache:
+            os.makedirs(path, exist_ok=True)
+        return read_known_paths((*box.binds, *box.cache, *box.sockets))
+    except OSError as error:
+        raise HostError(
+            f"the box is to share {error.filename}, which cannot be found: {error.strerror}",
+            hint="make it first, or take it out of binds, cache or sockets",
+        ) from error
