@@ -22,10 +22,21 @@ from typing import Any
 
 from jubako.boxes.spec import OutputKind
 
-__all__ = ["RECORD_NAME", "BoxRecord", "Layer", "RecordedOutput", "format_created", "parse_record", "save_record"]
+__all__ = [
+    "RECORD_NAME",
+    "BoxRecord",
+    "Layer",
+    "RecordedOutput",
+    "format_created",
+    "parse_record",
+    "prepare_record",
+    "publish_record",
+    "save_record",
+]
 
 RECORD_NAME = "box.json"
 
+_PREPARED = "box.json.new"
 _VERSION = 1
 
 
@@ -68,12 +79,21 @@ def format_created(time_ns: int) -> str:
 
 def save_record(directory: str, record: BoxRecord) -> None:
     """Makes the box a kept one: writes box.json aside, flushes it, and renames it into place. Atomic, repeatable."""
-    temporary = os.path.join(directory, f"{RECORD_NAME}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
+    prepare_record(directory, record)
+    publish_record(directory)
+
+
+def prepare_record(directory: str, record: BoxRecord) -> None:
+    """Writes box.json aside and flushes it, so that `publish_record` needs no space on a disk that is full by then."""
+    with open(os.path.join(directory, _PREPARED), "w", encoding="utf-8") as file:
         json.dump(_as_json(record), file, indent=1)
         file.flush()
         os.fsync(file.fileno())  # a rename that outlives its content would make the box unreadable
-    os.rename(temporary, os.path.join(directory, RECORD_NAME))
+
+
+def publish_record(directory: str) -> None:
+    """Renames the record that was prepared into place: from here on the box is a kept one."""
+    os.rename(os.path.join(directory, _PREPARED), os.path.join(directory, RECORD_NAME))
 
 
 def parse_record(text: str) -> BoxRecord:

@@ -1,0 +1,307 @@
+"""Runs a command in a box: a private copy-on-write view of this whole machine, and what it changed afterwards.
+
+    with run_in_box(["make", "install"]) as result:
+        for change in result.changes:
+            print(change.kind.value, change.path)
+        result.commit(["/usr/local"])      # or keep(), or nothing: then it is all dropped
+
+The box's directory in the state root is made before and holds what the command writes. It is nobody's, and swept by a
+later start, until it is kept; so whatever dies here leaves a directory to be swept and nothing else. What the command
+wrote is on disk there whatever `Box.scratch` says: a memory file system would end with the box.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from jubako.boxes.changes import read_box_changes
+from jubako.boxes.commit import Committed, commit_changes, forget_committed
+from jubako.boxes.facts import KnownPath, read_known_paths
+from jubako.boxes.journal import Durability, Journal, open_database
+from jubako.boxes.kept import make_box, remove_box, sweep_boxes
+from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
+from jubako.boxes.plan_wide import Stacked
+from jubako.boxes.spec import Box, Host
+from jubako.boxes.state import StateRoot, find_state_root, open_state_root
+from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
+from jubako.boxes.wide_facts import read_wide_facts
+from jubako.boxes.wide_view import WideView, drop_untouched_files
+from jubako.errors import ConflictError, HostError, InputError
+from jubako.kernel.capabilities import capability_number, capget
+from jubako.layers.change import Change
+
+__all__ = [
+    "ROOT_CAPABILITIES",
+    "WHOLE_HOST",
+    "BoxResult",
+    "default_state_root",
+    "resolve_path",
+    "run_in_box",
+    "run_in_new_box",
+]
+
+WHOLE_HOST = Box(Host(whole=True))
+
+# What root keeps in a box: what package managers and installers need to change files and users. Not here: CAP_MKNOD
+# (a device node is the machine), CAP_NET_RAW and CAP_NET_ADMIN (the network is shared), CAP_AUDIT_WRITE, CAP_SYS_*.
+ROOT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+_SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
+
+
+class Stack(Protocol):
+    """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
+
+    def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class BoxResult:
+    """A box whose command has ended: nothing of it runs or is mounted any more.
+
+    Use it with `with`, or call `close`: then what was neither committed nor kept is dropped.
+    """
+
+    exit_status: int  # as a shell shows it; 126 or 127 if the command could not be executed
+    changes: tuple[Change, ...]  # that are still in the box
+    error: str = ""  # why the command could not be executed
+    notes: tuple[str, ...] = ()  # what this machine did not allow, in words
+    id: str | None = None  # of the kept box
+    committed: Committed | None = None  # by `run_in_box(commit=...)`
+    state: StateRoot
+    record: BoxRecord
+    _lock: int | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def directory(self) -> str:
+        """Where the box's files are on this machine."""
+        return os.path.join(self.state.boxes_path, self.record.id)
+
+    def keep(self, label: str | None = None) -> str:
+        """Keeps the box beyond this process; its id. Idempotent."""
+        if self.id is None:
+            record = self.record if label is None else replace(self.record, label=label)
+            prepare_record(self.directory, record)
+            publish_record(self.directory)
+            self.id = self.record.id
+        return self.id
+
+    def commit(self, paths: Sequence[str] = ("/",), *, durability: Durability = "full") -> Committed:
+        """Publishes the changes at and below `paths`, all of them or, raising, none; the box then holds the rest.
+
+        Relative paths are resolved against the command's working directory. Raises ConflictError if one of them was
+        changed on this machine since the box was started, HostError if one cannot be written.
+        """
+        chosen = [resolve_path(path, self.record.cwd) for path in paths]
+        committed = commit_changes(self.state, self.directory, self.record, self.changes, chosen, durability=durability)
+        forget_committed(self.directory, self.record, committed.plan)
+        published = set(committed.plan.published)
+        self.changes = tuple(change for change in self.changes if change not in published)
+        return committed
+
+    def close(self) -> None:
+        """Drops the box unless it was kept, and lets go of it. Idempotent."""
+        if self._lock is None:
+            return
+        try:
+            if self.id is None:
+                remove_box(self.directory)
+        finally:
+            os.close(self._lock)
+            self._lock = None
+
+
+def run_in_box(
+    argv: Sequence[str],
+    box: Box = WHOLE_HOST,
+    *,
+    keep: bool = False,
+    commit: Sequence[str] = (),
+    cwd: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    state: StateRoot | None = None,
+) -> BoxResult:
+    """Runs `argv` in a box on this whole machine and waits for it; what it changed is in the result.
+
+    `keep` keeps the box whatever happens to the command. `commit` are paths that are published if the command succeeds;
+    if that fails, the box is kept so that nothing is lost, and the error names it. `cwd` and `environment` are this
+    process's by default, `stdio` are the descriptors the command gets as 0, 1 and 2, `state` is the default state root.
+
+    Raises InputError, HostError and ConflictError; a command that fails is no error, see `exit_status`.
+    """
+    where = os.getcwd() if cwd is None else os.path.abspath(cwd)
+    root = default_state_root() if state is None else state
+    result = run_in_new_box(
+        Program(argv, where, dict(os.environ if environment is None else environment), stdio), box, root, keep=keep
+    )
+    if commit and result.exit_status == 0:
+        try:
+            result.committed = result.commit(commit)
+        except (ConflictError, HostError, InputError) as error:
+            kept = result.keep()
+            result.close()
+            raise type(error)(
+                error.message, hint=f"{error.hint} The box is kept: 'jubako box changes {kept}'.".strip()
+            ) from error
+        except BaseException:
+            result.close()
+            raise
+    return result
+
+
+def run_in_new_box(
+    program: Program, box: Box, state: StateRoot, *, keep: bool = False, stack: Stack | None = None
+) -> BoxResult:
+    """As `run_in_box`, without defaults; `stack` says what lies between this machine and the box's tops.
+
+    With it, what the command changed is not read, since this machine alone is not what it saw.
+    """
+    _check(program, box)
+    sweep_boxes(state.boxes_path)
+    started_ns = time.time_ns()
+    shared = _find_shared(box)
+    try:
+        box_id, lock = make_box(state.boxes_path)
+    except OSError as error:
+        raise HostError(f"no box can be made in {state.boxes_path}: {error.strerror}", hint=_SPACE_HINT) from error
+    result: BoxResult | None = None
+    try:
+        facts = read_wide_facts(_find_hidden(state), program.environment, program.cwd)
+        directory = os.path.join(state.boxes_path, box_id)
+        stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace) if stack else ()
+        view = WideView(facts, directory, shared, stacked)
+        plan = view.plan()
+        record = BoxRecord(
+            id=box_id,
+            label=shlex.join(program.argv),
+            created=format_created(started_ns),
+            cwd=program.cwd,
+            layers=tuple(Layer(top.layer_target, top.upper) for top in plan.tops),
+            started_ns=started_ns,
+        )
+        try:
+            copied_ns = view.prepare(plan)
+            if keep:
+                prepare_record(directory, record)
+        except OSError as error:
+            raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
+        confinement = Confinement(
+            user_namespace=facts.host.in_user_namespace,
+            network=box.network,
+            capabilities=_choose_capabilities(box, facts.host.uid),
+            held_descriptors=(lock,),
+        )
+        ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
+        drop_untouched_files(copied_ns)
+        result = _make_result(ended, record, state, lock)
+        if keep:
+            publish_record(directory)
+            result.id = box_id
+        if stack is None:
+            result.changes = read_box_changes(directory, record)
+        return result
+    except BaseException:
+        if result is not None:
+            result.close()
+        else:
+            remove_box(os.path.join(state.boxes_path, box_id))
+            os.close(lock)
+        raise
+
+
+def default_state_root() -> StateRoot:
+    """The state root that the environment names, opened."""
+    return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
+
+
+def resolve_path(path: str, cwd: str) -> str:
+    """The absolute path of the entry `path` names: links on the way are followed, the entry itself is not."""
+    absolute = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
+    above, name = os.path.split(absolute)
+    return os.path.join(os.path.realpath(above), name)
+
+
+def _name_box(program: Program, box_id: str) -> Program:
+    """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
+    return replace(program, environment={**program.environment, "JUBAKO_BOX": box_id})
+
+
+def _check(program: Program, box: Box) -> None:
+    if not program.argv or not program.argv[0]:
+        raise InputError("there is no command to run", hint="For example: jubako box run -- make install")
+    if any("\0" in word for word in (*program.argv, *program.environment, *program.environment.values())):
+        raise InputError("the command or its environment holds a null byte")
+    if not box.base.whole:
+        raise InputError(
+            "a command runs in the wide view, Box(Host(whole=True)); Box(Host()) is for a pipeline's tasks"
+        )
+
+
+def _find_shared(box: Box) -> tuple[KnownPath, ...]:
+    for path in box.cache:
+        os.makedirs(path, exist_ok=True)
+    try:
+        return read_known_paths([*box.binds, *box.cache, *box.sockets])
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}, which the box should share, does not exist") from error
+
+
+def _find_hidden(state: StateRoot) -> list[str]:
+    """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
+    hidden = [state.path]
+    if os.listdir(state.stage_path):
+        with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
+            journal = Journal(connection)
+            hidden += [os.path.dirname(place) for run_id in journal.run_ids() for place in journal.places(run_id)]
+    return hidden
+
+
+def _choose_capabilities(box: Box, uid: int) -> frozenset[int]:
+    try:
+        asked = {capability_number(name) for name in box.capabilities}
+    except ValueError as error:
+        raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
+    if uid != 0:
+        return frozenset(asked)
+    held = capget().permitted
+    usual = {capability_number(name) for name in ROOT_CAPABILITIES}
+    return frozenset(asked | {number for number in usual if held >> number & 1})
+
+
+def _make_result(ended: Ended, record: BoxRecord, state: StateRoot, lock: int) -> BoxResult:
+    return BoxResult(
+        exit_status=ended.exit_status,
+        changes=(),
+        error=ended.error,
+        notes=ended.notes,
+        state=state,
+        record=record,
+        _lock=lock,
+    )

@@ -1,0 +1,88 @@
+"""What the wide view's planner must know about this machine and this user, read once and kept as values.
+
+`read_wide_facts` is called by the process that starts the box, outside its namespaces. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
+from jubako.boxes.mount_layout import is_stackable, visible_mounts
+from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
+from jubako.kernel.capabilities import capability_number, capget
+
+__all__ = ["read_wide_facts"]
+
+_NOT_LISTED = frozenset({"dev", "home", "proc", "run", "sys", "tmp"})  # replaced in the view, named, or too many
+
+
+def read_wide_facts(hidden: Iterable[str], environment: Mapping[str, str], cwd: str) -> WideFacts:
+    """The facts for a box started by this process. `environment` is the command's: HOME, TMPDIR, control sockets."""
+    host = read_host_facts(hidden, environment)
+    if not host.in_user_namespace and _may_mount():
+        return WideFacts(
+            host,
+            file_points=frozenset(_find_file_points(host)),
+            proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
+            terminal=_find_terminal(),
+        )
+    host = replace(host, in_user_namespace=True)  # it will be: the box makes one
+    return WideFacts(
+        host,
+        places=tuple(_find_places(host, environment, cwd)),
+        proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
+        terminal=_find_terminal(),
+    )
+
+
+def _may_mount() -> bool:
+    return bool(capget().effective >> capability_number("CAP_SYS_ADMIN") & 1)
+
+
+def _find_file_points(host: HostFacts) -> Iterator[str]:
+    for mount in visible_mounts(host.mounts):
+        if is_stackable(mount):  # a look at a network file system may hang
+            with suppress(OSError):
+                if not stat.S_ISDIR(os.stat(mount.mount_point).st_mode):
+                    yield mount.mount_point
+
+
+def _find_places(host: HostFacts, environment: Mapping[str, str], cwd: str) -> Iterator[Place]:
+    """Where this user can write: the usual places, and directories of its own, two levels deep and at mount points."""
+    named = {cwd: "the working directory", environment.get("HOME", ""): "the home directory"}
+    named |= {path: path for path in ("/tmp", "/var/tmp", environment.get("TMPDIR", ""))}
+    named |= {path: path for path in _find_own_directories("/", host.uid, levels=1 if host.uid == 0 else 2)}
+    stackable = [mount for mount in visible_mounts(host.mounts) if is_stackable(mount) and not mount.is_read_only]
+    named |= {mount.mount_point: mount.mount_point for mount in stackable if _is_own(mount.mount_point, host.uid)}
+    for path, purpose in named.items():
+        if os.path.isabs(path):
+            yield find_place(path, purpose, host)
+
+
+def _find_own_directories(directory: str, uid: int, *, levels: int) -> Iterator[str]:
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
+                continue
+            if entry.stat(follow_symlinks=False).st_uid == uid:
+                yield entry.path
+            elif levels > 1:
+                yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+
+
+def _is_own(path: str, uid: int) -> bool:
+    with suppress(OSError):
+        return os.stat(path).st_uid == uid
+    return False
+
+
+def _find_terminal() -> str:
+    for fd in range(3):
+        with suppress(OSError):
+            return os.ttyname(fd)
+    return ""

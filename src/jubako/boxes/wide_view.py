@@ -1,0 +1,121 @@
+"""Makes the wide view a plan describes: the tops on disk before the box starts, the mounts inside its namespaces.
+
+Where the kernel refuses one of the overlays (a file system with something special about it), the plan is made again
+without it: that place is read-only then, and the notes say so. The overlay of "/", and those over what a kept box held,
+cannot be done without.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jubako.boxes.apply import apply_operations
+from jubako.boxes.facts import KnownPath
+from jubako.boxes.operations import CopyAttributes
+from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
+from jubako.errors import HostError
+from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, open_tree, umount2
+from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
+from jubako.kernel.syscalls import AT_FDCWD
+from jubako.layers.copy import copy_file
+
+__all__ = ["WideView", "drop_untouched_files"]
+
+_ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
+_HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
+
+
+@dataclass(frozen=True, slots=True)
+class WideView:
+    """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
+
+    facts: WideFacts
+    box_directory: str
+    shared: Sequence[KnownPath] = ()
+    stacked: Sequence[Stacked] = ()
+
+    def plan(self) -> WidePlan:
+        """The plan, with nothing refused yet."""
+        return self._plan(frozenset())
+
+    def prepare(self, plan: WidePlan) -> dict[str, int]:
+        """Makes the upper directories in the box's directory; when single files were copied there, for
+        `drop_untouched_files`. OSError on a full disk."""
+        copied_ns = {}
+        os.mkdir(os.path.join(self.box_directory, _ROOT))
+        for top in plan.tops:
+            upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
+            os.makedirs(upper)
+            os.mkdir(work)
+            if top.is_file:
+                copied = _copied_file(self.box_directory, top)
+                copy_file(top.target, copied)
+                copied_ns[copied] = os.stat(copied).st_ctime_ns
+            else:
+                covered = next(path for path in top.lowers if os.path.isdir(path))
+                apply_operations([CopyAttributes(covered, upper)])
+        return copied_ns
+
+    def make(self, plan: WidePlan) -> Sequence[str]:
+        """Mounts the view, in the namespaces made for it; what it lacks, in words."""
+        refused: set[str] = set()
+        while True:
+            trees: dict[str, int] = {}
+            try:
+                for top in plan.tops:
+                    trees[top.name] = self._open(top, plan)
+            except OSError as error:
+                for fd in trees.values():
+                    os.close(fd)
+                if not self._can_do_without(top, plan):
+                    raise HostError(
+                        f"cannot make an overlay of {top.target}: {error}", hint=_HINT.format(self.box_directory)
+                    ) from error
+                refused.add(top.target)
+                plan = self._plan(frozenset(refused))
+                continue
+            apply_operations(plan.operations, trees)
+            return plan.notes
+
+    def _plan(self, refused: frozenset[str]) -> WidePlan:
+        return plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
+
+    def _can_do_without(self, top: Top, plan: WidePlan) -> bool:
+        return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
+
+    def _open(self, top: Top, plan: WidePlan) -> int:
+        """A descriptor of the top as a detached tree."""
+        if top.is_file:
+            return open_tree(AT_FDCWD, _copied_file(self.box_directory, top), OPEN_TREE_CLONE)
+        overlay = Overlay(
+            lowers=tuple(path for path in top.lowers if os.path.isdir(path)),
+            upper=os.path.join(self.box_directory, top.upper),
+            work=os.path.join(self.box_directory, top.work),
+            userxattr=plan.userxattr,
+            volatile=True,
+        )
+        if has_lowerdir_plus():
+            return open_overlay(overlay)
+        place = os.path.join(self.box_directory, _ROOT)
+        mount_overlay_classic(overlay, place)
+        try:
+            return open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
+        finally:
+            with suppress(OSError):
+                umount2(place, MNT_DETACH)
+
+
+def drop_untouched_files(copied_ns: Mapping[str, int]) -> None:
+    """Takes the copies of single files that nobody has written to out of the uppers, after the box has ended: a change
+    of the machine's own would look like one of the box's."""
+    for path, change_time_ns in copied_ns.items():
+        if os.stat(path).st_ctime_ns == change_time_ns:
+            os.unlink(path)
+
+
+def _copied_file(box_directory: str, top: Top) -> str:
+    """Where the copy of a single file is that stands for it in the box."""
+    return os.path.join(box_directory, top.upper, os.path.basename(top.target))
