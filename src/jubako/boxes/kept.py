@@ -30,6 +30,7 @@ __all__ = [
     "KeptBoxes",
     "find_box_id",
     "hold_box",
+    "list_box_ids",
     "list_boxes",
     "lock_box",
     "make_box",
@@ -109,10 +110,15 @@ def list_boxes(boxes: str) -> KeptBoxes:
     return KeptBoxes(tuple(sorted(records, key=lambda r: (r.created, r.id))), tuple(unreadable))
 
 
+def list_box_ids(boxes: str) -> list[str]:
+    """The ids of the kept boxes, those whose record cannot be read too, sorted."""
+    return [name for name in _names(boxes) if os.path.lexists(os.path.join(boxes, name, RECORD_NAME))]
+
+
 def find_box_id(boxes: str, prefix: str) -> str:
     """The id of the kept box that `prefix` starts. Raises InputError if there is none, with the ids that come close,
     or if there are several."""
-    kept = [name for name in _names(boxes) if os.path.lexists(os.path.join(boxes, name, RECORD_NAME))]
+    kept = list_box_ids(boxes)
     wanted = prefix.strip().lower()
     found = [name for name in kept if name.startswith(wanted)] if _PREFIX.match(wanted) else []
     if len(found) > 1:
@@ -144,7 +150,7 @@ def remove_box(directory: str) -> None:
 
 def sweep_boxes(boxes: str) -> list[str]:
     """Removes what killed runs left: directories without a record that nobody holds. Returns their ids."""
-    if all(os.path.lexists(os.path.join(boxes, name, RECORD_NAME)) for name in _names(boxes)):
+    if list_box_ids(boxes) == _names(boxes):
         return []
     dead: dict[str, int] = {}
     try:

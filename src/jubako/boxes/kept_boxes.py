@@ -17,6 +17,7 @@ from jubako.boxes.kept import (
     KeptBoxes,
     find_box_id,
     hold_box,
+    list_box_ids,
     list_boxes,
     lock_box,
     read_box,
@@ -34,7 +35,7 @@ from jubako.errors import InputError
 from jubako.layers.change import Change
 from jubako.layers.walk import open_top, walk
 
-__all__ = ["commit_box", "enter_box", "kept_boxes", "measure_box", "read_kept_changes", "remove_boxes"]
+__all__ = ["commit_box", "enter_box", "kept_box_ids", "kept_boxes", "measure_box", "read_kept_changes", "remove_boxes"]
 
 
 def kept_boxes(state: StateRoot | None = None) -> KeptBoxes:
@@ -42,6 +43,11 @@ def kept_boxes(state: StateRoot | None = None) -> KeptBoxes:
     root = state or default_state_root()
     sweep_boxes(root.boxes_path)
     return list_boxes(root.boxes_path)
+
+
+def kept_box_ids(state: StateRoot | None = None) -> list[str]:
+    """The ids of all kept boxes, those whose record cannot be read too."""
+    return list_box_ids((state or default_state_root()).boxes_path)
 
 
 def measure_box(record: BoxRecord, state: StateRoot | None = None) -> int:

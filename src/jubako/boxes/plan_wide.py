@@ -8,7 +8,8 @@ read-only in place, and overlays cover what this user can write. Both in the sam
     take    everything else that will be shown is taken as a tree too
     build   the old view goes (a new root, or read-only), and the trees are put in their places, parents first
 
-So no path is looked up in a directory that a kept box may have replaced by a link out of it.
+The mount namespace is private already. No path is looked up in a directory that a kept box may have replaced by a
+link out of it.
 
     plan_wide(...) -> WidePlan(tops, operations, notes)
 """
@@ -36,7 +37,6 @@ from jubako.boxes.operations import (
     PivotRoot,
     PlaceTree,
     SetAttributes,
-    SetPropagation,
     TakeTree,
 )
 from jubako.kernel.mount_table import find_mount
@@ -135,7 +135,6 @@ def _plan_new_root(
     tops = _plan_tops(layout.overlays, layout.files, stacked, refused)
     root = f"{box_directory}/root"
     operations = (
-        SetPropagation("/", "private"),
         *_take(facts, shared),
         TakeTree("/sys", "/sys"),
         *(TakeTree(point, point, recursive=False) for point in layout.read_only),
@@ -163,7 +162,6 @@ def _plan_in_place(
     tops = _plan_tops([path for path in cover.directories if path not in inside_kept], (), stacked, refused)
     run_mounts = [point for point in host.run_mounts if not any(is_below(top.target, point) for top in tops)]
     operations = (
-        SetPropagation("/", "private"),
         *_take(facts, shared),
         *(TakeTree(point, point, recursive=False) for point in run_mounts),
         SetAttributes("/", read_only=True, nosuid=True, recursive=True),

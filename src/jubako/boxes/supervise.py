@@ -8,10 +8,7 @@
 
 Each waits for the next and ends with its status. Each is killed when the one before it dies, and the end of pid 1 kills
 whatever the command left running; so a `kill -9` anywhere leaves no process, and with the last process the mounts go.
-What goes wrong on the way comes back to the caller through a pipe.
-
-Signals: the command stays in the caller's process group and keeps its terminal, so Ctrl-C and Ctrl-Z reach it from
-there and the others let them pass. A signal sent to the caller alone is handed down.
+What goes wrong on the way comes back to the caller through a pipe. Signals go the way `relay` says.
 """
 
 from __future__ import annotations
@@ -21,16 +18,15 @@ import errno
 import json
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NoReturn
 
 from jubako.boxes.loopback import bring_loopback_up
+from jubako.boxes.relay import RELAYED, foreground_restored, relay_signals
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
-from jubako.kernel import namespaces
+from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
 from jubako.kernel.children import close_descriptors_from, fork_child, reap_until, wait_for
 from jubako.kernel.idmap import enter_user_namespace
@@ -41,8 +37,6 @@ __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
 _SETUP_FAILED = 125
-_RELAYED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
-_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _ERRORS: dict[str, type[JubakoError]] = {
     kind.__name__: kind for kind in (BugError, ConflictError, HostError, InputError, WorkError)
@@ -96,7 +90,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     """
     read_end, write_end = os.pipe()
     try:
-        with _relay_signals() as relay, _foreground_restored():
+        with relay_signals() as relay, foreground_restored():
             try:
                 outer = fork_child(lambda: _outer(program, confinement, make_view, write_end))
             finally:
@@ -133,17 +127,18 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
             raise HostError(
                 f"cannot make a {what} for the box: {error}", hint=_USER_NAMESPACE_HINTS.get(error.errno or 0, "")
             ) from error
+        mounts.mount("none", "/", flags=mounts.MS_REC | mounts.MS_PRIVATE)  # or what is mounted here shows outside
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(_SETUP_FAILED)  # the caller died in between; nobody waits
-        with _relay_signals() as relay:
+        with relay_signals() as relay:
             relay.child = fork_child(lambda: _first(program, confinement, make_view, report))
             return wait_for(relay.child)
 
 
 def _first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Makes the view, gives up what the command must not have, and reaps: the pid 1 of the box."""
-    with _reporting(report), _relay_signals() as relay:
+    with _reporting(report), relay_signals() as relay:
         if not confinement.network:
             bring_loopback_up()
         umask = os.umask(0o022)
@@ -165,14 +160,29 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
 
 
 def _command(program: Program, report: int) -> NoReturn:
-    for number in (*_RELAYED, *_IGNORED_BY_PYTHON):
+    for number in (*RELAYED, *_IGNORED_BY_PYTHON):
         if signal.getsignal(number) is not signal.SIG_IGN or number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvpe(program.argv[0], list(program.argv), dict(program.environment))
-    except OSError as error:
-        _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
-        os._exit(NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE)
+    error = _execute(program)
+    _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
+    os._exit(NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE)
+
+
+def _execute(program: Program) -> OSError:
+    """Executes the program, or answers why not: as shells do, a file that is there and cannot be executed counts more
+    than none, and a directory of PATH that cannot be searched not at all."""
+    name = program.argv[0]
+    path = program.environment.get("PATH", os.defpath)
+    candidates = [name] if "/" in name else [os.path.join(directory, name) for directory in path.split(":")]
+    best: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    for candidate in candidates:
+        try:
+            os.execve(candidate, list(program.argv), dict(program.environment))
+        except OSError as error:
+            if "/" in name or (not isinstance(error, FileNotFoundError) and os.path.isfile(candidate)):
+                best = error
+                break
+    return best
 
 
 # --- errors on their way up -----------------------------------------------------------------------------------------
@@ -203,90 +213,3 @@ def _read_report(raw: bytes) -> dict[str, Any]:
     for line in raw.splitlines():
         report |= json.loads(line)
     return report
-
-
-# --- signals and the terminal ---------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Relay:
-    """Whom signals are handed down to. Those that come before there is a child are kept for it."""
-
-    _child: int = 0
-    _early: tuple[int, ...] = ()
-
-    @property
-    def child(self) -> int:
-        return self._child
-
-    @child.setter
-    def child(self, pid: int) -> None:
-        self._child = pid
-        early, self._early = self._early, ()
-        for number in early:
-            self.hand_down(number, None)
-
-    def hand_down(self, number: int, _frame: FrameType | None) -> None:
-        if number in _FROM_TERMINAL and _is_in_foreground():
-            return  # typed at the terminal, which has sent it to the whole process group
-        if not self._child:
-            self._early += (number,)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._child, number)
-
-
-@contextlib.contextmanager
-def _relay_signals() -> Iterator[_Relay]:
-    """Hands signals down for the time of the block; those that were ignored stay ignored (nohup).
-
-    Python lets only the main thread set handlers: in another, signals do what they did.
-    """
-    relay = _Relay()
-    if threading.current_thread() is not threading.main_thread():
-        yield relay
-        return
-    before = {number: signal.getsignal(number) for number in _RELAYED}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, relay.hand_down)
-        yield relay
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _is_in_foreground() -> bool:
-    """True if this process's group is the one its terminal sends Ctrl-C to."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
-
-
-@contextlib.contextmanager
-def _foreground_restored() -> Iterator[None]:
-    """Gives the terminal back to this process's group afterwards, if that had it before.
-
-    An interactive shell takes it for groups of its own, and from inside a pid namespace cannot name ours to give back.
-    """
-    had_it = _is_in_foreground()
-    try:
-        yield
-    finally:
-        if had_it and not _is_in_foreground():
-            with contextlib.suppress(OSError):
-                terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # or the kernel stops us for it
-                try:
-                    os.tcsetpgrp(terminal, os.getpgrp())
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                    os.close(terminal)

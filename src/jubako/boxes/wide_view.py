@@ -7,17 +7,17 @@ cannot be done without.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.facts import KnownPath
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
 from jubako.errors import HostError
-from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, open_tree, umount2
+from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.copy import copy_file
@@ -62,29 +62,24 @@ class WideView:
     def make(self, plan: WidePlan) -> Sequence[str]:
         """Mounts the view, in the namespaces made for it; what it lacks, in words."""
         refused: set[str] = set()
-        while True:
-            trees: dict[str, int] = {}
+        trees: dict[str, int] = {}
+        while (top := next((top for top in plan.tops if top.name not in trees), None)) is not None:
             try:
-                for top in plan.tops:
-                    trees[top.name] = self._open(top, plan)
+                trees[top.name] = self._open(top, plan)
             except OSError as error:
-                for fd in trees.values():
-                    os.close(fd)
-                if not self._can_do_without(top, plan):
+                if not _can_do_without(top, plan):
+                    for fd in trees.values():
+                        os.close(fd)
                     raise HostError(
                         f"cannot make an overlay of {top.target}: {error}", hint=_HINT.format(self.box_directory)
                     ) from error
                 refused.add(top.target)
                 plan = self._plan(frozenset(refused))
-                continue
-            apply_operations(plan.operations, trees)
-            return plan.notes
+        apply_operations(plan.operations, trees)
+        return plan.notes
 
     def _plan(self, refused: frozenset[str]) -> WidePlan:
         return plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
-
-    def _can_do_without(self, top: Top, plan: WidePlan) -> bool:
-        return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
 
     def _open(self, top: Top, plan: WidePlan) -> int:
         """A descriptor of the top as a detached tree."""
@@ -97,6 +92,31 @@ class WideView:
             userxattr=plan.userxattr,
             volatile=True,
         )
+        try:
+            return self._open_overlay(overlay)
+        except OSError as error:
+            if error.errno != errno.ELOOP or len(overlay.lowers) < 2:
+                raise
+        return self._open_in_two_levels(overlay, top)
+
+    def _open_in_two_levels(self, overlay: Overlay, top: Top) -> int:
+        """The overlay where what is stacked lies somewhere below what it is stacked on (the state root in "/").
+
+        Overlayfs refuses such layers side by side as lowers (ELOOP), but takes an upper anywhere. So the lowest of what
+        is stacked becomes the upper of an overlay that nobody writes to, and that one the lower of the real one.
+        """
+        *above, stacked, covered = overlay.lowers
+        directory = os.path.join(self.box_directory, os.path.dirname(top.upper))
+        base, base_work, work = (os.path.join(directory, name) for name in ("base", "base-work", "work-again"))
+        for path in (base, base_work, work):  # what was refused has left its mark in the work directory it was given
+            os.mkdir(path)
+        attach(self._open_overlay(replace(overlay, lowers=(covered,), upper=stacked, work=base_work)), base)
+        try:
+            return self._open_overlay(replace(overlay, lowers=(*above, base), work=work))
+        finally:
+            umount2(base, MNT_DETACH)
+
+    def _open_overlay(self, overlay: Overlay) -> int:
         if has_lowerdir_plus():
             return open_overlay(overlay)
         place = os.path.join(self.box_directory, _ROOT)
@@ -104,8 +124,11 @@ class WideView:
         try:
             return open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
         finally:
-            with suppress(OSError):
-                umount2(place, MNT_DETACH)
+            umount2(place, MNT_DETACH)
+
+
+def _can_do_without(top: Top, plan: WidePlan) -> bool:
+    return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
 
 
 def drop_untouched_files(copied_ns: Mapping[str, int]) -> None:

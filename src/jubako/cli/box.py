@@ -1,0 +1,192 @@
+"""`jubako box ...`: run any command on a copy-on-write view of this machine, and see to the boxes that were kept.
+
+The command owns stdin, stdout and its exit code; what we say goes to stderr, or with `--changes-to` into a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from jubako.cli.box_report import (
+    changes_document,
+    echo_committed,
+    echo_notes,
+    echo_summary,
+    write_document,
+)
+from jubako.cli.formats import Document, Format, echo_document, format_option, printable
+
+__all__ = ["box"]
+
+_COMMAND = {"allow_interspersed_args": False}  # what follows the first word of CMD is CMD's
+
+
+def _epilog(*examples: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+def _complete_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from jubako.boxes.kept_boxes import kept_boxes
+
+    return [
+        CompletionItem(record.id, help=printable(record.label))
+        for record in kept_boxes().records
+        if record.id.startswith(incomplete)
+    ]
+
+
+@click.group()
+def box() -> None:
+    """Run any command on a copy-on-write view of this machine; nothing changes until you commit it."""
+
+
+@box.command(
+    context_settings=_COMMAND,
+    epilog=_epilog(
+        "jubako box run -- make install",
+        "jubako box run --commit ~/site -- ./build.sh      # publish what it wrote there, if it succeeds",
+        "jubako box run --keep -- pip install numpy        # and look around: jubako box enter ID",
+    ),
+)
+@click.option("--keep", is_flag=True, help="Keep the box, to enter, commit or remove it later.")
+@click.option(
+    "--commit",
+    "commit_paths",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(),
+    help="Publish the changes at and below PATH if CMD succeeds; may be repeated.",
+)
+@click.option("--network/--no-network", default=True, help="Share the machine's network (default), or have none.")
+@click.option(
+    "--bind", "binds", multiple=True, metavar="PATH", type=click.Path(), help="Share PATH: writes there are real."
+)
+@click.option(
+    "--changes-to", metavar="FILE", type=click.Path(), help="Write the list of changes to FILE, - for stdout."
+)
+@format_option
+@click.argument("command", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
+def run(
+    command: Sequence[str],
+    keep: bool,
+    commit_paths: Sequence[str],
+    network: bool,
+    binds: Sequence[str],
+    changes_to: str | None,
+    format_: Format,
+) -> int:
+    """Run CMD on a copy-on-write view of this machine, and list what it changed.
+
+    The changes are dropped afterwards unless you keep or commit them. The exit code is CMD's.
+    """
+    from jubako.boxes.launch import run_in_box
+    from jubako.boxes.spec import Box, Host
+
+    with run_in_box(
+        command, Box(Host(whole=True), binds=binds, network=network), keep=keep, commit=commit_paths
+    ) as result:
+        echo_notes(result.notes)
+        if result.error:
+            click.echo(f"Error: {printable(result.error)}", err=True)
+        committed = result.committed.plan.published if result.committed else ()
+        found = sorted([*committed, *result.changes])
+        write_document(changes_document(found, format_, committed=committed), format_, changes_to)
+        echo_summary(found)
+        if result.committed is not None:
+            echo_committed(result.committed, commit_paths)
+        elif commit_paths:
+            click.echo(f"Nothing was committed, since the command failed with {result.exit_status}.", err=True)
+        if result.id is not None:
+            click.echo(
+                f"Kept as {result.id}: 'jubako box enter {result.id}', 'jubako box commit {result.id}'.", err=True
+            )
+        elif result.changes and not commit_paths:
+            click.echo("Dropped. Next time, --keep keeps them, and --commit PATH publishes some.", err=True)
+        return result.exit_status
+
+
+@box.command("ls", epilog=_epilog("jubako box ls", "jubako box ls --format json"))
+@format_option
+def ls(format_: Format) -> None:
+    """List the kept boxes, the oldest first."""
+    from jubako.boxes.kept_boxes import kept_boxes, measure_box
+
+    kept = kept_boxes()
+    rows = [
+        {
+            "id": record.id,
+            "created": record.created if format_ != "table" else record.created[:16].replace("T", " "),
+            "size_bytes": measure_box(record),
+            "label": record.label,
+            "error": record.error,
+        }
+        for record in kept.records
+    ]
+    echo_document(
+        Document("jubako.box.ls/1", ("id", "created", "size_bytes", "label", "error"), rows, {}, "boxes"), format_
+    )
+    echo_notes(kept.unreadable)
+    if not rows and format_ == "table":
+        click.echo("There are no kept boxes. 'jubako box run --keep -- CMD' makes one.", err=True)
+
+
+@box.command(epilog=_epilog("jubako box changes 3f9c", "jubako box changes 3f9c --format csv"))
+@click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
+@format_option
+def changes(box_id: str, format_: Format) -> None:
+    """List what the kept box ID holds that this machine has not. The start of an id is enough."""
+    from jubako.boxes.kept_boxes import read_kept_changes
+
+    record, found = read_kept_changes(box_id)
+    facts = {"id": record.id, "label": record.label, "error": record.error}
+    echo_document(changes_document(found, format_, facts=facts), format_)
+    if format_ == "table":
+        echo_summary(found)
+
+
+@box.command(context_settings=_COMMAND, epilog=_epilog("jubako box enter 3f9c", "jubako box enter 3f9c -- git diff"))
+@click.option("--network/--no-network", default=True, help="Share the machine's network (default), or have none.")
+@click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
+@click.argument("command", nargs=-1, metavar="[-- CMD...]", type=click.UNPROCESSED)
+def enter(box_id: str, command: Sequence[str], network: bool) -> int:
+    """Run CMD, or your shell, in the kept box ID. What you change in there is dropped when you leave."""
+    from jubako.boxes.kept_boxes import enter_box
+    from jubako.boxes.spec import Box, Host
+
+    words = command[1:] if command[:1] == ("--",) else command  # click leaves the one behind ID
+    argv = words or (os.environ.get("SHELL") or "/bin/sh",)
+    with enter_box(box_id, argv, Box(Host(whole=True), network=network)) as result:
+        echo_notes(result.notes)
+        if result.error:
+            click.echo(f"Error: {printable(result.error)}", err=True)
+        return result.exit_status
+
+
+@box.command(epilog=_epilog("jubako box commit 3f9c /usr/local", "jubako box commit 3f9c      # all of it"))
+@click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
+def commit(box_id: str, paths: Sequence[str]) -> None:
+    """Publish what the kept box ID changed at and below each PATH (all of it without one), in one transaction.
+
+    It is refused, and nothing is published, if something else changed one of these since the box was started.
+    """
+    from jubako.boxes.kept_boxes import commit_box
+
+    echo_committed(commit_box(box_id, paths or ("/",)), paths)
+
+
+@box.command(epilog=_epilog("jubako box rm 3f9c 77b0", "jubako box rm --all"))
+@click.option("--all", "all_", is_flag=True, help="Remove every kept box.")
+@click.argument("box_ids", nargs=-1, metavar="[ID]...", shell_complete=_complete_ids)
+def rm(box_ids: Sequence[str], all_: bool) -> None:
+    """Remove kept boxes and what they hold; refused while someone is in one of them."""
+    from jubako.boxes.kept_boxes import kept_box_ids, remove_boxes
+
+    if all_ == bool(box_ids):
+        raise click.UsageError("Name the boxes to remove, or say --all.")
+    for removed in remove_boxes(kept_box_ids() if all_ else box_ids):
+        click.echo(removed)

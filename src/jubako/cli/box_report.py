@@ -1,0 +1,127 @@
+"""How the changes of a box are shown: a short table for people, every one of them for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from jubako.cli.formats import Document, Format, format_document, printable
+
+if TYPE_CHECKING:
+    from jubako.boxes.commit import Committed
+    from jubako.layers.change import Change
+
+__all__ = ["changes_document", "echo_committed", "echo_notes", "echo_summary", "write_document"]
+
+_UNITS = ("kB", "MB", "GB", "TB")
+_COLUMNS = ("change", "type", "size_bytes", "path", "committed")
+
+
+def changes_document(
+    changes: Sequence[Change],
+    format_: Format,
+    *,
+    committed: Collection[Change] = (),
+    facts: Mapping[str, object] | None = None,
+) -> Document:
+    """The changes, sorted by path, as a document. People get one line for a new directory and all that is in it."""
+    if format_ == "table":
+        return Document("", ("change", "size", "path"), list(_rows_for_people(changes)))
+    done = set(committed)
+    rows = [
+        {
+            "change": change.kind.value,
+            "type": change.type.name.lower(),
+            "size_bytes": change.size_bytes,
+            "path": change.path,
+            "committed": change in done,
+        }
+        for change in changes
+    ]
+    return Document("jubako.box.changes/1", _COLUMNS, rows, facts or {}, "changes")
+
+
+def write_document(document: Document, format_: Format, destination: str | None) -> None:
+    """Writes the document to a file, to stdout ("-") or, where nothing was said, to stderr."""
+    text = format_document(document, format_)
+    if destination is None:
+        if text:
+            click.echo(text, err=True)
+        return
+    with click.open_file(destination, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"{text}\n" if text else "")
+
+
+def echo_summary(changes: Sequence[Change]) -> None:
+    """One line on stderr: how many changes of which kind."""
+    if not changes:
+        click.echo("No changes.", err=True)
+        return
+    counts = Counter(change.kind.value for change in changes)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    total = sum(change.size_bytes for change in changes)
+    noun = "change" if len(changes) == 1 else "changes"
+    click.echo(f"{len(changes)} {noun} ({_format_size(total)}): {kinds}.", err=True)
+
+
+def echo_committed(committed: Committed, paths: Iterable[str]) -> None:
+    """What was published, on stderr, and what could not be."""
+    for line in committed.left_out:
+        click.echo(f"warning: {printable(line)}", err=True)
+    where = ", ".join(printable(path) for path in paths)
+    count = len(committed.plan.published)
+    if not count:
+        click.echo(f"Nothing to commit{where and f' at or below {where}'}.", err=True)
+        return
+    click.echo(
+        f"Committed {count} {'change' if count == 1 else 'changes'}{where and f' at or below {where}'}.", err=True
+    )
+
+
+def echo_notes(notes: Iterable[str]) -> None:
+    """What this machine did not allow, a line each, on stderr."""
+    for note in notes:
+        click.echo(f"note: {printable(note)}", err=True)
+
+
+def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
+    from jubako.boxes.plan_commit import ancestors
+    from jubako.layers.change import ChangeKind, EntryType
+
+    whole = {
+        change.path
+        for change in changes
+        if change.type is EntryType.DIRECTORY and change.kind in (ChangeKind.ADDED, ChangeKind.REPLACED)
+    }
+    tops: dict[str, Change] = {}
+    below: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for change in changes:
+        top = min((path for path in ancestors(change.path) if path in whole), key=len, default=change.path)
+        if top == change.path:
+            tops[top] = change
+        else:
+            below[top] += 1
+        sizes[top] += change.size_bytes
+    for path, change in tops.items():
+        name = f"{path}/" if change.type is EntryType.DIRECTORY and path != "/" else path
+        count = below[path]
+        yield {
+            "change": change.kind.value,
+            "size": _format_size(sizes[path]) if sizes[path] else "",
+            "path": f"{name} and {count} below" if count else name,
+        }
+
+
+def _format_size(size_bytes: int) -> str:
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    size = float(size_bytes)
+    for unit in _UNITS:
+        size /= 1000
+        if size < 999.5 or unit == _UNITS[-1]:
+            break
+    return f"{size:.1f} {unit}"
