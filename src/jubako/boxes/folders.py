@@ -18,7 +18,7 @@ from jubako.errors import ConflictError
 
 __all__ = ["Folders", "plan_folder"]
 
-_OPEN = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC  # O_PATH is Linux only; importing works anywhere
 _HELD = 64  # between two transactions; within one, as many as it has folders
 
 
