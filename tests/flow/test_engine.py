@@ -14,6 +14,7 @@ from jubako.flow.engine import (
     Cancelled,
     Elsewhere,
     Engine,
+    Entangled,
     Failed,
     Found,
     GiveUp,
@@ -179,6 +180,17 @@ def test_yielded_dependency_that_failed_gives_the_task_up() -> None:
     plan(engine, Found(0), Found(1, "missing"))
     assert engine.handle(Yielded(0, (1,)), 0.0) == [GiveUp(0, because=1)]
     assert engine.state(0) is State.STUCK
+
+
+def test_ring_made_while_running_is_over_and_can_be_broken() -> None:
+    engine = Engine(slots=2)
+    plan(engine, Found(0), Found(1))
+    engine.handle(Yielded(0, (1,)), 0.0)
+    engine.handle(Yielded(1, (0,)), 0.0)
+    assert engine.is_over
+    assert engine.stalled() == [0, 1]
+    assert engine.handle(Entangled(0), 0.0) == [GiveUp(1, because=0)]
+    assert (engine.state(0), engine.state(1)) == (State.UNSCHEDULED, State.STUCK)
 
 
 def test_stop_starts_nothing_more_and_is_over_when_the_running_ended() -> None:

@@ -28,6 +28,8 @@ class RangeAccount:
     over_limit: int = 0  # left for the next time by its task limit
     failed: int = 0
     not_run: int = 0  # scheduled, and not finished: a dependency is missing, the run was interrupted
+    settings: tuple[tuple[str, int], ...] = ()  # what made it leave things out: ("days_back", 100), ("task_limit", 50)
+    notes: tuple[str, ...] = ()  # why numbers may not mean what they seem to
 
     @property
     def is_whole(self) -> bool:
@@ -36,13 +38,16 @@ class RangeAccount:
 
     def describe(self) -> str:
         """One line; numbers that are 0 are left out, but for how many were wanted."""
+        limits = [(name.replace("_", " "), value) for name, value in self.settings]
+        window = ", ".join(f"{name} {value}" for name, value in limits if name != "task limit")
+        limit = ", ".join(f"{name} {value}" for name, value in limits if name == "task limit")
         parts = [
             f"{count} {what}"
             for count, what in (
                 (self.done_before, "done before"),
                 (self.run, "run"),
-                (self.outside, "outside the window"),
-                (self.over_limit, "over the limit"),
+                (self.outside, f"outside the window ({window})" if window else "outside the window"),
+                (self.over_limit, f"over the limit ({limit})" if limit else "over the limit"),
                 (self.failed, "failed"),
                 (self.not_run, "not run"),
             )
@@ -52,8 +57,8 @@ class RangeAccount:
 
 
 def format_accounts(accounts: Iterable[RangeAccount]) -> list[str]:
-    """A line per range."""
-    return [account.describe() for account in accounts]
+    """A line per range, and one per note."""
+    return [line for account in accounts for line in (account.describe(), *account.notes)]
 
 
 def format_undeclared(label: str, changes: Sequence[Change], *, published: bool = False) -> list[str]:

@@ -21,7 +21,18 @@ from jubako.flow.loader import PipelineSource, reload
 from jubako.flow.local_target import set_start_directory
 from jubako.flow.task_reference import TaskReference, dump_references
 
-__all__ = ["CHECK", "LOAD", "RUN", "BoxMessage", "Preload", "check_task", "load", "read_message", "run_task"]
+__all__ = [
+    "CHECK",
+    "LOAD",
+    "RUN",
+    "BoxMessage",
+    "Preload",
+    "check_task",
+    "load",
+    "load_exception",
+    "read_message",
+    "run_task",
+]
 
 LOAD = "jubako.flow.boxed:load"
 RUN = "jubako.flow.boxed:run_task"
@@ -39,7 +50,7 @@ class Preload:
 
 @dataclass(frozen=True, slots=True)
 class BoxMessage:
-    """Something from inside a box. `value`: text or number, references for "needs", an exception for "raised"."""
+    """Something from inside a box. `value`: text or number; references, pickled; an exception, pickled."""
 
     what: Literal["percentage", "message", "tracking_url", "needs", "raised"]
     value: Any
@@ -96,6 +107,15 @@ def read_message(data: bytes) -> BoxMessage:
     return message
 
 
+def load_exception(data: bytes) -> BaseException | None:
+    """The exception a task raised, where it can be made again in this process."""
+    try:
+        error = pickle.loads(data)
+    except Exception:  # noqa: BLE001  (an exception class whose __init__ takes other arguments than it keeps)
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
 def _make(payload: bytes) -> Any:
     reference: TaskReference = pickle.loads(payload)
     return reference.resolve()
@@ -106,10 +126,9 @@ def _send(message: BoxMessage) -> None:
 
 
 def _send_exception(error: Exception) -> None:
-    """Sends the exception itself where it can be pickled and made again, so that `on_failure` gets it."""
+    """Sends the exception itself where it can be pickled, so that `on_failure` gets it; its text comes over anyway."""
     try:
-        data = pickle.dumps(BoxMessage("raised", error))
-        pickle.loads(data)
-    except Exception:  # noqa: BLE001  (an exception class of the pipeline's own; its text comes over anyway)
+        data = pickle.dumps(error)
+    except Exception:  # noqa: BLE001  (an exception class of the pipeline's own)
         return
-    send(data)
+    _send(BoxMessage("raised", data))

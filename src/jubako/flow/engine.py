@@ -35,6 +35,7 @@ __all__ = [
     "Cancelled",
     "Elsewhere",
     "Engine",
+    "Entangled",
     "Event",
     "Failed",
     "Found",
@@ -119,6 +120,13 @@ class Yielded:
 
 
 @dataclass(frozen=True, slots=True)
+class Entangled:
+    """A waiting task turned out to wait for itself, because of what was asked for while running."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The attempt was cut short because the run is being interrupted."""
 
@@ -135,7 +143,7 @@ class Stop:
     """Start nothing more; what runs may end."""
 
 
-Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Cancelled | Tick | Stop
+Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
 
 
 # --- instructions -----------------------------------------------------------------------------------------------------
@@ -206,6 +214,7 @@ class Engine:
             Elsewhere: self._on_elsewhere,
             There: self._on_there,
             Yielded: self._on_yielded,
+            Entangled: self._on_entangled,
             Cancelled: self._on_cancelled,
             Tick: self._on_tick,
             Stop: self._on_stop,
@@ -336,6 +345,10 @@ class Engine:
     def _on_yielded(self, event: Yielded, now_s: float) -> None:
         self._give_back(event.task)
         self._depend(event.task, event.dependencies, Cause.YIELD)
+
+    def _on_entangled(self, event: Entangled, now_s: float) -> None:
+        self._move(event.task, Cause.BREAK)
+        self._push_blame(event.task, BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING)
 
     def _on_cancelled(self, event: Cancelled, now_s: float) -> None:
         self._move(event.task, Cause.CANCEL)

@@ -17,8 +17,9 @@ from jubako.flow.event import Event
 from jubako.flow.output_paths import OutputPaths
 from jubako.flow.standing import Answer, Broken, ExistMany, Standing
 from jubako.flow.task import Task
+from jubako.flow.transitions import State
 
-__all__ = ["Graph", "find_cycle", "is_external", "refuse_cycle"]
+__all__ = ["Graph", "describe_cycle", "find_cycle", "is_external", "refuse_cycle"]
 
 _CHUNK: Final = 10_000
 _SHOWN: Final = 5
@@ -42,6 +43,7 @@ class Graph:
     ) -> None:
         self.tasks: list[Any] = []  # None where a task is done and its object was let go
         self.broken: dict[int, Broken] = {}
+        self.disabled: set[int] = set()
         self._numbers: dict[Any, int] = {}
         self._queue: list[int] = []
         self._standing = Standing(exist_many, self._see_outputs)
@@ -78,6 +80,10 @@ class Graph:
         self._standing.forget()
         return [task for task, answer in zip(tasks, answers, strict=True) if answer is True]
 
+    def has(self, task: Any) -> bool:
+        """True if `task` was explored, or named by one that was."""
+        return task in self._numbers
+
     def _number(self, task: Any) -> int:
         number = self._numbers.get(task)
         if number is None:
@@ -97,6 +103,7 @@ class Graph:
             return Found(number, "complete")
         if task.disabled:
             self._tell(task, "disabled")
+            self.disabled.add(number)
             return Found(number, "disabled")
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
@@ -155,9 +162,14 @@ class Graph:
             )
 
 
-def find_cycle(engine: Engine) -> list[int]:
-    """Numbers of tasks that wait for each other in a ring, in the order in which each requires the next; or []."""
+def find_cycle(engine: Engine, *, only_waiting: bool = False) -> list[int]:
+    """Numbers of tasks that wait for each other in a ring, in the order in which each requires the next; or [].
+
+    `only_waiting` leaves out rings that are given up already, because something else in them cannot be had.
+    """
     stalled = set(engine.stalled())
+    if only_waiting:
+        stalled = {number for number in stalled if engine.state(number) is State.WAITING}
     if not stalled:
         return []
     requires: defaultdict[int, list[int]] = defaultdict(list)
@@ -174,16 +186,18 @@ def find_cycle(engine: Engine) -> list[int]:
     return list(path)[path[number] :]
 
 
+def describe_cycle(cycle: Sequence[int], tasks: Sequence[Any]) -> str:
+    """One sentence that names the tasks of a ring."""
+    ring = [str(tasks[number]) for number in (*cycle, cycle[0])]
+    shown = ring if len(ring) <= 12 else [*ring[:6], f"... {len(ring) - 11} more ...", *ring[-5:]]
+    return f"these tasks require each other in a ring: {' -> '.join(shown)}"
+
+
 def refuse_cycle(engine: Engine, tasks: Sequence[Any]) -> None:
     """InputError naming the tasks of a cycle, if there is one."""
     cycle = find_cycle(engine)
     if cycle:
-        ring = [str(tasks[number]) for number in (*cycle, cycle[0])]
-        shown = ring if len(ring) <= 12 else [*ring[:6], f"... {len(ring) - 11} more ...", *ring[-5:]]
-        raise InputError(
-            f"these tasks require each other in a ring: {' -> '.join(shown)}",
-            hint="nothing was run; one of these requires() has to go",
-        )
+        raise InputError(describe_cycle(cycle, tasks), hint="nothing was run; one of these requires() has to go")
 
 
 def _validate(task: Any) -> None:

@@ -57,6 +57,16 @@ class Leases:
         self._run = run
         self._is_locked = is_locked
         self.tokens: dict[str, int] = {}  # what this run holds, by task id
+        self.has_company = False  # another run holds or has taken a lease since this one began
+        self._last_token = 0
+
+    def begin(self) -> None:
+        """Looks who is there, inside the transaction that records the run: before anything is asked if it is done."""
+        (self._last_token,) = self._connection.execute("SELECT token FROM sequence").fetchone()
+        others = self._connection.execute(
+            "SELECT 1 FROM leases WHERE pipeline = ? AND run != ? LIMIT 1", (self._pipeline, self._run)
+        )
+        self.has_company = others.fetchone() is not None
 
     def claim(self, task_ids: Iterable[str], now: Moment) -> Claim:
         """Takes what nobody else holds; leases of dead or expired runs are taken over. Atomic."""
@@ -70,6 +80,9 @@ class Leases:
                     holders[task_id] = holder
             granted = [task_id for task_id in wanted if task_id not in holders]
             (last,) = execute("UPDATE sequence SET token = token + ? RETURNING token", (len(granted),)).fetchone()
+            # Somebody who has made a task since we asked if it is done has taken a token for it.
+            self.has_company |= bool(holders) or last - len(granted) != self._last_token
+            self._last_token = last
             tokens = {task_id: last - number for number, task_id in enumerate(granted)}
             self._connection.executemany(
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",

@@ -129,7 +129,9 @@ class Ledger:
                 ),
             ).fetchone()
             self._drop_old()
-        return LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
+            begun = LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
+            begun.leases.begin()
+        return begun
 
     def settle_recovered(
         self, connection: sqlite3.Connection, run_id: str, attempt_id: str, *, published: bool
@@ -273,6 +275,10 @@ class LedgerRun:
         self._connection.execute(
             "UPDATE runs SET expires_s = ? WHERE number = ?", (now.monotonic_s + LEASE_S, self._run)
         )
+
+    def stop_beating(self) -> None:
+        """Says that this run will not beat for long stretches: from now on only its lock tells that it lives."""
+        self._connection.execute("UPDATE runs SET expires_s = NULL WHERE number = ?", (self._run,))
 
     def end(self, status: str, counts: Mapping[str, int], now_s: float) -> None:
         """Closes the run and gives every lease back. Idempotent."""

@@ -6,7 +6,6 @@ box is read here: what the task said, what it needs, the exception it raised.
 
 from __future__ import annotations
 
-import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,21 +13,25 @@ from typing import Protocol
 
 from jubako.boxes.job import Finished, Job, JobEvent, Message
 from jubako.boxes.job import Printed as JobPrinted
-from jubako.errors import BugError
-from jubako.flow.boxed import BoxMessage, read_message
-from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
+from jubako.errors import BugError, InputError
+from jubako.flow.boxed import BoxMessage, load_exception, read_message
+from jubako.flow.executors.executor import AttemptOutcome, Ended, ExecutorEvent, Order, Printed, Remarked, Said
 from jubako.flow.task_reference import load_references
 
 __all__ = ["BoxedExecutor", "WorkerLike"]
 
 
 class WorkerLike(Protocol):
-    """What is used of `boxes.worker.Worker`."""
+    """What is used of `boxes.worker.Worker`, which says what each of these does."""
 
+    @property
+    def is_alive(self) -> bool: ...
+    def wait_until_ready(self) -> object: ...
     def fileno(self) -> int: ...
     def submit(self, job: Job) -> None: ...
     def cancel(self, job_id: str) -> None: ...
     def receive(self) -> Sequence[JobEvent]: ...
+    def take_notes(self) -> Sequence[str]: ...
     def close(self) -> None: ...
 
 
@@ -51,9 +54,15 @@ class BoxedExecutor:
     _events: list[ExecutorEvent] = field(default_factory=list)
 
     def warm_up(self, count: int) -> None:
-        """Starts up to `count` workers, so that they load the pipeline at the same time."""
+        """Starts up to `count` workers, which load the pipeline side by side, and waits for the first.
+
+        Raises HostError if a box cannot be made or the pipeline cannot be imported in a fresh process: every task would
+        fail for that one reason.
+        """
         while len(self._free) + len(self._attempts) < min(count, self.workers):
             self._free.append(self.start_worker())
+        if self._free:
+            self._free[0].wait_until_ready()
 
     @property
     def is_ready(self) -> bool:
@@ -66,7 +75,7 @@ class BoxedExecutor:
     def start(self, order: Order) -> None:
         if order.job is None:
             raise BugError(f"the order for {order.task} has no job")
-        worker = self._free.popleft() if self._free else self.start_worker()
+        worker = self._find_worker()
         self._attempts[order.attempt_id] = _Attempt(order, worker)
         worker.submit(order.job)
 
@@ -83,11 +92,11 @@ class BoxedExecutor:
         attempt = self._attempts.get(attempt_id)
         if attempt is None:
             return
-        if not kill:
+        if kill:
+            attempt.worker.close()  # its box dies with it
+            self._end(attempt, Finished(attempt_id, "cancelled", error="it was killed"))
+        else:
             attempt.worker.cancel(attempt_id)
-            return
-        attempt.worker.close()  # its box dies with it
-        self._end(attempt, Finished(attempt_id, "cancelled", error="it was killed"), is_free=False)
 
     def close(self) -> None:
         for worker in (*self._free, *(attempt.worker for attempt in self._attempts.values())):
@@ -95,51 +104,61 @@ class BoxedExecutor:
         self._free.clear()
         self._attempts.clear()
 
+    def _find_worker(self) -> WorkerLike:
+        """One that is free, or a new one; those that died while they were idle are let go."""
+        while self._free:
+            worker = self._free.popleft()
+            worker.receive()
+            if worker.is_alive:
+                return worker
+            worker.close()
+        return self.start_worker()
+
     def _watch(self, attempt: _Attempt) -> None:
-        try:
-            events = attempt.worker.receive()
-        except (EOFError, ConnectionError) as error:
-            attempt.worker.close()
-            why = f"the process that makes boxes died: {error}"
-            self._end(attempt, Finished(attempt.order.attempt_id, "host", error=why), is_free=False)
-            return
+        events = attempt.worker.receive()
+        for text in attempt.worker.take_notes():
+            self._events.append(Remarked(attempt.order.attempt_id, text))
         for event in events:
             if isinstance(event, JobPrinted):
                 self._events.append(Printed(attempt.order.attempt_id, event.data))
             elif isinstance(event, Message):
                 self._hear(attempt, read_message(event.data))
             else:
-                self._end(attempt, event, is_free=True)
+                self._end(attempt, event)
 
     def _hear(self, attempt: _Attempt, message: BoxMessage) -> None:
         if message.what == "needs":
             attempt.needs = message.value
         elif message.what == "raised":
-            attempt.exception = message.value
+            attempt.exception = load_exception(message.value)
         else:
             self._events.append(Said(attempt.order.attempt_id, message.what, message.value))
 
-    def _end(self, attempt: _Attempt, finished: Finished, *, is_free: bool) -> None:
+    def _end(self, attempt: _Attempt, finished: Finished) -> None:
         del self._attempts[attempt.order.attempt_id]
-        if is_free:
+        if attempt.worker.is_alive:
             self._free.append(attempt.worker)
-        needs = attempt.needs is not None and finished.outcome == "failed"
+        else:
+            attempt.worker.close()
+        outcome: AttemptOutcome = finished.outcome
+        error: str = finished.error
+        requirements: tuple[object, ...] = ()
+        if attempt.needs is not None and outcome == "failed":
+            try:
+                outcome, requirements = "needs", tuple(load_references(attempt.needs))
+            except InputError as problem:  # a class that only exists inside the box
+                error = problem.message
         self._events.append(
             Ended(
                 attempt.order.attempt_id,
-                "needs" if needs else finished.outcome,
-                finished.error,
+                outcome,
+                error,
                 finished.traceback,
                 attempt.exception,
-                load_references(attempt.needs) if needs and attempt.needs is not None else (),
+                requirements,
                 finished,
                 wall_s=finished.wall_s,
                 cpu_s=finished.cpu_s,
                 peak_bytes=finished.peak_bytes,
             )
         )
-
-
-def dump_payload(reference: object) -> bytes:
-    """What `boxed.run_task` and `boxed.check_task` take."""
-    return pickle.dumps(reference)

@@ -1,6 +1,6 @@
 """What runs tasks, as seen by the run loop: orders in, events out. The loop waits; executors never do.
 
-    Order ──start──> executor ──poll──> Printed* Said* Ended
+    Order ──start──> executor ──poll──> (Printed, Said, Remarked)* Ended
 
 An executor is handed at most as many orders as the run has workers. `poll` returns what has happened since the last
 time, at once (the in-process executor runs a task in it). Every order ends with exactly one `Ended`, also after a
@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from jubako.boxes.job import Finished, Job
 
-__all__ = ["AttemptOutcome", "Ended", "Executor", "ExecutorEvent", "Order", "Printed", "Said"]
+__all__ = ["AttemptOutcome", "Ended", "Executor", "ExecutorEvent", "Order", "Printed", "Remarked", "Said"]
 
 # As boxes.job.Outcome, and: needs   run() asked for tasks that are not done (`requirements`)
 AttemptOutcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host", "needs"]
@@ -29,6 +29,7 @@ class Order:
     task: Any
     timeout_s: float | None = None
     job: Job | None = None  # for the boxed executor
+    action: Literal["run", "after_publish"] = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,14 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Remarked:
+    """Something about how tasks are run that the user should know, once a run."""
+
+    attempt_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The attempt is over; no process of it lives."""
 
@@ -65,7 +74,7 @@ class Ended:
     peak_bytes: int = 0
 
 
-ExecutorEvent = Printed | Said | Ended
+ExecutorEvent = Printed | Said | Remarked | Ended
 
 
 class Executor(Protocol):

@@ -26,7 +26,7 @@ from typing import Any, Final
 from jubako.boxes.inside import FRAME_HEADER, write_frame
 from jubako.errors import InputError
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
-from jubako.flow.executors.performing import IsDone, perform
+from jubako.flow.executors.performing import IsDone, call_after_publish, perform
 from jubako.flow.executors.process_tree import signal_tree
 from jubako.flow.task_reference import dump_references, load_references
 from jubako.kernel.children import exit_status, fork_child
@@ -203,11 +203,14 @@ class ForkedExecutor:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)  # what is printed shows while the task runs
-        done = perform(
-            order.task,
-            is_done=self._is_done,
-            say=lambda what, value: write_frame(frames_fd, _SAID, pickle.dumps((what, value))),
-        )
+        if order.action == "after_publish":
+            done = call_after_publish(order.task)
+        else:
+            done = perform(
+                order.task,
+                is_done=self._is_done,
+                say=lambda what, value: write_frame(frames_fd, _SAID, pickle.dumps((what, value))),
+            )
         answer: tuple[str, str, str, bytes] = (done.outcome, done.error, done.traceback, b"")
         if done.suspended is not None:
             try:
@@ -235,7 +238,12 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
     if child.ending:
         return Ended(attempt_id, "cancelled", "it was interrupted", **figures)
     status = exit_status(wait_status)
-    return Ended(attempt_id, "failed", f"its process {_describe_status(status)} in the middle of run()", **figures)
+    return Ended(
+        attempt_id,
+        "failed",
+        f"its process {_describe_status(status)} in the middle of {child.order.action}()",
+        **figures,
+    )
 
 
 def _describe_status(status: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Said
-from jubako.flow.executors.performing import IsDone, Performed, Suspended, perform
+from jubako.flow.executors.performing import IsDone, Performed, Suspended, call_after_publish, perform
 
 __all__ = ["InProcessExecutor"]
 
@@ -68,12 +68,15 @@ class InProcessExecutor:
         began_s, cpu_s = time.perf_counter(), time.process_time()
         try:
             self.is_running = True
-            done = perform(
-                task,
-                is_done=self._is_done,
-                say=lambda what, value: self._events.append(Said(attempt_id, what, value)),
-                resumed=self._suspended.pop(task, None),
-            )
+            if order.action == "after_publish":
+                done = call_after_publish(task)
+            else:
+                done = perform(
+                    task,
+                    is_done=self._is_done,
+                    say=lambda what, value: self._events.append(Said(attempt_id, what, value)),
+                    resumed=self._suspended.pop(task, None),
+                )
         except KeyboardInterrupt:  # raised by the run's signal handler just before the task began or after it ended
             done = Performed("cancelled", "it was interrupted")
         finally:

@@ -23,7 +23,15 @@ from jubako.flow.executors.executor import AttemptOutcome
 from jubako.flow.nesting import flatten
 from jubako.flow.task import Task
 
-__all__ = ["Performed", "Suspended", "describe_error", "perform", "take_requirements"]
+__all__ = [
+    "Performed",
+    "Suspended",
+    "call_after_publish",
+    "describe_error",
+    "perform",
+    "reporting",
+    "take_requirements",
+]
 
 Say = Callable[[Literal["percentage", "message", "tracking_url"], Any], None]
 IsDone = Callable[[Any], bool]
@@ -80,6 +88,17 @@ def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None =
         return Performed("cancelled", "it was interrupted", exception=error)
     except BaseException as error:  # noqa: BLE001  (the task's own code, SystemExit included, as in Luigi)
         return _fail(task, error)
+
+
+def call_after_publish(task: Any) -> Performed:
+    """Calls `task.after_publish()`; what it raises becomes part of the answer."""
+    try:
+        task.after_publish()
+        return Performed("ok")
+    except KeyboardInterrupt as error:
+        return Performed("cancelled", "it was interrupted", exception=error)
+    except BaseException as error:  # noqa: BLE001  (the task's own code)
+        return Performed("failed", describe_error(error), "".join(traceback.format_exception(error)), error)
 
 
 def take_requirements(

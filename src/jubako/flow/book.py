@@ -1,0 +1,86 @@
+"""What a run remembers of itself for its result and the ledger, and passes on to whoever watches it.
+
+Attempts that need no journal (unboxed ones, failures) are collected and written many at a time, together with the
+leases they give back: their outputs are the truth, so nothing waits for that commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from jubako.flow.ledger import AttemptRecord, LedgerRun
+from jubako.flow.observer import Note, Observer, RunEvent
+from jubako.flow.result import TaskError
+from jubako.layers.change import Change
+
+__all__ = ["Book"]
+
+_MANY: Final = 256
+_OLD_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class Book:
+    """The books of one run. `watches` is False when nobody does: then no event need be made."""
+
+    run: LedgerRun
+    observer: Observer | None
+    errors: dict[int, TaskError] = field(default_factory=dict)  # by task; gone again when a later attempt succeeds
+    other_errors: list[TaskError] = field(default_factory=list)  # what went wrong after publishing
+    ever_failed: set[int] = field(default_factory=set)
+    undeclared: dict[str, Sequence[Change]] = field(default_factory=dict)
+    undeclared_published: dict[str, Sequence[Change]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _records: list[AttemptRecord] = field(default_factory=list)
+    _released: list[str] = field(default_factory=list)
+    _oldest_s: float = 0.0
+
+    @property
+    def watches(self) -> bool:
+        return self.observer is not None
+
+    def tell(self, event: RunEvent) -> None:
+        """Passes an event on."""
+        if self.observer is not None:
+            self.observer.see(event)
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        """Says something once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.tell(Note(text, hint))
+
+    def fail(self, number: int, error: TaskError) -> None:
+        """Remembers why a task failed."""
+        self.ever_failed.add(number)
+        self.errors[number] = error
+
+    def succeed(self, number: int) -> None:
+        """Forgets why earlier attempts failed, not that they did."""
+        if self.errors:
+            self.errors.pop(number, None)
+
+    def complain(self, task: Any, sentence: str, traceback: str = "") -> None:
+        """Remembers something that went wrong with a task that is done."""
+        self.other_errors.append(TaskError(task.task_id, str(task), sentence, traceback))
+
+    def record(self, attempt: AttemptRecord, now_s: float, *, is_last: bool = True) -> None:
+        """Writes the attempt to the ledger, soon; the last one of a task gives its lease back with that."""
+        if not self._records:
+            self._oldest_s = now_s
+        self._records.append(attempt)
+        if is_last:
+            self._released.append(attempt.task_id)
+        if len(self._records) >= _MANY or now_s - self._oldest_s > _OLD_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is collected, now."""
+        if self._records:
+            records, self._records = self._records, []
+            released, self._released = self._released, []
+            with self.run.transaction():
+                self.run.record(records)
+                self.run.leases.release_within(released)

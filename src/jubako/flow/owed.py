@@ -1,0 +1,93 @@
+"""after_publish(): the calls a run owes once a task's outputs are in place, its own and those of runs that were killed.
+
+A call is made at least once: it is written down in the commit that publishes the task, and struck out when it has
+returned. One that raises stays owed, the run says so, and the next run of the pipeline calls it again. Calls run beside
+the tasks, in processes of their own where tasks do; dependents do not wait for them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jubako.errors import JubakoError
+from jubako.flow.executors.executor import Ended, Executor, Order
+from jubako.flow.ledger import LedgerRun, Owed
+from jubako.flow.result import TaskError
+from jubako.flow.task_reference import TaskReference, refer
+
+__all__ = ["OwedCalls", "dump_owed"]
+
+
+@dataclass(slots=True)
+class OwedCalls:
+    """Makes owed calls, at most `limit` at a time. Their attempt ids begin with "after-"."""
+
+    run: LedgerRun
+    executor: Executor
+    limit: int
+    errors: list[TaskError] = field(default_factory=list)
+    _known: set[int] = field(default_factory=set)
+    _waiting: deque[tuple[Owed, Any]] = field(default_factory=deque)
+    _running: dict[str, tuple[Owed, Any]] = field(default_factory=dict)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    @property
+    def running(self) -> Iterable[str]:
+        """Ids of the calls under way."""
+        return tuple(self._running)
+
+    def look(self) -> None:
+        """Takes up what has become due, and starts what can be started."""
+        for owed in self.run.list_owed():
+            if owed.number not in self._known:
+                self._known.add(owed.number)
+                self._take(owed)
+        self._start()
+
+    def stop(self) -> None:
+        """Starts no more calls; what is not made stays owed."""
+        self._waiting.clear()
+
+    def has(self, attempt_id: str) -> bool:
+        """True for the id of a call under way."""
+        return attempt_id in self._running
+
+    def end(self, event: Ended) -> None:
+        """Notes how a call has ended."""
+        owed, _ = self._running.pop(event.attempt_id)
+        if event.outcome == "ok":
+            self.run.settle_owed(owed.number)
+        else:
+            self.run.settle_owed(owed.number, event.error)
+            self._complain(owed, event.error, event.traceback)
+        self._start()
+
+    def _take(self, owed: Owed) -> None:
+        try:
+            reference: TaskReference = pickle.loads(owed.payload)
+            self._waiting.append((owed, reference.resolve()))
+        except (JubakoError, pickle.UnpicklingError, AttributeError, ImportError, TypeError, ValueError) as error:
+            self._complain(owed, f"the task cannot be made again: {error}", "")
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < self.limit:
+            owed, task = self._waiting.popleft()
+            attempt_id = f"after-{owed.number}"
+            self._running[attempt_id] = (owed, task)
+            self.executor.start(Order(attempt_id, task, action="after_publish"))
+
+    def _complain(self, owed: Owed, error: str, text: str) -> None:
+        sentence = f"after_publish() did not succeed: {error}; it is called again by the next run"
+        self.errors.append(TaskError(owed.task_id, owed.label, sentence, text))
+
+
+def dump_owed(task: Any) -> bytes | None:
+    """What has to be remembered to call `task.after_publish()` later; None if it has none."""
+    return pickle.dumps(refer(task)) if task.has_after_publish() else None
