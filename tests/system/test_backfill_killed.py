@@ -38,6 +38,7 @@ class Day(Task):
         text = "".join(f"{self.date} {i}\\n" for i in range(200))
         with self.output()[0].open("w") as file:
             file.write(text)
+        self.output()[1].makedirs()
         with open(self.output()[1].path, "w") as file:  # a raw write, not through the target
             file.write(hashlib.sha256(text.encode()).hexdigest())
 '''
