@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_USAGE
+from jubako.cli.main import EXIT_USAGE, is_debugging
 from jubako.cli.pipeline_command import (
     PipelineCommand,
     echo_tasks,
@@ -89,7 +89,7 @@ def backfill(
         click.echo(printable(plan.describe()))
     with show_progress(format_) as progress:
         result = run_tasks(plan.in_order(), make_run_options(asked.pipeline, given), observer=progress)
-    echo_report(result, format_, backfill=account_for(plan, result))
+    echo_report(result, format_, backfill=account_for(plan, result), tracebacks=is_debugging(ctx))
     return get_exit_code(result)
 
 

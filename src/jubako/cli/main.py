@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 
     from jubako.errors import JubakoError
 
-__all__ = ["EXIT_BUG", "EXIT_CONFLICT", "EXIT_FAILED", "EXIT_HOST", "EXIT_INTERRUPTED", "EXIT_USAGE", "jubako", "main"]
+__all__ = [
+    "EXIT_BUG",
+    "EXIT_CONFLICT",
+    "EXIT_FAILED",
+    "EXIT_HOST",
+    "EXIT_INTERRUPTED",
+    "EXIT_USAGE",
+    "is_debugging",
+    "jubako",
+    "main",
+]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -42,6 +52,8 @@ EXIT_CONFLICT = 4
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+
+_DEBUG = "jubako.debug"  # in a context's meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,6 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="jubako", message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def jubako() -> None:
     """Dated batch work in which every task is a transaction: run in a box, checked, published whole or not at all."""
 
@@ -131,6 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
     sys.exit(code)
+
+
+def is_debugging(ctx: click.Context) -> bool:
+    """True if --debug was given: the tracebacks of tasks are wanted too."""
+    return bool(ctx.meta.get(_DEBUG))
 
 
 def _run(arguments: list[str]) -> int:
@@ -247,6 +263,18 @@ def _add_debug(command: click.Command) -> None:
             _add_debug(below)
         return
     if not any("--debug" in parameter.opts for parameter in command.params):
-        command.params.append(
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
-        )
+        command.params.append(_debug_option())
+
+
+def _debug_option() -> click.Option:
+    """--debug, remembered for whoever prints errors that aren't exceptions: those of tasks."""
+
+    def remember(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+        ctx.meta[_DEBUG] = value or ctx.meta.get(_DEBUG, False)
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
+    )
+
+
+jubako.params.append(_debug_option())

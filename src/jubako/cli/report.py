@@ -30,7 +30,9 @@ _STATUS = {
 }
 
 
-def echo_report(result: RunResult, format_: Format, *, backfill: RangeAccount | None = None) -> None:
+def echo_report(
+    result: RunResult, format_: Format, *, backfill: RangeAccount | None = None, tracebacks: bool = False
+) -> None:
     """Print what the run came to; with what became of the range that a backfill was asked for."""
     if format_ != "table":
         facts = {name: value for name, value in result.to_json().items() if name != "version"}
@@ -43,6 +45,11 @@ def echo_report(result: RunResult, format_: Format, *, backfill: RangeAccount | 
         click.echo(backfill.describe())
     for line in result.format_report():
         click.echo(printable(line))
+    if tracebacks:
+        for error in result.errors:
+            click.echo("\n".join(printable(line) for line in error.traceback.split("\n")), err=True)
+    if result.errors and result.mode == "host" and not result.kept:
+        click.echo("hint: --keep keeps the box of a failed task, to look around in it", err=True)
 
 
 def get_exit_code(result: RunResult) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jubako.cli.main import EXIT_USAGE
+from jubako.cli.main import EXIT_USAGE, is_debugging
 from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
@@ -52,5 +52,5 @@ def run(ctx: click.Context, /, now: int | None, **given: Any) -> int:
         task = build_task(asked)
         with show_progress(given["format_"]) as progress:
             result = run_tasks([task], make_run_options(asked.pipeline, given), observer=progress)
-    echo_report(result, given["format_"])
+    echo_report(result, given["format_"], tracebacks=is_debugging(ctx))
     return get_exit_code(result)

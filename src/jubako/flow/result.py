@@ -5,6 +5,7 @@ The JSON form has a version; keys are added, never renamed or removed, within on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from jubako.layers.change import Change
 __all__ = ["RunResult", "TaskError"]
 
 _JSON_VERSION: Final = 1
+_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,12 @@ class TaskError:
     log_path: str = ""  # "" if it printed nothing
     kept_box: str = ""  # id of the box kept for a look
     is_conflict: bool = False
+
+    @property
+    def place(self) -> str:
+        """The innermost line of the traceback, "/data/pipeline.py:27, in run"; "" without a traceback."""
+        frames = _FRAME.findall(self.traceback)
+        return "{}:{}, in {}".format(*frames[-1]) if frames else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +105,23 @@ class RunResult:
             lines += format_undeclared(label, changes, published=True)
         for error in self.errors:
             lines.append(f"{error.label}: {error.sentence}")
+            lines += [f"    at {error.place}"] if error.place else []
             lines += [f"    log: {error.log_path}"] if error.log_path else []
             lines += [f"    jubako box enter {error.kept_box}"] if error.kept_box else []
         lines += self.recovered
         lines += self.notes
         if self.interrupted:
             lines.append("interrupted; the same command carries on")
-        ran = len(self.groups.completed)
-        boxed = "each in a box" if self.mode == "host" else "not boxed"
-        done = f"{ran} task{'' if ran == 1 else 's'} run, {boxed}, " if ran else "nothing was run, "
-        lines.append(f"{done}{format_seconds(self.wall_s)}")
+        lines.append(f"{self._describe_work()}, {format_seconds(self.wall_s)}")
         return lines
+
+    def _describe_work(self) -> str:
+        run, failed = len(self.groups.completed), len(self.groups.failed)
+        parts = [f"{run} task{'' if run == 1 else 's'} run"] if run else []
+        parts += [f"{failed} {'' if run else 'task ' if failed == 1 else 'tasks '}failed"] if failed else []
+        if not parts:
+            return "nothing was run"
+        return f"{', '.join(parts)}, {'each in a box' if self.mode == 'host' else 'not boxed'}"
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
