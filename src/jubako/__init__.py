@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from jubako.flow.range import RangeHourly as RangeHourly
     from jubako.flow.range import RangeHourlyBase as RangeHourlyBase
     from jubako.flow.range import RangeMonthly as RangeMonthly
+    from jubako.flow.runner import run as run
     from jubako.flow.target import Target as Target
     from jubako.flow.task import Config as Config
     from jubako.flow.task import ExternalTask as ExternalTask
