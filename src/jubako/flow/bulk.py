@@ -18,10 +18,11 @@ class MixinNaiveBulkComplete:
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> list[Any]:
         """Those of `parameter_tuples` (each a sequence of arguments, a dict of them, or one) whose tasks are done."""
-        return [given for given in parameter_tuples if cls._make_of(given).complete()]
+        return [given for given in parameter_tuples if _make(cls, given).complete()]
 
-    @classmethod
-    def _make_of(cls, given: Any) -> Any:
-        if isinstance(given, (list, tuple)):
-            return cls(*given)
-        return cls(**given) if isinstance(given, dict) else cls(given)  # type: ignore[call-arg]  # of the task class
+
+def _make(cls: Any, given: Any) -> Any:
+    """The task of `cls`, which may also be a class with some arguments given already (`functools.partial`)."""
+    if isinstance(given, (list, tuple)):
+        return cls(*given)
+    return cls(**given) if isinstance(given, dict) else cls(given)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import zlib
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import IO, Any, Self
+from typing import IO, Any, Final, Self
 
 __all__ = [
     "UTF8",
@@ -30,6 +31,8 @@ __all__ = [
     "TextFormat",
     "get_default_format",
 ]
+
+_GZIP_WBITS: Final = 31  # zlib.compressobj writes a gzip header and trailer, without name and time
 
 
 class Format:
@@ -121,8 +124,7 @@ class GzipFormat(Format):
         return _GzipReader(input_pipe)  # type: ignore[return-value]
 
     def pipe_writer(self, output_pipe: Any) -> IO[Any]:
-        encoder = gzip.GzipFile(filename="", mode="wb", compresslevel=self._level, fileobj=output_pipe, mtime=0)
-        return _EncodedWriter(encoder, output_pipe)  # type: ignore[return-value]
+        return _CompressedWriter(zlib.compressobj(self._level, wbits=_GZIP_WBITS), output_pipe)  # type: ignore[return-value]
 
 
 class Bzip2Format(Format):
@@ -132,11 +134,21 @@ class Bzip2Format(Format):
         return _Bzip2Reader(input_pipe)
 
     def pipe_writer(self, output_pipe: Any) -> IO[Any]:
-        return _EncodedWriter(_Bzip2Encoder(output_pipe), output_pipe)  # type: ignore[return-value]
+        return _CompressedWriter(bz2.BZ2Compressor(), output_pipe)  # type: ignore[return-value]
 
 
 class _TextWriter(io.TextIOWrapper):
     """Text on its way into `buffer`, which is a writer of this module or an atomic file."""
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self.flush()  # TextIOWrapper would close what is below, and so publish it, even if this fails
+        except BaseException:
+            self.abort()
+            raise
+        super().close()
 
     _is_detached = False  # after which TextIOWrapper can't even be asked if it is closed
 
@@ -162,34 +174,35 @@ class _TextWriter(io.TextIOWrapper):
             below.abort()
 
 
-class _EncodedWriter(io.BufferedIOBase):
-    """Bytes on their way through an encoder into `below`. The encoder writes to `below`, but doesn't close it."""
+class _CompressedWriter(io.BufferedIOBase):
+    """Bytes on their way through a compressor into `below`."""
 
-    def __init__(self, encoder: Any, below: Any) -> None:
-        self._encoder = encoder
+    def __init__(self, compressor: Any, below: Any) -> None:
+        self._compressor = compressor
         self._below = below
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        written: int = self._encoder.write(data)
-        return written
-
-    def flush(self) -> None:
-        if not self.closed:
-            self._encoder.flush()
+        compressed = self._compressor.compress(data)
+        try:
+            self._below.write(compressed)
+        except BaseException:
+            self.abort()  # what the compressor gave away can't be had again, so nothing complete can come of this
+            raise
+        return memoryview(data).nbytes
 
     def close(self) -> None:
         if self.closed:
             return
         try:
-            self._encoder.close()  # writes the end of the compressed data
+            self._below.write(self._compressor.flush())
+            super().close()
+            self._below.close()
         except BaseException:
             self.abort()
             raise
-        super().close()
-        self._below.close()
 
     def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
         if exc_type is None:
@@ -201,29 +214,8 @@ class _EncodedWriter(io.BufferedIOBase):
         self.abort()
 
     def abort(self) -> None:
-        if self.closed:
-            return
-        self._encoder.fileobj = None  # so that nothing more is written when it is dropped
-        super().close()
+        super().close()  # nothing is held back here that this could write
         self._below.abort()
-
-
-class _Bzip2Encoder:
-    """What `gzip.GzipFile` is for gzip; `bz2.BZ2File` would write its end into a file that was given up."""
-
-    def __init__(self, below: Any) -> None:
-        self.fileobj = below
-        self._compressor = bz2.BZ2Compressor()
-
-    def write(self, data: Any) -> int:
-        self.fileobj.write(self._compressor.compress(data))
-        return memoryview(data).nbytes
-
-    def flush(self) -> None:
-        self.fileobj.flush()
-
-    def close(self) -> None:
-        self.fileobj.write(self._compressor.flush())
 
 
 class _MixedWriter:

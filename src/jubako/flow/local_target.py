@@ -13,7 +13,6 @@ import errno
 import io
 import os
 import shutil
-import sys
 import tempfile
 import warnings
 import weakref
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, ClassVar, Final
 
+from jubako.boxes import inside
 from jubako.boxes.spec import Output, OutputKind
 from jubako.flow.format import Format, get_default_format
 from jubako.flow.target import (
@@ -130,8 +130,9 @@ class atomic_file(io.BufferedWriter):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._temporary = self.generate_tmp_path(path)
-        super().__init__(io.FileIO(self._temporary, "w"))
+        temporary = self.generate_tmp_path(path)
+        super().__init__(io.FileIO(temporary, "w"))
+        self._temporary = temporary  # last: it says that there is something to close and to remove
 
     @property
     def tmp_path(self) -> str:
@@ -206,7 +207,7 @@ class LocalTarget(FileSystemTarget):
 
     def exists(self) -> bool:
         self.warn_of_wildcards()
-        return self.fs.exists(self.absolute_path)
+        return self.fs.exists(self._seen_path())
 
     def makedirs(self) -> None:
         """Makes the directory the target is in, with those above it."""
@@ -215,11 +216,11 @@ class LocalTarget(FileSystemTarget):
     def open(self, mode: str = "r") -> IO[Any]:
         kind = mode.replace("b", "").replace("t", "")
         if kind == "r":
-            return self.format.pipe_reader(io.BufferedReader(io.FileIO(self.absolute_path, "r")))
+            return self.format.pipe_reader(io.BufferedReader(io.FileIO(self._seen_path(), "r")))
         if kind != "w":
             raise ValueError(f"mode must be 'r' or 'w' (got: {mode})")
         path = self.absolute_path
-        staged = _staged_path(path)
+        staged = inside.staged_path(path)
         if staged is not None:
             return self.format.pipe_writer(_StagedFile(staged, path))
         self.makedirs()
@@ -228,7 +229,7 @@ class LocalTarget(FileSystemTarget):
     @contextmanager
     def temporary_path(self) -> Iterator[str]:
         path = self.absolute_path
-        staged = _staged_path(path)
+        staged = inside.staged_path(path)
         temporary = temporary_name(path if staged is None else staged) + ("/" if self.path.endswith("/") else "")
         if staged is None:
             self.makedirs()
@@ -237,15 +238,14 @@ class LocalTarget(FileSystemTarget):
             if staged is None:
                 self.fs.rename_dont_move(temporary, path)
             else:
-                _discard(staged)  # written twice: the last one counts, and a directory can't be renamed over
-                os.replace(temporary, staged)
-                _expose(path)
+                _place_staged(temporary.rstrip("/"), staged)
+                inside.expose(path)
         except BaseException:
             _discard(temporary)
             raise
 
     def move(self, new_path: str, raise_if_exists: bool = False) -> None:
-        """Moves what is there to `new_path`; in a box, what is written to a declared output stays declared."""
+        """Moves what is there to `new_path`."""
         self.fs.move(self.absolute_path, resolve_path(new_path), raise_if_exists=raise_if_exists)
 
     def move_dir(self, new_path: str) -> None:
@@ -253,17 +253,23 @@ class LocalTarget(FileSystemTarget):
 
     def copy(self, new_path: str, raise_if_exists: bool = False) -> None:
         """Copies the file to `new_path`."""
-        self.fs.copy(self.absolute_path, resolve_path(new_path), raise_if_exists)
+        self.fs.copy(self._seen_path(), resolve_path(new_path), raise_if_exists)
 
     def remove(self) -> None:
         path = self.absolute_path
-        staged = _staged_path(path)
+        staged = inside.staged_path(path)
         if staged is not None:
             _discard(staged)
             if os.path.islink(path) and not os.path.exists(path):  # what made the staged file visible here
                 os.remove(path)
                 return
         self.fs.remove(path)
+
+    def _seen_path(self) -> str:
+        """Where the content is: in a box, what this task has already written of its own output can be elsewhere."""
+        path = self.absolute_path
+        staged = inside.staged_path(path)
+        return path if staged is None or not os.path.lexists(staged) else staged
 
     @property
     def fn(self) -> str:
@@ -290,8 +296,9 @@ class DirectoryTarget(LocalTarget):
     def temporary_path(self) -> Iterator[str]:
         """An empty directory to write to; on leaving the block it replaces the target, after an exception it goes."""
         path = self.absolute_path
-        if _staged_path(path) is not None:
+        if inside.staged_path(path) is not None:
             yield path  # the box has put a fresh directory there, which nobody else sees
+            inside.expose(path)
             return
         self.makedirs()
         temporary = temporary_name(path)
@@ -313,17 +320,20 @@ class _StagedFile(atomic_file):
 
     def move_to_final_destination(self) -> None:
         super().move_to_final_destination()
-        _expose(self._shown)
+        inside.expose(self._shown)
 
 
-def _staged_path(path: str) -> str | None:
-    """Where the output declared as `path` is to be written; None outside a box, and for what was not declared."""
-    inside = sys.modules.get("jubako.boxes.inside")  # the worker has loaded it, or this is no box
-    return None if inside is None else inside.staged_path(path)
-
-
-def _expose(path: str) -> None:
-    sys.modules["jubako.boxes.inside"].expose(path)
+def _place_staged(new: str, staged: str) -> None:
+    """Makes what was written as `new` the content of a staging path; what was staged before is gone then."""
+    if os.path.isdir(staged) and not os.path.islink(staged):
+        # A declared directory: it shows at its own path already, so it must stay and take what is new.
+        for entry in list(os.scandir(staged)):
+            _discard(entry.path)
+        for entry in list(os.scandir(new)):
+            os.rename(entry.path, os.path.join(staged, entry.name))
+        os.rmdir(new)
+    else:
+        os.replace(new, staged)
 
 
 def _replace_directory(new: str, path: str) -> None:

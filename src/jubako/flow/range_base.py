@@ -28,7 +28,6 @@ from jubako.flow.parameters import (
 from jubako.flow.range_missing import ask_bulk_complete, infer_bulk_complete_from_fs
 from jubako.flow.range_plan import RangePlan, Window, plan_range, plan_window
 from jubako.flow.range_points import Grid
-from jubako.flow.register import Register
 from jubako.flow.task import WrapperTask
 
 __all__ = ["NONE", "InferredCompleteness", "RangeBase", "RangeEvent"]
@@ -132,8 +131,8 @@ class RangeBase(WrapperTask):
 
     @property
     def of_cls(self) -> Any:
-        """The class of the tasks in the range."""
-        return Register.get_task_cls(self.of) if isinstance(self.of, str) else self.of
+        """Another name of `of`."""
+        return self.of
 
     def datetime_to_parameters(self, dt: datetime) -> dict[str, Any]:
         """All arguments of the task for a point in time."""

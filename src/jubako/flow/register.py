@@ -79,7 +79,7 @@ class Register(ABCMeta):
         return task
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        if name in _NAMING or isinstance(value, Parameter) or name in _parameter_names(cls):
+        if name in _NAMING or isinstance(value, Parameter) or _is_parameter(cls, name):
             _forget_signatures(cls)
         super().__setattr__(name, value)
 
@@ -198,9 +198,8 @@ def load_task(module: str | None, task_name: str, params_str: dict[str, str]) ->
     return Register.get_task_cls(task_name).from_str_params(params_str)
 
 
-def _parameter_names(cls: type) -> tuple[str, ...]:
-    signature: Signature | None = cls.__dict__.get("_signature")
-    return signature.names if signature is not None else ()
+def _is_parameter(cls: type, name: str) -> bool:
+    return any(isinstance(vars(base).get(name), Parameter) for base in cls.__mro__)
 
 
 def _forget_signatures(cls: Any) -> None:

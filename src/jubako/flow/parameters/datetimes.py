@@ -63,7 +63,7 @@ class DateHourParameter(_DatetimeParameter):
 
     date_format = "%Y-%m-%dT%H"
     _timedelta = datetime.timedelta(hours=1)
-    _below: ClassVar = {"minute": 0, "second": 0, "microsecond": 0}
+    _below: ClassVar = {"minute": 0, "second": 0, "microsecond": 0, "fold": 0}
 
 
 class DateMinuteParameter(_DatetimeParameter):
@@ -71,7 +71,7 @@ class DateMinuteParameter(_DatetimeParameter):
 
     date_format = "%Y-%m-%dT%H%M"
     _timedelta = datetime.timedelta(minutes=1)
-    _below: ClassVar = {"second": 0, "microsecond": 0}
+    _below: ClassVar = {"second": 0, "microsecond": 0, "fold": 0}
     deprecated_date_format: ClassVar[str] = "%Y-%m-%dT%HH%M"
 
     def parse(self, s: str) -> datetime.datetime:
@@ -90,4 +90,4 @@ class DateSecondParameter(_DatetimeParameter):
 
     date_format = "%Y-%m-%dT%H%M%S"
     _timedelta = datetime.timedelta(seconds=1)
-    _below: ClassVar = {"microsecond": 0}
+    _below: ClassVar = {"microsecond": 0, "fold": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 import warnings
 
@@ -45,13 +44,15 @@ class TimeDeltaParameter(Parameter[datetime.timedelta]):
 
 def _parse_seconds(text: str) -> datetime.timedelta | None:
     try:
-        seconds = float(text)
-    except ValueError:
+        return datetime.timedelta(seconds=float(text))
+    except (ValueError, OverflowError):  # no number, not a number, or longer than a timedelta can be
         return None
-    return datetime.timedelta(seconds=seconds) if math.isfinite(seconds) else None
 
 
 def _parse_units(form: re.Pattern[str], text: str) -> datetime.timedelta | None:
     match = form.match(text)
     parts = {} if match is None else {unit: int(count) for unit, count in match.groupdict().items() if count}
-    return datetime.timedelta(**parts) if parts else None
+    try:
+        return datetime.timedelta(**parts) if parts else None
+    except OverflowError:
+        return None
