@@ -10,11 +10,11 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 
 from jubako.boxes.facts import is_below
 from jubako.boxes.kept_record import BoxRecord, RecordedOutput
-from jubako.errors import HostError
 from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
@@ -29,7 +29,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
-    """All changes in the box, sorted by path, each path once. Raises HostError if what it was about is gone."""
+    """All changes in the box, sorted by path, each path once. Where a target is gone, all it has there is new."""
     found: dict[str, Change] = {}
     for layer in record.layers:
         upper = os.path.join(directory, layer.upper)
@@ -50,12 +50,11 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
 def _open_lower(target: str) -> Iterator[int]:
     """A descriptor of what the overlay on `target` covered: that directory, without the mounts below it."""
     try:
-        if mounts_below(read_mount_table(), target):
-            fd = _open_without_mounts(target)
-        else:
-            fd = os.open(target, _OPEN_DIRECTORY)
-    except FileNotFoundError as error:
-        raise HostError(f"{target}, which the box changed, is gone from this machine") from error
+        has_mounts = bool(mounts_below(read_mount_table(), target))
+        fd = _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        with tempfile.TemporaryDirectory() as empty:
+            fd = os.open(empty, _OPEN_DIRECTORY)
     try:
         yield fd
     finally:

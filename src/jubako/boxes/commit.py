@@ -66,6 +66,7 @@ def commit_changes(
     cannot be written; nothing is published then, and the box is as it was.
     """
     plan = plan_commit(changes, paths)
+    _check_targets(plan, record)
     expected = {change.path: _look(change, directory, record) for change in (*plan.contents, *plan.deletions)}
     for change in plan.parents:
         _look(change, directory, record)
@@ -119,6 +120,19 @@ def _source(path: str, directory: str, record: BoxRecord) -> str:
 
 
 # --- conflicts -------------------------------------------------------------------------------------------------------
+
+
+def _check_targets(plan: CommitPlan, record: BoxRecord) -> None:
+    """Raises ConflictError if a directory the box was about is another one now: its disk is not mounted, say."""
+    for layer in record.layers:
+        if layer.inode and any(is_below(change.path, layer.target) for change in plan.published):
+            found = os.stat(layer.target).st_ino if os.path.isdir(layer.target) else None
+            if found != layer.inode:
+                raise ConflictError(
+                    f"{layer.target} is {'gone' if found is None else 'another directory'} since box {record.id} was "
+                    "started",
+                    hint="Is its file system mounted? Nothing was published.",
+                )
 
 
 def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None:

@@ -25,8 +25,9 @@ from jubako.boxes.kept import (
     sweep_boxes,
 )
 from jubako.boxes.kept_record import BoxRecord
-from jubako.boxes.launch import WHOLE_HOST, BoxResult, default_state_root, resolve_path, run_in_new_box
+from jubako.boxes.launch import WHOLE_HOST, default_state_root, run_in_new_box
 from jubako.boxes.plan_wide import Stacked
+from jubako.boxes.result import BoxResult, resolve_path
 from jubako.boxes.spec import Box
 from jubako.boxes.staged_layer import make_staged_layer
 from jubako.boxes.state import StateRoot

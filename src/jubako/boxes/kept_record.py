@@ -4,12 +4,12 @@ box.json is JSON, version 1; readers refuse another version and ignore keys they
 
     {"version": 1, "id": "3f9c01ab", "label": "make install", "created": "2024-05-06T07:08:09.123456Z",
      "cwd": "/home/ann/src", "error": "", "started_ns": 1714979289123456789,
-     "layers":  [{"target": "/", "upper": "0/upper"}],
+     "layers":  [{"target": "/", "upper": "0/upper", "inode": 2}],
      "outputs": [{"path": "/data/out.csv", "kind": "file", "staged": "stage/out.csv"}]}
 
-`target` is the host directory the upper belongs to; `upper` and `staged` are relative to the box's directory. Bytes of
-names that are not UTF-8 are lone surrogates (`os.fsdecode`). `started_ns` is the moment after which a change of the
-host conflicts with the box; `created` stands in where it is missing.
+`target` is the host directory the upper belongs to, `inode` its inode (0 or missing: not known); `upper` and `staged`
+are relative to the box's directory. Bytes of names that are not UTF-8 are lone surrogates (`os.fsdecode`). `started_ns`
+is the moment after which a change of the host conflicts with the box; `created` stands in where it is missing.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Layer:
 
     target: str
     upper: str
+    inode: int = 0  # of `target` when the box was started; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ def parse_record(text: str) -> BoxRecord:
             cwd=_text(data, "cwd"),
             error=_text(data, "error") if "error" in data else "",
             started_ns=int(data["started_ns"]) if "started_ns" in data else _parse_created(created),
-            layers=tuple(Layer(_absolute(item, "target"), _below(item, "upper")) for item in data["layers"]),
+            layers=tuple(
+                Layer(_absolute(item, "target"), _below(item, "upper"), int(item.get("inode", 0)))
+                for item in data["layers"]
+            ),
             outputs=tuple(
                 RecordedOutput(_absolute(item, "path"), _kind(item), _below(item, "staged"))
                 for item in data.get("outputs", ())
@@ -133,7 +137,7 @@ def _as_json(record: BoxRecord) -> dict[str, Any]:
         "cwd": record.cwd,
         "error": record.error,
         "started_ns": record.started_ns,
-        "layers": [{"target": layer.target, "upper": layer.upper} for layer in record.layers],
+        "layers": [{"target": one.target, "upper": one.upper, "inode": one.inode} for one in record.layers],
         "outputs": [{"path": o.path, "kind": o.kind, "staged": o.staged} for o in record.outputs],
     }
 

@@ -17,17 +17,16 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Protocol, Self
+from dataclasses import replace
+from typing import Protocol
 
 from jubako.boxes.changes import read_box_changes
-from jubako.boxes.commit import Committed, commit_changes, forget_committed
 from jubako.boxes.facts import KnownPath, read_known_paths
-from jubako.boxes.journal import Durability, Journal, open_database
+from jubako.boxes.journal import Journal, open_database
 from jubako.boxes.kept import make_box, remove_box, sweep_boxes
 from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
 from jubako.boxes.plan_wide import Stacked
+from jubako.boxes.result import BoxResult
 from jubako.boxes.spec import Box, Host
 from jubako.boxes.state import StateRoot, find_state_root, open_state_root
 from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
@@ -35,17 +34,8 @@ from jubako.boxes.wide_facts import read_wide_facts
 from jubako.boxes.wide_view import WideView, drop_untouched_files
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.capabilities import capability_number, capget
-from jubako.layers.change import Change
 
-__all__ = [
-    "ROOT_CAPABILITIES",
-    "WHOLE_HOST",
-    "BoxResult",
-    "default_state_root",
-    "resolve_path",
-    "run_in_box",
-    "run_in_new_box",
-]
+__all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "run_in_box", "run_in_new_box"]
 
 WHOLE_HOST = Box(Host(whole=True))
 
@@ -71,70 +61,6 @@ class Stack(Protocol):
     """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
 
     def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class BoxResult:
-    """A box whose command has ended: nothing of it runs or is mounted any more.
-
-    Use it with `with`, or call `close`: then what was neither committed nor kept is dropped.
-    """
-
-    exit_status: int  # as a shell shows it; 126 or 127 if the command could not be executed
-    changes: tuple[Change, ...]  # that are still in the box
-    error: str = ""  # why the command could not be executed
-    notes: tuple[str, ...] = ()  # what this machine did not allow, in words
-    id: str | None = None  # of the kept box
-    committed: Committed | None = None  # by `run_in_box(commit=...)`
-    state: StateRoot
-    record: BoxRecord
-    _lock: int | None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def directory(self) -> str:
-        """Where the box's files are on this machine."""
-        return os.path.join(self.state.boxes_path, self.record.id)
-
-    def keep(self, label: str | None = None) -> str:
-        """Keeps the box beyond this process; its id. Idempotent."""
-        if self.id is None:
-            record = self.record if label is None else replace(self.record, label=label)
-            prepare_record(self.directory, record)
-            publish_record(self.directory)
-            self.id = self.record.id
-        return self.id
-
-    def commit(self, paths: Sequence[str] = ("/",), *, durability: Durability = "full") -> Committed:
-        """Publishes the changes at and below `paths`, all of them or, raising, none; the box then holds the rest.
-
-        Relative paths are resolved against the command's working directory. Raises ConflictError if one of them was
-        changed on this machine since the box was started, HostError if one cannot be written.
-        """
-        chosen = [resolve_path(path, self.record.cwd) for path in paths]
-        committed = commit_changes(self.state, self.directory, self.record, self.changes, chosen, durability=durability)
-        forget_committed(self.directory, self.record, committed.plan)
-        published = set(committed.plan.published)
-        self.changes = tuple(change for change in self.changes if change not in published)
-        return committed
-
-    def close(self) -> None:
-        """Drops the box unless it was kept, and lets go of it. Idempotent."""
-        if self._lock is None:
-            return
-        try:
-            if self.id is None:
-                remove_box(self.directory)
-        finally:
-            os.close(self._lock)
-            self._lock = None
 
 
 def run_in_box(
@@ -203,7 +129,7 @@ def run_in_new_box(
             label=shlex.join(program.argv),
             created=format_created(started_ns),
             cwd=program.cwd,
-            layers=tuple(Layer(top.layer_target, top.upper) for top in plan.tops),
+            layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in plan.tops),
             started_ns=started_ns,
         )
         try:
@@ -241,13 +167,6 @@ def default_state_root() -> StateRoot:
     return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
 
 
-def resolve_path(path: str, cwd: str) -> str:
-    """The absolute path of the entry `path` names: links on the way are followed, the entry itself is not."""
-    absolute = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
-    above, name = os.path.split(absolute)
-    return os.path.join(os.path.realpath(above), name)
-
-
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
     return replace(program, environment={**program.environment, "JUBAKO_BOX": box_id})
@@ -267,10 +186,15 @@ def _check(program: Program, box: Box) -> None:
 def _find_shared(box: Box) -> tuple[KnownPath, ...]:
     for path in box.cache:
         os.makedirs(path, exist_ok=True)
-    try:
-        return read_known_paths([*box.binds, *box.cache, *box.sockets])
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}, which the box should share, does not exist") from error
+    paths = (*box.binds, *box.cache, *box.sockets)
+    for path in paths:
+        if not os.path.exists(path):
+            raise InputError(f"{path}, which the box should share, does not exist")
+    return read_known_paths(paths)
+
+
+def _inode(path: str) -> int:
+    return os.stat(path).st_ino if os.path.isdir(path) else 0
 
 
 def _find_hidden(state: StateRoot) -> list[str]:

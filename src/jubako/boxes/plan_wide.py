@@ -61,6 +61,7 @@ class WideFacts:
 
     host: HostFacts
     places: tuple[Place, ...] = ()  # as an ordinary user: where this user can write
+    foreign: frozenset[str] = frozenset()  # directories above `places` that belong to somebody else
     file_points: frozenset[str] = frozenset()  # as root: the mount points that are files
     proc_names: frozenset[str] = frozenset()  # names in /proc
     terminal: str = ""  # the caller's, to be /dev/console
@@ -158,8 +159,9 @@ def _plan_in_place(
     host = facts.host
     cover = plan_cover(facts.places, host, refused)
     kept = {one.target for one in stacked}
-    inside_kept = {path for path in cover.directories if any(is_below(path, target) for target in kept)}
-    tops = _plan_tops([path for path in cover.directories if path not in inside_kept], (), stacked, refused)
+    directories = [*cover.directories, *_find_cut_off(cover.directories, facts)]
+    outside_kept = [path for path in directories if not any(is_below(path, target) for target in kept)]
+    tops = _plan_tops(outside_kept, (), stacked, refused)
     run_mounts = [point for point in host.run_mounts if not any(is_below(top.target, point) for top in tops)]
     operations = (
         *_take(facts, shared),
@@ -175,6 +177,19 @@ def _plan_in_place(
     covered = ", ".join(top.target for top in tops) or "nothing"
     note = f"without root, only this is copy-on-write: {covered}; everything else is read-only"
     return WidePlan(tops, operations, (note, *cover.notes), userxattr=True)
+
+
+def _find_cut_off(covered: Sequence[str], facts: WideFacts) -> Iterator[str]:
+    """The places that an overlay covers in vain: to write below somebody else's directory (in /tmp, say) overlayfs
+    would have to copy that directory up, with an owner this user namespace does not have."""
+    for place in facts.places:
+        above = {path for path in covered if is_below(place.path, path)}
+        if place.writable and above and place.path not in above:
+            innermost = max(above, key=len)
+            if any(
+                is_below(place.path, one) and is_below(one, innermost) and one != innermost for one in facts.foreign
+            ):
+                yield place.path
 
 
 def _plan_tops(

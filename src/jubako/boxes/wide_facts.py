@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
 from jubako.boxes.mount_layout import is_stackable, visible_mounts
+from jubako.boxes.plan_commit import ancestors
 from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
 from jubako.kernel.capabilities import capability_number, capget
 
@@ -32,9 +33,11 @@ def read_wide_facts(hidden: Iterable[str], environment: Mapping[str, str], cwd: 
             terminal=_find_terminal(),
         )
     host = replace(host, in_user_namespace=True)  # it will be: the box makes one
+    places = tuple(_find_places(host, environment, cwd))
     return WideFacts(
         host,
-        places=tuple(_find_places(host, environment, cwd)),
+        places=places,
+        foreign=frozenset(_find_foreign(places, host.uid)),
         proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
         terminal=_find_terminal(),
     )
@@ -62,6 +65,12 @@ def _find_places(host: HostFacts, environment: Mapping[str, str], cwd: str) -> I
     for path, purpose in named.items():
         if os.path.isabs(path):
             yield find_place(path, purpose, host)
+
+
+def _find_foreign(places: Iterable[Place], uid: int) -> Iterator[str]:
+    for path in {above for place in places for above in ancestors(place.path)}:
+        if not _is_own(path, uid):
+            yield path
 
 
 def _find_own_directories(directory: str, uid: int, *, levels: int) -> Iterator[str]:
