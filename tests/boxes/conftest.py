@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jubako.boxes.launch import WHOLE_HOST, run_in_box
 from jubako.boxes.result import BoxResult
 from jubako.boxes.spec import Box
 from jubako.boxes.state import StateRoot, open_state_root
+from jubako.layers.remove import remove_tree
 
 Result = TypeVar("Result")
 
@@ -95,4 +95,4 @@ def desk(in_user_child: Runner) -> Iterator[Desk]:
         in_user_child(lambda: [(top / name).mkdir() for name in ("home", "state")])
         yield Desk(top / "home", top / "state", in_user_child)
     finally:
-        shutil.rmtree(top)
+        remove_tree(str(top))

@@ -70,6 +70,7 @@ def commit_changes(
     expected = {change.path: _look(change, directory, record) for change in (*plan.contents, *plan.deletions)}
     for change in plan.parents:
         _look(change, directory, record)
+    _check_folders(plan, record)
     refused: list[str] = []
     if expected:
         with closing(open_database(state.ledger_path, durability=durability)) as connection:
@@ -133,6 +134,15 @@ def _check_targets(plan: CommitPlan, record: BoxRecord) -> None:
                     "started",
                     hint="Is its file system mounted? Nothing was published.",
                 )
+
+
+def _check_folders(plan: CommitPlan, record: BoxRecord) -> None:
+    """Raises ConflictError if a directory that the box found, and put something into, is gone."""
+    made = {change.path for change in plan.parents}
+    for change in (*plan.contents, *plan.deletions):
+        folder = os.path.dirname(change.path)
+        if folder not in made and not os.path.isdir(folder):
+            raise _conflict(folder, "was deleted", record)
 
 
 def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None:
