@@ -223,8 +223,12 @@ class LocalTarget(FileSystemTarget):
         staged = inside.staged_path(path)
         if staged is not None:
             return self.format.pipe_writer(_StagedFile(staged, path))
-        self.makedirs()
-        return self.format.pipe_writer(atomic_file(path))
+        try:
+            file = atomic_file(path)
+        except FileNotFoundError:  # usually the directory is there, and asking first would cost more than the file
+            self.makedirs()
+            file = atomic_file(path)
+        return self.format.pipe_writer(file)
 
     @contextmanager
     def temporary_path(self) -> Iterator[str]:
