@@ -31,7 +31,7 @@ from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change, ChangeKind
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import open_top, walk
@@ -199,10 +199,21 @@ def _stage(
     refused: list[str] = []
     places = area.stage("commit", [Output(change.path) for change in plan.contents])
     for change, place in zip(plan.contents, places, strict=True):
-        copy = copy_tree if change.type is EntryType.DIRECTORY else copy_file
-        refused += copy(_source(change.path, directory, record), place.staged, shown=change.path)
+        refused += _copy(_source(change.path, directory, record), place.staged, change.path)
+        for output in record.outputs:  # kept apart from the upper that has the directory they are in
+            staged = os.path.join(directory, output.staged)
+            if output.path != change.path and is_below(output.path, change.path) and os.path.lexists(staged):
+                destination = os.path.join(place.staged, os.path.relpath(output.path, change.path))
+                remove_tree(destination)
+                os.makedirs(os.path.dirname(destination), exist_ok=True)
+                refused += _copy(staged, destination, output.path)
         moves.append(Move(place.staged, change.path, expected[change.path]))
     return moves, refused
+
+
+def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
+    is_directory = stat.S_ISDIR(os.lstat(source).st_mode)
+    return (copy_tree if is_directory else copy_file)(source, destination, shown=shown)
 
 
 def _set_metadata(path: str, source: str) -> None:

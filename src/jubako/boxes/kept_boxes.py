@@ -134,7 +134,8 @@ def remove_boxes(box_ids: Sequence[str], state: StateRoot | None = None) -> list
     directories = dict.fromkeys(_find(root, box_id) for box_id in box_ids)
     locks: list[int] = []
     try:
-        locks += [lock_box(directory, exclusive=True) for directory in directories]
+        for directory in directories:
+            locks.append(lock_box(directory, exclusive=True))
         for directory in directories:
             remove_box(directory)
     finally:
