@@ -1,0 +1,120 @@
+"""A small world to publish in: a state root, a folder of outputs in its old state, and one transaction on it.
+
+The transaction makes a file two missing folders down, replaces a file and a directory, deletes a file, and ends with a
+completion mark. `seen()` is all a user could see; it is OLD or NEW, or the world is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from jubako.boxes.journal import Durability, Journal, open_database
+from jubako.boxes.publish import Move, Publisher, Transaction, take_signature
+from jubako.boxes.recovery import RecoveryReport, recover
+from jubako.boxes.spec import Output
+from jubako.boxes.stage import StageArea
+from jubako.boxes.state import StateRoot, open_state_root
+
+Seen = dict[str, str]
+
+OLD: Seen = {"replaced": "old file", "deleted": "old deleted", "tree/a": "old a", "tree/gone": "old gone", "kept": "k"}
+NEW: Seen = {
+    "replaced": "new file, longer",
+    "sub/folder/new": "new",
+    "tree/a": "new a",
+    "tree/added": "new added",
+    "kept": "k",
+    "mark": "done",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Paths, and what can be done there. Everything is done by path, so that any process can do it."""
+
+    state_path: Path
+    outputs: Path
+    durability: Durability = "relaxed"
+    file_outputs_only: bool = False
+
+    def make(self) -> None:
+        """The old state; whatever was there before is gone."""
+        for path in (self.state_path, self.outputs):
+            shutil.rmtree(path, ignore_errors=True)
+        self.outputs.mkdir(parents=True)
+        for name, content in self.expected(OLD).items():
+            (self.outputs / name).parent.mkdir(exist_ok=True)
+            (self.outputs / name).write_text(content)
+        _, journal = self.open()
+        journal.connection.close()
+
+    def open(self) -> tuple[StateRoot, Journal]:
+        state = open_state_root(str(self.state_path))
+        return state, Journal(open_database(state.ledger_path, durability=self.durability))
+
+    def expected(self, seen: Seen) -> Seen:
+        """OLD or NEW as far as this world goes."""
+        return {name: text for name, text in seen.items() if not (self.file_outputs_only and name.startswith("tree"))}
+
+    def publish(self, acknowledge: int | None = None) -> None:
+        """The whole life of a run with one task. A byte is written to `acknowledge` when it has been published."""
+        state, journal = self.open()
+        with StageArea(state, "run", journal) as area:
+            transaction = self.stage(area)
+            (outcome,) = Publisher(journal, self.durability).publish([transaction])
+            if acknowledge is not None:
+                os.write(acknowledge, b"!")
+            if isinstance(outcome, Exception):
+                raise outcome
+            area.discard("attempt")
+        journal.connection.close()
+
+    def stage(self, area: StageArea) -> Transaction:
+        """Stages the new contents."""
+        names = ["sub/folder/new", "replaced", "mark"]
+        outputs = [Output(str(self.outputs / name)) for name in names]
+        if not self.file_outputs_only:
+            outputs.insert(0, Output(str(self.outputs / "tree"), "directory"))
+        moves = []
+        for output in area.stage("attempt", outputs):
+            name = str(Path(output.path).relative_to(self.outputs))
+            if output.kind == "directory":
+                for inner in ("a", "added"):
+                    Path(output.staged, inner).write_text(NEW[f"tree/{inner}"])
+            else:
+                Path(output.staged).write_text(NEW[name])
+            moves.append(Move(output.staged, output.path, take_signature(output.path)))
+        deleted = str(self.outputs / "deleted")
+        moves.insert(1, Move(None, deleted, take_signature(deleted)))
+        return Transaction("attempt", "Task(x=1)", tuple(moves))
+
+    def recover(self) -> RecoveryReport:
+        state, journal = self.open()
+        report = recover(journal, state)
+        journal.connection.close()
+        return report
+
+    def seen(self) -> Seen:
+        """Every file below the outputs with its content; empty directories show as "(empty)". Staged ones are left out:
+        those are for `leftovers`."""
+        found = {}
+        for folder, folders, files in os.walk(self.outputs):
+            folders[:] = [name for name in folders if not name.startswith(".jubako")]
+            for name in files:
+                path = Path(folder, name)
+                found[str(path.relative_to(self.outputs))] = path.read_text()
+            if not files and not folders:
+                found[str(Path(folder).relative_to(self.outputs))] = "(empty)"
+        return found
+
+    def leftovers(self) -> list[str]:
+        """What should not be there when no run is living: staged files, hidden folders, open rows."""
+        state, journal = self.open()
+        found = [str(path) for path in Path(state.stage_path).iterdir()]
+        found += [str(path) for path in self.outputs.rglob(".jubako*")]
+        found += sorted(journal.run_ids())
+        journal.connection.close()
+        return found

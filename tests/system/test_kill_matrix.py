@@ -1,0 +1,131 @@
+"""SIGKILL at every system call of a run that publishes, and at every system call of the recovery after that.
+
+Whatever is left, recovering (twice, and once after a recovery that was killed too) gives the outputs of before or those
+of after, all of them, and nothing else: no staged file, no hidden folder, no row. `make test` takes a seeded sample of
+the moments, `make soak` all of them; the killed recoveries start from every state of the disk that differs from others.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from crash.tracer import count_calls, kill_at
+from crash.world import NEW, OLD, World
+
+PLACES = ["same mount", "another mount"]
+SEED = 20100101
+
+
+@pytest.fixture(params=PLACES)
+def world(request, tmp_path, shared_memory):
+    """Staged below the state root, or (state in memory, outputs on the disk) in a hidden folder beside the outputs."""
+    outputs = shared_memory if request.param == "same mount" else tmp_path
+    return World(shared_memory / "state", outputs / "outputs")
+
+
+@pytest.fixture
+def shared_memory():
+    path = Path(f"/dev/shm/jubako-kill-{os.getpid()}")
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+def kill_publishing(world: World, number: int) -> bool:
+    """Kills a run at its call `number`, checks what may be seen at once, and says if it had acknowledged."""
+    world.make()
+    read_end, write_end = os.pipe()
+    try:
+        ended = kill_at(lambda: world.publish(write_end), number)
+        os.close(write_end)
+        acknowledged = os.read(read_end, 1) == b"!"
+    finally:
+        os.close(read_end)
+    assert ended.killed
+    return acknowledged
+
+
+def check_recovered(world: World, acknowledged: bool, moment: str) -> None:
+    seen = world.seen()
+    assert seen in (world.expected(OLD), world.expected(NEW)), moment
+    if acknowledged:
+        assert seen == world.expected(NEW), moment
+    report = world.recover()
+    assert (report.rolled_forward, report.rolled_back, report.needs_person, report.swept) == ((), (), (), ()), moment
+    assert world.leftovers() == [], moment
+    assert world.seen() == seen, moment
+
+
+def check_mix(world: World) -> None:
+    """Between a crash and recovery a mix may be seen, but each output is old or new, and the mark comes last."""
+    seen = world.seen()
+    for name in ("replaced", "tree/a"):
+        assert seen[name] in (OLD[name], NEW[name])
+    if "mark" in seen:
+        assert seen == world.expected(NEW)
+
+
+def state_of_disk(world: World) -> str:
+    """What a recovery would find, without what differs from time to time."""
+    _, journal = world.open()
+    rows = journal.connection.execute("SELECT state, reason FROM journal").fetchall()
+    places = journal.connection.execute("SELECT count(*) FROM places").fetchall()
+    journal.connection.close()
+    staged = sorted(str(path) for path in (world.state_path / "stage").rglob("*"))
+    return repr((sorted(world.seen().items()), rows, places, staged))
+
+
+def kill_everywhere(world: World, moments: Iterable[int]) -> dict[str, int]:
+    """Kills runs at these moments; one moment for each state of the disk that was found."""
+    states: dict[str, int] = {}
+    for number in moments:
+        acknowledged = kill_publishing(world, number)
+        check_mix(world)
+        states.setdefault(state_of_disk(world), number)
+        world.recover()
+        check_recovered(world, acknowledged, f"killed at call {number}")
+    return states
+
+
+def kill_recoveries(world: World, moment: int, choose: random.Random | None, most: int) -> int:
+    """Kills the recovery of a run killed at `moment`, at all its calls or at `most` chosen ones."""
+    kill_publishing(world, moment)
+    calls = range(count_calls(world.recover))
+    chosen = calls if choose is None else choose.sample(calls, min(most, len(calls)))
+    for number in chosen:
+        acknowledged = kill_publishing(world, moment)
+        assert kill_at(world.recover, number).killed
+        check_mix(world)
+        world.recover()
+        check_recovered(world, acknowledged, f"killed at call {moment}, its recovery at call {number}")
+    return len(chosen)
+
+
+def count_publishing(world: World) -> int:
+    world.make()
+    calls = count_calls(world.publish)
+    assert world.seen() == world.expected(NEW)
+    assert world.leftovers() == []
+    return calls
+
+
+def test_run_killed_at_sampled_calls_is_old_or_new_after_recovery(world):
+    choose = random.Random(SEED)
+    calls = count_publishing(world)
+    states = kill_everywhere(world, choose.sample(range(calls), 40))
+    assert len(states) > 5
+    for moment in choose.sample(sorted(states.values()), 4):
+        assert kill_recoveries(world, moment, choose, 4) == 4
+
+
+@pytest.mark.soak
+def test_run_killed_at_every_call_and_its_recovery_at_every_call(world):
+    states = kill_everywhere(world, range(count_publishing(world)))
+    assert len(states) > 15
+    assert sum(kill_recoveries(world, moment, None, 0) for moment in states.values()) > 1000
