@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from crash.tracer import count_calls, kill_at
+from crash.tracer import count_calls, kill_at, observe
 from crash.world import NEW, OLD, World
+from jubako.kernel.syscall_numbers import find_number
 
 PLACES = ["same mount", "another mount"]
 SEED = 20100101
@@ -115,11 +116,20 @@ def count_publishing(world: World) -> int:
     return calls
 
 
+def find_renames(world: World) -> range:
+    """The calls from the first rename of a run to its last, where there is the most to go wrong."""
+    numbers: list[int] = []
+    world.make()
+    observe(world.publish, lambda call: numbers.append(call.number), lambda call: None)
+    renames = [at for at, number in enumerate(numbers) if number == find_number("renameat2", os.uname().machine)]
+    return range(renames[0], renames[-1] + 5)
+
+
 def test_run_killed_at_sampled_calls_is_old_or_new_after_recovery(world):
     choose = random.Random(SEED)
-    calls = count_publishing(world)
-    states = kill_everywhere(world, choose.sample(range(calls), 40))
-    assert len(states) > 5
+    everywhere = range(count_publishing(world))
+    states = kill_everywhere(world, {*choose.sample(everywhere, 20), *choose.sample(find_renames(world), 20)})
+    assert len(states) > 10
     for moment in choose.sample(sorted(states.values()), 4):
         assert kill_recoveries(world, moment, choose, 4) == 4
 
