@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call, run_child
+from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call
 from jubako.boxes.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
 from jubako.boxes.explain import explain_status
 from jubako.boxes.facts import HostFacts
@@ -22,39 +22,31 @@ from jubako.boxes.job import Finished, Job, Outcome
 from jubako.boxes.keep import keep_box
 from jubako.boxes.plan import TMP, staged_in_box
 from jubako.boxes.view import View, Views
-from jubako.boxes.watch import Deadline, Ended, Outflow, watch
+from jubako.boxes.watch import Deadline, Ended, Outflow, ZygoteLink
 from jubako.boxes.wire import Channel
+from jubako.boxes.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
 from jubako.layers.change import Change
 from jubako.layers.remove import remove_tree
 
-__all__ = ["DROPPED_VARIABLES", "Zygote", "run_attempt"]
-
-# Variables that lead to control sockets, which a box hides; and to a directory below /run, which is hidden whole.
-DROPPED_VARIABLES = (
-    *("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"),
-    *("XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "PODMAN_HOST", "WAYLAND_DISPLAY", "PULSE_SERVER"),
-)
+__all__ = ["Workshop", "run_attempt"]
 
 _NAMED_UNDECLARED = 3  # in the sentence; all of them are in the result
 
 
 @dataclass(frozen=True, slots=True)
-class Zygote:
+class Workshop:
     """What every attempt of one worker shares."""
 
     channel: Channel
+    zygote: ZygoteLink
     views: Views
     facts: HostFacts
     environment: Mapping[str, str]  # of a job that names none
-    dropped_environment: Mapping[str, str]  # taken out of it: variable, and the socket it leads to
-    null_fd: int
-    kept_fds: tuple[int, ...]
+    dropped_environment: Mapping[str, str]  # what was taken out of it
     umask: int
     scratch_root: str
     output_limit_bytes: int
-    preload: str = ""  # done in each child, in a worker that could not be forked with the pipeline loaded
-    preload_argument: bytes = b""
 
 
 @dataclass(slots=True)
@@ -74,20 +66,20 @@ class _Result:
     scratch: int = 0
 
 
-def run_attempt(job: Job, zygote: Zygote) -> tuple[Finished, View | None]:
+def run_attempt(job: Job, workshop: Workshop) -> tuple[Finished, View | None]:
     """Runs `job`. The answer, and its view, which the caller closes: that can wait until the answer is on its way.
 
-    Raises EOFError when the runner is gone.
+    Raises EOFError when the runner is gone, ZygoteGone when no job can run any more.
     """
     started_ns, started = time.time_ns(), time.monotonic()
     result = _Result()
     view = None
     try:
-        environment = zygote.environment if job.environment is None else job.environment
-        _mark_unwritten(job, zygote.umask)
-        view = zygote.views.open(job, environment)
-        _run(job, zygote, view, result)
-        _collect(job, zygote, view, result)
+        environment = workshop.environment if job.environment is None else job.environment
+        _mark_unwritten(job, workshop.umask)
+        view = workshop.views.open(job, environment)
+        _run(job, workshop, view, result)
+        _collect(job, workshop, view, result)
         if result.outcome != "ok" and job.keep_in:
             keep_box(job, view, result.error, started_ns)
     except HostError as error:
@@ -105,57 +97,40 @@ def _mark_unwritten(job: Job, umask: int) -> None:
             os.utime(output.staged, ns=(UNWRITTEN_NS, UNWRITTEN_NS))
 
 
-def _run(job: Job, zygote: Zygote, view: View, result: _Result) -> None:
-    """The call, and the check if there is one. This process is in the view, and is not afterwards."""
+def _run(job: Job, workshop: Workshop, view: View, result: _Result) -> None:
+    """The call, and the check if there is one."""
     deadline = Deadline(None if job.timeout_s is None else time.monotonic() + job.timeout_s, job.grace_s)
-    outflow = Outflow(job.id, zygote.channel, zygote.output_limit_bytes)
-    _judge(_fork(job, zygote, view, outflow, deadline, is_check=False), result, is_check=False)
+    outflow = Outflow(job.id, workshop.channel, workshop.output_limit_bytes)
+    _judge(_call(job, workshop, view, outflow, deadline, is_check=False), result, is_check=False)
     if result.outcome == "ok" and job.check:
         view.freeze()
-        _judge(_fork(job, zygote, view, outflow, deadline, is_check=True), result, is_check=True)
+        _judge(_call(job, workshop, view, outflow, deadline, is_check=True), result, is_check=True)
 
 
-def _fork(job: Job, zygote: Zygote, view: View, outflow: Outflow, deadline: Deadline, *, is_check: bool) -> Ended:
-    """Runs one child to its end, starting in the view, ending outside."""
-    frames_read, frames_write = os.pipe2(os.O_CLOEXEC)
-    output_read, output_write = os.pipe2(os.O_CLOEXEC)
-    try:
-        call = Call(
-            function=job.check if is_check else job.call,
-            payload=job.payload,
-            cwd=job.cwd,
-            staged={one.path: staged_in_box(one, view.plan.stages) for one in job.outputs},
-            writable=tuple(overlay.target for overlay in view.plan.overlays),
-            null_fd=zygote.null_fd,
-            output_fd=output_write,
-            frames_fd=frames_write,
-            kept_fds=zygote.kept_fds,
-            umask=zygote.umask,
-            environment=_plan_environment(job, zygote),
-            capabilities=tuple(job.box.capabilities),
-            network=job.box.network,
-            preload=zygote.preload,
-            preload_argument=zygote.preload_argument,
-            is_check=is_check,
-        )
-        pid = os.fork()
-        if pid == 0:
-            run_child(call)
-        view.leave()
-        return watch(pid, frames_read, output_read, outflow, deadline)
-    finally:
-        for fd in (frames_read, frames_write, output_read, output_write):
-            os.close(fd)
+def _call(job: Job, workshop: Workshop, view: View, outflow: Outflow, deadline: Deadline, *, is_check: bool) -> Ended:
+    call = Call(
+        function=job.check if is_check else job.call,
+        payload=job.payload,
+        cwd=job.cwd,
+        staged={one.path: staged_in_box(one, view.plan.stages) for one in job.outputs},
+        writable=tuple(overlay.target for overlay in view.plan.overlays),
+        umask=workshop.umask,
+        environment=_plan_environment(job, workshop),
+        capabilities=tuple(job.box.capabilities),
+        network=job.box.network,
+        is_check=is_check,
+    )
+    return workshop.zygote.run_call(call, view.namespace_fd, outflow, deadline)
 
 
-def _plan_environment(job: Job, zygote: Zygote) -> Mapping[str, str] | None:
-    """The environment of the job's children; None for the one they have from the zygote."""
+def _plan_environment(job: Job, workshop: Workshop) -> dict[str, str] | None:
+    """The environment of the job's children; None for the one they have from the workshop."""
     if job.environment is None and not job.box.sockets:
         return None
-    named = zygote.environment if job.environment is None else job.environment
+    named = workshop.environment if job.environment is None else job.environment
     environment = {name: value for name, value in named.items() if name not in DROPPED_VARIABLES}
     environment["TMPDIR"] = TMP
-    candidates = zygote.dropped_environment if job.environment is None else job.environment
+    candidates = workshop.dropped_environment if job.environment is None else job.environment
     for name in DROPPED_VARIABLES:
         value = candidates.get(name, "")
         if any(path in value for path in job.box.sockets):  # this one the box has opened by name
@@ -188,8 +163,8 @@ def _judge(ended: Ended, result: _Result, *, is_check: bool) -> None:
         _fail(result, failed, what + explain_status(ended.status))
 
 
-def _collect(job: Job, zygote: Zygote, view: View, result: _Result) -> None:
-    result.undeclared, result.scratch = collect_undeclared(view, job.cwd, zygote.facts)
+def _collect(job: Job, workshop: Workshop, view: View, result: _Result) -> None:
+    result.undeclared, result.scratch = collect_undeclared(view, job.cwd, workshop.facts)
     if result.outcome != "ok":
         return
     if result.undeclared and job.box.undeclared == "fail":
@@ -203,9 +178,9 @@ def _collect(job: Job, zygote: Zygote, view: View, result: _Result) -> None:
         _fail(result, "failed", "; ".join(result.collected.problems))
         return
     if result.undeclared and job.box.undeclared == "publish":
-        if not zygote.scratch_root:
+        if not workshop.scratch_root:
             raise HostError("undeclared='publish' needs a run with a staging directory")
-        result.undeclared_in = os.path.join(zygote.scratch_root, f"{job.id}.undeclared")
+        result.undeclared_in = os.path.join(workshop.scratch_root, f"{job.id}.undeclared")
         remove_tree(result.undeclared_in)
         result.collected.refused.extend(export_undeclared(result.undeclared, view, result.undeclared_in))
 

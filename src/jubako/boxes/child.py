@@ -1,11 +1,14 @@
 """The life of a forked child: from the fork in the zygote to `os._exit`. It runs one function of the pipeline.
 
-It starts in the job's mount namespace with the zygote's memory, descriptors and capabilities, and gives up the last two
-before any code of the pipeline runs. Nothing here uses ctypes but giving up capabilities: every page a child touches
-for the first time is copied, which is most of what a fork costs.
+Forked ahead, it waits for its command: a packet with three descriptors, the mount namespace of its view, a line to the
+foreman, and a pipe for what it prints. The rest of the command comes down the line. Then it gives up the zygote's
+capabilities and descriptors, before any code of the pipeline runs.
 
-It answers in frames (`inside.write_frame`) on one pipe: messages while it runs, then one report or one failure.
-A failure is JSON and not a pickle: the zygote, which has capabilities, must not load what a task has made.
+It answers in frames (`inside.write_frame`) on the line: messages while it runs, then one report or one failure. A
+failure is JSON and not a pickle: the foreman, which has capabilities, must not load what a task has made.
+
+Every page a child is the first to write is copied, and every page of a library it is the first to use is looked up,
+which together are most of what a fork costs. So there is little code here, and what can be is done before the wait.
 """
 
 from __future__ import annotations
@@ -13,132 +16,168 @@ from __future__ import annotations
 import atexit
 import importlib
 import json
+import marshal
 import os
-import signal
+import socket
+import struct
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from jubako.boxes import inside
 from jubako.boxes.explain import explain_failure
-from jubako.kernel.capabilities import capability_number, drop_capabilities
-from jubako.kernel.namespaces import CLONE_NEWNET, unshare
+from jubako.kernel.capabilities import capability_number, capset, drop_capabilities
+from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
+from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
 
-__all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "load_function", "run_child"]
+__all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "Nursery", "format_call", "load_function", "run_child"]
 
-REPORT = b"R"  # the bytes the function returned
-FAILURE = b"F"  # JSON: {"error": sentence, "traceback": text}
-REJECTED = b"N"  # a check returned something false
+REPORT: Final = b"R"  # the bytes the function returned
+FAILURE: Final = b"F"  # JSON: {"error": sentence, "traceback": text}
+REJECTED: Final = b"N"  # a check returned something false
 
 _STATUS_OF_FAILURE = 1
 _TEXT_LIMIT = 1 << 20
 _MAX_FD = 0x7FFFFFFF
+_LENGTH = struct.Struct("<Q")
+_DESCRIPTORS = struct.Struct("3i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTORS.size)
+_READ_BYTES = 1 << 13  # a bigger buffer would be mapped anew and unmapped again
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What a child is to do, and the descriptors it does it with."""
+class Nursery:
+    """What every child of one zygote starts with."""
+
+    commands: socket.socket
+    taken_fd: int  # written to when the command was taken
+    null_fd: int
+    kept_fds: tuple[int, ...]  # what importing the pipeline opened, sorted
+    preload: str = ""  # called first, in a worker that does not import the pipeline itself
+    preload_argument: bytes = b""
+
+
+class Call(NamedTuple):
+    """What a child is to do. Plain values in a plain tuple: this is marshalled, and made in every child."""
 
     function: str  # "module:function"
     payload: bytes
     cwd: str
-    staged: Mapping[str, str]  # declared path: staged path, as the child names them
+    staged: dict[str, str]  # declared path: staged path, as the child names them
     writable: tuple[str, ...]  # directories it may write below, for error texts
-    null_fd: int
-    output_fd: int  # becomes stdout and stderr
-    frames_fd: int
-    kept_fds: tuple[int, ...] = ()  # what importing the pipeline opened, sorted
-    umask: int = 0o022
-    environment: Mapping[str, str] | None = None  # None: the zygote's
+    umask: int
+    environment: dict[str, str] | None = None  # None: the zygote's
     capabilities: tuple[str, ...] = ()
     network: bool = True
-    preload: str = ""  # called first, in a worker that does not import the pipeline itself
-    preload_argument: bytes = b""
     is_check: bool = False
 
 
-def run_child(call: Call) -> NoReturn:
-    """Runs `call` in this freshly forked process and exits."""
+def format_call(call: Call) -> bytes:
+    """`call` as it goes down the line: a length, and what `marshal` makes of it (two runs of one interpreter)."""
+    data = marshal.dumps(tuple(call))
+    return _LENGTH.pack(len(data)) + data
+
+
+def run_child(nursery: Nursery) -> NoReturn:
+    """Waits for a command in this freshly forked process, obeys it and exits."""
     status = _STATUS_OF_FAILURE
     try:
-        try:
-            _settle(call)
-            _run(call)
-            status = 0
-        except SystemExit as error:
-            status = _status_of(error)
-            _flush()
-            if status == 0:
-                inside.write_frame(call.frames_fd, REPORT, b"")
-            else:
-                inside.write_frame(call.frames_fd, FAILURE, _describe(error, call))
-        except BaseException as error:  # noqa: BLE001  the fork boundary: nothing may unwind into the zygote's frames
-            inside.write_frame(call.frames_fd, FAILURE, _describe(error, call))
-            _flush()
+        os.setsid()
+        set_process_name("jubako-task")  # also copies, before the wait, the pages that a system call by name takes
+        _, ancillary, _, _ = nursery.commands.recvmsg(1, _ANCILLARY_BYTES)
+        if ancillary:
+            os.write(nursery.taken_fd, b".")
+            namespace_fd, line_fd, output_fd = _DESCRIPTORS.unpack(ancillary[0][2])
+            status = _obey(_read_call(line_fd), nursery, namespace_fd, line_fd, output_fd)
     finally:
         os._exit(status)
+
+
+def _obey(call: Call, nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) -> int:
+    """Does what the command says; the status to exit with."""
+    try:
+        _enter(call, nursery, namespace_fd, line_fd, output_fd)
+        _run(call, nursery, line_fd)
+    except SystemExit as error:
+        _flush()
+        status = _status_of(error)
+        kind, data = (FAILURE, _describe(error, call)) if status else (REPORT, b"")
+        inside.write_frame(line_fd, kind, data)
+        return status
+    except BaseException as error:  # noqa: BLE001  the fork boundary: nothing may unwind into the zygote's frames
+        inside.write_frame(line_fd, FAILURE, _describe(error, call))
+        _flush()
+        return _STATUS_OF_FAILURE
+    return 0
 
 
 def load_function(name: str) -> Any:
     """The function that "module:function" names; ImportError or AttributeError if there is none."""
     module, _, attribute = name.partition(":")
-    found = importlib.import_module(module)
+    found: Any = sys.modules.get(module)
+    if found is None:
+        found = importlib.import_module(module)
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
 
 
-def _settle(call: Call) -> None:
-    """Makes this process a task's own: session, descriptors, environment, rights, working directory."""
-    os.setsid()
-    os.dup2(call.null_fd, 0)
-    os.dup2(call.output_fd, 1)
-    os.dup2(call.output_fd, 2)
-    _close_others(call)
+def _enter(call: Call, nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) -> None:
+    """Makes this process the job's: view, descriptors, environment, rights, working directory."""
+    setns(namespace_fd, CLONE_NEWNS)
+    os.dup2(nursery.null_fd, 0)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    low = 3
+    for fd in sorted((line_fd, *nursery.kept_fds)):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, _MAX_FD)
     os.umask(call.umask)
     if call.environment is not None:
         os.environ.clear()
         os.environ.update(call.environment)
     if not call.network:
-        # Imported here: fcntl and socket would be in every zygote, and this is asked for by few.
+        # Imported here: fcntl would be in every zygote, and this is asked for by few.
         from jubako.boxes.loopback import bring_loopback_up
 
         unshare(CLONE_NEWNET)
         bring_loopback_up()
-    # The zygote has emptied the bounding set and set no_new_privs; its filter refuses new user namespaces, and what
-    # needs a capability the kernel refuses. A box that keeps some gets the whole deny list on top.
-    drop_capabilities([capability_number(name) for name in call.capabilities], bounding=False)
     if call.capabilities:
-        install_filter(default_filter())
+        drop_capabilities([capability_number(name) for name in call.capabilities], bounding=False)
+        install_filter(default_filter())  # without any, the kernel refuses what the zygote's filter leaves open
+    else:
+        capset(effective=0, permitted=0, inheritable=0)
     os.chdir(call.cwd)
-    _reseed()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python sets it; the zygote must be deaf to it
-    atexit._clear()  # what importing the pipeline registered is the zygote's
-    inside.activate(call.staged, call.frames_fd)
+    # `random` gives itself a new seed after a fork; numpy's old interface does not.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    inside.activate(call.staged, line_fd)
 
 
-def _run(call: Call) -> None:
-    if call.preload:
-        load_function(call.preload)(call.preload_argument)
+def _run(call: Call, nursery: Nursery, line_fd: int) -> None:
+    if nursery.preload:
+        load_function(nursery.preload)(nursery.preload_argument)
     result = load_function(call.function)(call.payload)
     _finish()
     if call.is_check:
         accepted = result is None or isinstance(result, bytes) or bool(result)
-        inside.write_frame(call.frames_fd, REPORT if accepted else REJECTED, b"")
+        inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
     else:
-        inside.write_frame(call.frames_fd, REPORT, bytes(result or b""))
+        inside.write_frame(line_fd, REPORT, bytes(result or b""))
 
 
 def _finish() -> None:
-    """What the end of an interpreter would do for the pipeline: wait for its threads, run its handlers, flush."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    """What the end of an interpreter would do: wait for threads, run exit handlers, flush."""
+    if threading.active_count() > 1:
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
     atexit._run_exitfuncs()
     _flush()
 
@@ -149,20 +188,14 @@ def _flush() -> None:
             stream.flush()
 
 
-def _close_others(call: Call) -> None:
-    """Closes all descriptors but the standard three, the frames', and what importing the pipeline had opened."""
-    low = 3
-    for fd in sorted({call.frames_fd, *call.kept_fds}):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, _MAX_FD)
-
-
-def _reseed() -> None:
-    """Gives this child random numbers of its own. `random` does so itself after a fork; numpy's old interface not."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+def _read_call(line_fd: int) -> Call:
+    data = os.read(line_fd, _READ_BYTES)
+    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
+        piece = os.read(line_fd, _READ_BYTES)
+        if not piece:
+            raise EOFError("the foreman is gone")
+        data += piece
+    return Call._make(marshal.loads(memoryview(data)[_LENGTH.size :]))
 
 
 def _describe(error: BaseException, call: Call) -> bytes:

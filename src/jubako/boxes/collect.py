@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below
+from jubako.boxes.glance import holds_only, plan_expected
 from jubako.boxes.plan import SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
 from jubako.boxes.view import View
-from jubako.kernel.mount_table import mounts_below
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change, ChangeKind, EntryType
@@ -67,7 +67,8 @@ def collect_undeclared(view: View, cwd: str, facts: HostFacts) -> tuple[tuple[Ch
     """What was written and not declared, sorted by path; and how many entries of scratch were."""
     changes: list[Change] = []
     for overlay in view.plan.overlays:
-        changes.extend(_read_overlay(overlay, view, facts))
+        if not _glance(overlay, view, facts):
+            changes.extend(_read_overlay(overlay, view, facts))
     scratch = _count_entries(f"{view.scratch}/view/tmp") + _count_entries(f"{view.scratch}/view/shm")
     if not changes:
         return (), scratch
@@ -138,11 +139,8 @@ def _replace_file(source: str, output: StagedOutput) -> tuple[str, ...]:
 
 def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
     """Copies a directory as the job saw it: what was there before, and what it changed."""
-    view.enter()
-    try:
+    with view.entered():
         fd = os.open(located.real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    finally:
-        view.leave()
     try:
         remove_tree(located.output.staged)
         return copy_tree(f"/proc/self/fd/{fd}/.", located.output.staged, shown=located.output.path)
@@ -166,24 +164,20 @@ def _find_in_tops(path: str, view: View) -> str | None:
 def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
     """A sentence for each file beside the output that shows a database was not closed."""
     output = located.output
-    declared = {one.output.path for one in view.outputs}
     by_name = _find_in_tops(located.real_path, view)
     problems = []
     for suffix in COMPANIONS:
-        if f"{output.path}{suffix}" in declared:
-            continue
-        for base in (output.staged, by_name):
-            size = _size_of(f"{base}{suffix}") if base is not None else 0
-            if size:
-                problems.append(
-                    f"{output.path} was not closed: {size} bytes of it are still in {output.path}{suffix}, "
-                    "so it would be published incomplete"
-                )
-                break
+        size = _size_of(output.staged + suffix) or (0 if by_name is None else _size_of(by_name + suffix))
+        if size and not any(one.output.path == output.path + suffix for one in view.outputs):
+            problems.append(
+                f"{output.path} was not closed: {size} bytes of it are still in {output.path}{suffix}, "
+                "so it would be published incomplete"
+            )
     return problems
 
 
 def _size_of(path: str) -> int:
+    """The size of a regular file, 0 if there is none."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -191,20 +185,42 @@ def _size_of(path: str) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
+def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
+    """True if nothing was written below the overlay but links to outputs."""
+    if _has_mounts_below(overlay.target, facts):
+        return False
+    links = {
+        located.real_path[len(overlay.target) + 1 :]: staged_in_box(located.output, view.plan.stages)
+        for located in view.outputs
+        if located.output.kind == "file" and located.real_path.startswith(overlay.target + "/")
+    }
+    expected = plan_expected(links)
+    is_mine = not _has_foreign_owner(overlay, facts)
+    return holds_only(f"{view.scratch}/{overlay.upper}", overlay.target, expected, compare_top=is_mine)
+
+
 def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change]:
     upper = f"{view.scratch}/{overlay.upper}"
     lower: int | str = overlay.target
-    if mounts_below(facts.mounts, overlay.target):
+    if _has_mounts_below(overlay.target, facts):
         lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
     try:
         changes = read_changes(upper, lower, overlay.target)
     finally:
         if isinstance(lower, int):
             os.close(lower)
-    if facts.in_user_namespace and os.lstat(overlay.target).st_uid != facts.uid:
-        # The top of somebody else's directory, such as /tmp, cannot have its owner here.
+    if _has_foreign_owner(overlay, facts):
         return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
     return changes
+
+
+def _has_mounts_below(path: str, facts: HostFacts) -> bool:
+    return any(is_below(mount.mount_point, path) and mount.mount_point != path for mount in facts.mounts)
+
+
+def _has_foreign_owner(overlay: Overlay, facts: HostFacts) -> bool:
+    """True if the top of somebody else's directory, such as /tmp, cannot have its owner here."""
+    return facts.in_user_namespace and os.lstat(overlay.target).st_uid != facts.uid
 
 
 def _count_entries(directory: str) -> int:

@@ -23,22 +23,14 @@ from typing import Final
 
 from jubako.errors import BugError
 
-__all__ = ["FRAME_HEADER", "MESSAGE", "activate", "expose", "is_inside", "send", "staged_path", "write_frame"]
+__all__ = ["FRAME_HEADER", "MESSAGE", "activate", "expose", "frame", "is_inside", "send", "staged_path", "write_frame"]
 
 FRAME_HEADER: Final = struct.Struct("=cQ")  # what it is, how many bytes follow
 MESSAGE: Final = b"M"
 
 
-class _Box:
-    """What this process knows about the box it runs in."""
-
-    def __init__(self, staged: Mapping[str, str], frames_fd: int) -> None:
-        self.staged = staged
-        self.frames_fd = frames_fd
-        self.lock = threading.Lock()  # frames of two threads must not mix
-
-
-_box: _Box | None = None
+_box: tuple[Mapping[str, str], int] | None = None  # where outputs are staged, and the descriptor for frames
+_sending = threading.Lock()  # frames of two threads must not mix
 _serial = itertools.count()
 
 
@@ -56,7 +48,8 @@ def staged_path(path: str | os.PathLike[str]) -> str | None:
     if _box is None:
         return None
     name = os.fspath(path)
-    return _box.staged.get(name) or _box.staged.get(os.path.abspath(name))
+    staged = _box[0]
+    return staged.get(name) or staged.get(os.path.abspath(name))
 
 
 def expose(path: str | os.PathLike[str]) -> None:
@@ -82,19 +75,24 @@ def expose(path: str | os.PathLike[str]) -> None:
 def send(data: bytes) -> None:
     """Sends `data` to the runner, where it comes out as a `Message`; outside a box nothing happens. Thread-safe."""
     if _box is not None:
-        with _box.lock:
-            write_frame(_box.frames_fd, MESSAGE, data)
+        with _sending:
+            write_frame(_box[1], MESSAGE, data)
 
 
 def activate(staged: Mapping[str, str], frames_fd: int) -> None:
     """Says that this process runs in a box, for good. `staged` maps declared paths to where they are staged."""
     global _box  # noqa: PLW0603  a process is in a box or not; every target in it must be able to ask
-    _box = _Box(staged, frames_fd)
+    _box = (staged, frames_fd)
+
+
+def frame(kind: bytes, data: bytes) -> bytes:
+    """One frame: its kind, its length, `data`."""
+    return FRAME_HEADER.pack(kind, len(data)) + data
 
 
 def write_frame(fd: int, kind: bytes, data: bytes) -> None:
-    """Writes one frame (its kind, its length, `data`) to a pipe whose reader lives."""
-    rest = memoryview(FRAME_HEADER.pack(kind, len(data)) + data)
+    """Writes one frame to a blocking descriptor whose reader lives."""
+    rest = memoryview(frame(kind, data))
     while rest:
         rest = rest[os.write(fd, rest) :]
 

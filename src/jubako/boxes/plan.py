@@ -52,8 +52,12 @@ __all__ = [
     "JobPlan",
     "LocatedOutput",
     "Overlay",
+    "Shape",
+    "ViewPlan",
     "plan_job",
+    "plan_shape",
     "plan_template",
+    "plan_view",
     "staged_in_box",
 ]
 
@@ -97,6 +101,26 @@ class LocatedOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides how a view is built; jobs of one pipeline have few."""
+
+    directories: tuple[str, ...]  # to overlay (`cover`)
+    shared: tuple[KnownPath, ...]
+    stages: int
+    hidden_stages: tuple[str, ...]  # `.jubako-stage` directories beside outputs
+    scratch_size: str = _DEFAULT_SCRATCH_SIZE
+    is_on_disk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """What views of one shape share."""
+
+    overlays: tuple[Overlay, ...]
+    build: tuple[Operation, ...]  # in a copy of the template
+
+
+@dataclass(frozen=True, slots=True)
 class JobPlan:
     """How one job's view is made, in four steps that happen in different places."""
 
@@ -129,34 +153,47 @@ def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[O
     )
 
 
-def plan_job(
-    box: Box,
-    facts: HostFacts,
-    cover: Cover,
-    outputs: Sequence[LocatedOutput] = (),
-    shared: Sequence[KnownPath] = (),
-    scratch_directory: str = "",
-) -> JobPlan:
-    """The view of one job. `scratch_directory` is an empty host directory, for a box whose scratch is on disk.
+def plan_shape(
+    box: Box, cover: Cover, outputs: Sequence[LocatedOutput] = (), shared: tuple[KnownPath, ...] = ()
+) -> Shape:
+    """The shape of the view of a job."""
+    stages = _list_stages(outputs)
+    return Shape(
+        directories=cover.directories,
+        shared=shared,
+        stages=len(stages),
+        hidden_stages=_find_hidden_stages(stages),
+        scratch_size=_DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes),
+        is_on_disk=box.scratch == "disk",
+    )
 
-    A staging directory beside an output (not below the state root) is hidden too, all of `.jubako-stage`.
-    """
-    overlays = tuple(Overlay(target, f"upper-{index}") for index, target in enumerate(cover.directories))
-    stages = tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
+
+def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
+    """What views of this shape are built with."""
+    overlays = tuple(Overlay(target, f"upper-{index}") for index, target in enumerate(shape.directories))
+    return ViewPlan(
+        overlays,
+        (
+            *_plan_scratch(shape),
+            *_plan_overlays(facts, overlays, shape.shared),
+            *(Bind(_EMPTY, path) for path in shape.hidden_stages),
+        ),
+    )
+
+
+def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_directory: str = "") -> JobPlan:
+    """The view of one job. `scratch_directory` is an empty host directory, for a box whose scratch is on disk."""
+    stages = _list_stages(outputs)
     places = [f"{STAGE}/{index}" for index in range(len(stages))]
-    bound = [one.output for one in outputs if one.output.kind == "directory" and _is_covered(one.folder.path, cover)]
+    bound = [one.output for one in outputs if one.output.kind == "directory" and _is_covered(one.folder.path, view)]
     take = [TakeTree(place, stage, recursive=False) for place, stage in zip(places, stages, strict=True)]
     if scratch_directory:
         take.append(TakeTree(SCRATCH, scratch_directory, recursive=False))
     return JobPlan(
-        overlays=overlays,
+        overlays=view.overlays,
         stages=stages,
         take=tuple(take),
-        build=(
-            *_plan_scratch(box, scratch_directory, len(stages)),
-            *_plan_overlays(facts, overlays, shared),
-            *(Bind(_EMPTY, path) for path in _find_hidden_stages(stages)),
-        ),
+        build=view.build,
         show=(
             Bind(_VIEW, SCRATCH),
             *(PlaceTree(place, place) for place in places),
@@ -164,7 +201,7 @@ def plan_job(
         ),
         freeze=tuple(
             SetAttributes(target, read_only=True)
-            for target in (*(overlay.target for overlay in overlays), *places, *(output.path for output in bound))
+            for target in (*(overlay.target for overlay in view.overlays), *places, *(output.path for output in bound))
         ),
     )
 
@@ -214,19 +251,16 @@ def _mount_point(one: KnownPath) -> Operation:
     return MakeDirectory(one.path) if one.is_directory else MakeFile(one.path)
 
 
-def _plan_scratch(box: Box, scratch_directory: str, stages: int) -> Iterable[Operation]:
-    if scratch_directory:
-        yield PlaceTree(SCRATCH, SCRATCH)
-    else:
-        size = _DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes)
-        yield MountTmpfs(SCRATCH, size)
-    yield MakeDirectory(_EMPTY, 0o555)
+def _plan_scratch(shape: Shape) -> Iterable[Operation]:
+    yield PlaceTree(SCRATCH, SCRATCH) if shape.is_on_disk else MountTmpfs(SCRATCH, shape.scratch_size)
     yield MakeDirectory(_VIEW)
     yield MakeDirectory(f"{_VIEW}/tmp", 0o700)
     yield MakeDirectory(f"{_VIEW}/shm", 0o1777)
-    yield MakeDirectory(f"{_VIEW}/stage")
-    for index in range(stages):
-        yield MakeDirectory(f"{_VIEW}/stage/{index}")
+    yield MakeDirectory(STAGE.replace(SCRATCH, _VIEW))
+    for index in range(shape.stages):
+        yield MakeDirectory(f"{STAGE.replace(SCRATCH, _VIEW)}/{index}")
+    if shape.hidden_stages:
+        yield MakeDirectory(_EMPTY, 0o555)
 
 
 def _plan_overlays(facts: HostFacts, overlays: Sequence[Overlay], shared: Sequence[KnownPath]) -> Iterable[Operation]:
@@ -265,18 +299,19 @@ def _plan_directory_output(output: StagedOutput, stages: Sequence[str]) -> Itera
     yield Bind(staged_in_box(output, stages), output.path)
 
 
-def _find_hidden_stages(stages: Sequence[str]) -> list[str]:
+def _list_stages(outputs: Sequence[LocatedOutput]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
+
+
+def _find_hidden_stages(stages: Sequence[str]) -> tuple[str, ...]:
     """The `.jubako-stage` directories that `stages` are in, each once."""
     found: dict[str, None] = {}
     for stage in stages:
-        above = stage
-        while above != "/":
-            if os.path.basename(above).startswith(_HIDDEN_STAGE):
-                found[above] = None
-                break
-            above = os.path.dirname(above)
-    return list(found)
+        above, hidden, name = stage.partition(f"/{_HIDDEN_STAGE}")
+        if hidden:
+            found[above + hidden + name.partition("/")[0]] = None
+    return tuple(found)
 
 
-def _is_covered(path: str, cover: Cover) -> bool:
-    return any(is_below(path, directory) for directory in cover.directories)
+def _is_covered(path: str, view: ViewPlan) -> bool:
+    return any(is_below(path, overlay.target) for overlay in view.overlays)

@@ -1,29 +1,38 @@
 """Makes the views a worker's jobs run in: templates once, and for each job a mount namespace of its own.
 
     views = Views(facts, ...)
-    view = views.open(job)      this process is now in the job's mount namespace: fork here
-    view.leave()                back to the worker's own
-    ...
-    view.close()                the mounts are gone as soon as no process is in them
+    view = views.open(job, environment)
+    ...                             a process joins it with setns(view.namespace_fd)
+    view.close()                    the mounts are gone as soon as no process is in them
 
 The process must be single-threaded (setns(2)) and hold CAP_SYS_ADMIN in the user namespace of its mounts. Its own mount
-namespace shows the machine as it is, writable; staging directories are taken from there. Only a tree of the tops
-(`view.scratch`) stays readable from outside, through a descriptor, until `close`.
+namespace shows the machine as it is, writable; staging directories are taken from there. It is in a view only for the
+length of a call. The tops (`view.scratch`) stay readable from outside until `close`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
-from jubako.boxes.facts import HostFacts, KnownPath, find_place, read_known_paths
+from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.job import Job
 from jubako.boxes.operations import MountOverlay
-from jubako.boxes.plan import SCRATCH, JobPlan, LocatedOutput, plan_job, plan_template
+from jubako.boxes.plan import (
+    SCRATCH,
+    JobPlan,
+    LocatedOutput,
+    Shape,
+    ViewPlan,
+    plan_job,
+    plan_shape,
+    plan_template,
+    plan_view,
+)
 from jubako.boxes.spec import Box
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
@@ -31,7 +40,7 @@ from jubako.layers.remove import remove_tree
 
 __all__ = ["View", "Views"]
 
-_COVERS = 1024  # remembered, since finding the mount of every path takes longer than mounting
+_REMEMBERED = 1024  # covers and plans; making one takes longer than mounting it
 _TEMPLATES = 8  # kept at a time; each is a mount namespace with all of the machine's mounts
 
 
@@ -51,33 +60,33 @@ class View:
     outputs: tuple[LocatedOutput, ...]
     home: str
     scratch: str  # the tops, as a path of this process: valid in every mount namespace
+    namespace_fd: int
     _own_fd: int
-    _namespace_fd: int
     _scratch_fd: int
     _scratch_directory: str = ""
-    _is_frozen: bool = field(default=False)
 
-    def enter(self) -> None:
-        """Puts this process into the view."""
-        setns(self._namespace_fd, CLONE_NEWNS)
-
-    def leave(self) -> None:
-        """Puts this process back into the worker's own mount namespace."""
-        setns(self._own_fd, CLONE_NEWNS)
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Puts this process into the view, and back."""
+        setns(self.namespace_fd, CLONE_NEWNS)
+        try:
+            yield
+        finally:
+            setns(self._own_fd, CLONE_NEWNS)
 
     def freeze(self) -> None:
-        """Makes everything that may become part of the result read-only; this process is in the view afterwards."""
-        self.enter()
-        if not self._is_frozen:
+        """Makes everything that may become part of the result read-only."""
+        with self.entered():
             apply_operations(self.plan.freeze)
-            self._is_frozen = True
 
-    def close(self) -> None:
-        """Lets go of the view and all that was written in it. No process may live in it any more."""
-        os.close(self._scratch_fd)
-        os.close(self._namespace_fd)
+    def close(self) -> list[int]:
+        """Lets go of the view and all that was written in it; no process may live in it any more.
+
+        The descriptors are the caller's to close. That takes the mounts away, and waits for a while.
+        """
         if self._scratch_directory:
             remove_tree(self._scratch_directory)
+        return [self.namespace_fd, self._scratch_fd]
 
 
 class Views:
@@ -90,6 +99,8 @@ class Views:
         self._scratch_root = scratch_root
         self._own_fd = open_namespace("mnt")
         self._templates: dict[tuple[object, ...], _Template] = {}
+        self._lasting: dict[str, Place] = {}
+        self._plans: dict[Shape, ViewPlan] = {}
         self._covers: dict[tuple[tuple[str, bool], ...], Cover] = {}
         self._refused: set[str] = set()
         self._told: set[str] = set()
@@ -99,7 +110,7 @@ class Views:
         self._find_template(box)
 
     def open(self, job: Job, environment: Mapping[str, str]) -> View:
-        """The view of `job`, with this process in it. Raises HostError, with this process where it was."""
+        """The view of `job`. Raises HostError where it cannot be made."""
         outputs = tuple(
             LocatedOutput(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
             for output in job.outputs
@@ -110,9 +121,8 @@ class Views:
             cover = self._find_cover(job, home, outputs)
             try:
                 return self._make(job, cover, template, outputs, home)
-            except BaseException as failure:
-                setns(self._own_fd, CLONE_NEWNS)
-                if not isinstance(failure, OperationFailed) or not isinstance(failure.operation, MountOverlay):
+            except OperationFailed as failure:
+                if not isinstance(failure.operation, MountOverlay):
                     raise
                 self._refused.add(failure.operation.target)
                 self._covers.clear()
@@ -120,48 +130,65 @@ class Views:
     def _make(self, job: Job, cover: Cover, template: _Template, outputs: tuple[LocatedOutput, ...], home: str) -> View:
         directory = self._make_scratch_directory(job)
         trees: dict[str, int] = {}
-        scratch_fd = namespace_fd = -1
+        fds: list[int] = []
         try:
-            plan = plan_job(job.box, self._facts, cover, outputs, template.shared, directory)
+            plan = plan_job(self._find_plan(plan_shape(job.box, cover, outputs, template.shared)), outputs, directory)
             apply_operations(plan.take, trees)
             setns(template.namespace_fd, CLONE_NEWNS)
-            unshare(CLONE_NEWNS)
-            apply_operations(plan.build, trees)
-            scratch_fd = os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            apply_operations(plan.show, trees)
-            namespace_fd = open_namespace("mnt")
+            try:
+                unshare(CLONE_NEWNS)
+                apply_operations(plan.build, trees)
+                fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                apply_operations(plan.show, trees)
+                fds.append(open_namespace("mnt"))
+            finally:
+                setns(self._own_fd, CLONE_NEWNS)
         except BaseException:
             close_trees(trees)
-            for fd in (scratch_fd, namespace_fd):
-                with suppress(OSError):  # -1: not opened yet
-                    os.close(fd)
+            for fd in fds:
+                os.close(fd)
             if directory:
-                setns(self._own_fd, CLONE_NEWNS)
                 remove_tree(directory)
             raise
+        scratch_fd, namespace_fd = fds
         return View(
             plan=plan,
             outputs=outputs,
             home=home,
             scratch=f"/proc/self/fd/{scratch_fd}",
+            namespace_fd=namespace_fd,
             _own_fd=self._own_fd,
-            _namespace_fd=namespace_fd,
             _scratch_fd=scratch_fd,
             _scratch_directory=directory,
         )
 
+    def _find_plan(self, shape: Shape) -> ViewPlan:
+        plan = self._plans.get(shape)
+        if plan is None:
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()
+            plan = self._plans[shape] = plan_view(shape, self._facts)
+        return plan
+
     def _find_cover(self, job: Job, home: str, outputs: tuple[LocatedOutput, ...]) -> Cover:
-        named = [(job.cwd, "the working directory"), (home, "the home directory"), ("/tmp", "/tmp")]
-        places = [find_place(path, purpose, self._facts) for path, purpose in named if path]
+        named = ((job.cwd, "the working directory"), (home, "the home directory"), ("/tmp", "/tmp"))
+        places = [self._find_lasting(path, purpose) for path, purpose in named if path]
         places += [one.folder for one in outputs]
-        key = tuple((place.path, place.writable) for place in places)
+        key = tuple([(place.path, place.writable) for place in places])
         cover = self._covers.get(key)
         if cover is None:
-            if len(self._covers) >= _COVERS:
+            if len(self._covers) >= _REMEMBERED:
                 self._covers.clear()
             cover = self._covers[key] = plan_cover(places, self._facts, self._refused)
             self._tell(cover)
         return cover
+
+    def _find_lasting(self, path: str, purpose: str) -> Place:
+        """A place that stays what it is while the run lasts."""
+        place = self._lasting.get(path)
+        if place is None:
+            place = self._lasting[path] = find_place(path, purpose, self._facts)
+        return place
 
     def _tell(self, cover: Cover) -> None:
         for note in cover.notes:

@@ -1,38 +1,42 @@
-"""Watches one child of the zygote until it has ended and everything it started is dead.
+"""The foreman's side of one child: its command, what it says and prints, its time, until all it started is dead.
 
-The zygote is pid 1 of its pid namespace and runs one job at a time, so "everything" is every other process there:
-kill(-1) reaches all of them at once (no fork can slip through: the kernel holds the task list meanwhile), whatever
-session, group or parent they chose, and what they leave behind is pid 1's to reap.
-
-While a child runs, its output and its frames are passed on, and the runner is listened to. A runner that is gone ends
-the zygote, and the kernel then ends the namespace.
+The child is the zygote's; the zygote says when it has ended and everything else in the pid namespace is killed. While
+it runs, its output and its frames are passed on, and the runner is listened to.
 """
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import select
 import signal
+import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jubako.boxes.child import Call, format_call
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
+from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Cancel, Channel
-from jubako.kernel.children import exit_status
+from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
 
-__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Outflow", "kill_everything", "watch"]
+__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Outflow", "ZygoteGone", "ZygoteLink"]
 
 Stopped = Literal["", "timeout", "cancelled"]
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 
-_PIPE_BYTES = 1 << 16
+_READ_BYTES = 1 << 16
 _UNSENT_LIMIT_BYTES = 1 << 20  # beyond it a task that prints waits for the runner to read
 _ANSWER_LIMIT_BYTES = 1 << 28
-_REAP_EVERY_MS = 1000  # orphans that end while a task runs; until then each holds a place in the process table
+_SIOCOUTQ = 0x5411  # unix(7): what was sent and not yet received
+
+
+class ZygoteGone(Exception):
+    """The zygote has ended, so no job can run any more."""
 
 
 @dataclass(slots=True)
@@ -79,133 +83,103 @@ class Ended:
     peak_bytes: int = 0
 
 
-def watch(pid: int, frames_fd: int, output_fd: int, outflow: Outflow, deadline: Deadline) -> Ended:
-    """Waits for the child `pid` to end, then ends everything else. Both descriptors are the reading ends of pipes.
+@dataclass(slots=True)
+class ZygoteLink:
+    """The zygote, as the foreman knows it."""
 
-    The caller holds their writing ends open too, so that they never report an end of file. Raises EOFError when the
-    runner is gone.
-    """
-    return _Watch(pid, frames_fd, output_fd, outflow, deadline).run()
+    links: Links
+    command: int = 1  # the number of the command that runs, or will run next, as the zygote counts them
 
+    def run_call(self, call: Call, namespace_fd: int, outflow: Outflow, deadline: Deadline) -> Ended:
+        """Has the zygote's next child do `call` in the view `namespace_fd`, and waits until nothing of it lives.
 
-def kill_everything(ended: Ended) -> None:
-    """Kills every process of this pid namespace but this one, and waits until none is left."""
-    with suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-    while True:
+        Raises ZygoteGone, and EOFError when the runner is gone.
+        """
+        line, child_line = socket.socketpair()
+        output, child_output = os.pipe2(os.O_CLOEXEC)
+        # The child's ends stay open here as well: their closing says nothing that the zygote does not say, and each
+        # would wake this process.
         try:
-            _, _, usage = os.wait4(-1, 0)
-        except ChildProcessError:
-            return
-        _count(ended, usage)
+            try:
+                socket.send_fds(self.links.commands, [b"."], [namespace_fd, child_line.fileno(), child_output])
+            except OSError as error:
+                raise ZygoteGone(str(error)) from error
+            return _Watch(line.fileno(), output, self, outflow, deadline).run(format_call(call))
+        finally:
+            line.close()
+            child_line.close()
+            os.close(output)
+            os.close(child_output)
+
+    def was_taken(self) -> bool:
+        """True if no command waits in the socket to be taken."""
+        unread = array.array("i", [0])
+        fcntl.ioctl(self.links.commands, _SIOCOUTQ, unread)
+        return unread[0] == 0
 
 
 class _Watch:
-    def __init__(self, pid: int, frames_fd: int, output_fd: int, outflow: Outflow, deadline: Deadline) -> None:
-        self._pid = pid
-        self._frames_fd = frames_fd
+    def __init__(self, line_fd: int, output_fd: int, zygote: ZygoteLink, outflow: Outflow, deadline: Deadline) -> None:
+        self._line_fd = line_fd
         self._output_fd = output_fd
+        self._control_fd = zygote.links.control.fileno()
+        self._zygote = zygote
         self._outflow = outflow
         self._channel = outflow.channel
         self._deadline = deadline
         self._kill_at: float | None = None
         self._ended = Ended()
         self._has_ended = False
+        self._unsent = memoryview(b"")
         self._frames = bytearray()
+        self._notices = bytearray()
         self._poll = select.poll()
         self._listened: dict[int, int] = {}
-        os.set_blocking(frames_fd, False)
+        os.set_blocking(line_fd, False)
         os.set_blocking(output_fd, False)
 
-    def run(self) -> Ended:
-        pidfd = os.pidfd_open(self._pid)
-        try:
-            self._listen(pidfd, select.POLLIN)
-            self._listen(self._frames_fd, select.POLLIN)
-            while not self._has_ended:
-                self._listen_as_needed()
-                events = self._poll.poll(self._wait_ms())
-                for fd, _ in events:
-                    if fd == pidfd:
-                        self._reap(self._pid)
-                    else:
-                        self._serve(fd)
-                if not events:
-                    self._reap(-1)
-                self._keep_time()
-        finally:
-            os.close(pidfd)
-        kill_everything(self._ended)
-        # Nobody is left to write, so what the pipes hold is all there will be.
-        for fd in (self._output_fd, self._frames_fd):
-            while self._read(fd):
-                pass
+    def run(self, command: bytes) -> Ended:
+        self._unsent = memoryview(command)
+        self._write_line()
+        self._listen(self._control_fd, select.POLLIN)
+        self._listen(self._channel.fd, select.POLLIN)
+        self._listen(self._line_fd, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        self._listen(self._output_fd, select.POLLIN)
+        while not self._has_ended:
+            for fd, _ in self._poll.poll(self._wait_ms()):
+                self._serve(fd)
+            self._keep_time()
         return self._ended
 
-    def _listen_as_needed(self) -> None:
-        """A runner that does not read what was printed makes the task wait, and nothing else."""
-        unsent = self._channel.unsent_bytes
-        self._listen(self._channel.fd, select.POLLIN | (select.POLLOUT if unsent else 0))
-        self._listen(self._output_fd, select.POLLIN if unsent < _UNSENT_LIMIT_BYTES else 0)
-
-    def _listen(self, fd: int, events: int) -> None:
-        if self._listened.get(fd) != events:
-            self._listened[fd] = events
-            self._poll.register(fd, events)
-
     def _serve(self, fd: int) -> None:
-        if fd == self._channel.fd:
+        if fd == self._output_fd:
+            self._read(fd)
+        elif fd == self._line_fd:
+            self._write_line()
+            self._read(fd)
+        elif fd == self._control_fd:
+            self._read_notices()
+        else:
             self._channel.flush()
             for message in self._channel.receive():
                 self._obey(message)
             if self._channel.is_closed:
                 raise EOFError("the runner is gone")
-        else:
-            self._read(fd)
+        unsent = self._channel.unsent_bytes
+        if unsent or self._listened[self._channel.fd] != select.POLLIN:
+            # A runner that does not read what was printed makes the task wait, and nothing else.
+            self._listen(self._channel.fd, select.POLLIN | (select.POLLOUT if unsent else 0))
+            self._listen(self._output_fd, select.POLLIN if unsent < _UNSENT_LIMIT_BYTES else 0)
 
-    def _obey(self, message: Any) -> None:
-        if isinstance(message, Cancel) and message.job_id == self._outflow.job_id and not self._ended.stopped:
-            self._stop("cancelled")
-
-    def _wait_ms(self) -> float:
-        at = self._kill_at if self._kill_at is not None else self._deadline.at
-        if at is None:
-            return _REAP_EVERY_MS
-        return min(_REAP_EVERY_MS, max(0.0, at - time.monotonic()) * 1000)
-
-    def _keep_time(self) -> None:
-        now = time.monotonic()
-        if self._kill_at is not None:
-            if now >= self._kill_at:
-                self._kill_at = None
-                self._deadline.at = None
-                with suppress(ProcessLookupError):
-                    os.kill(-1, signal.SIGKILL)
-        elif self._deadline.at is not None and now >= self._deadline.at and not self._ended.stopped:
-            self._stop("timeout")
-
-    def _stop(self, why: Stopped) -> None:
-        """Asks all processes of the job to end, and leaves them the grace to do so."""
-        self._ended.stopped = why
-        self._kill_at = time.monotonic() + self._deadline.grace_s
-        with suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGTERM)
-
-    def _reap(self, which: int) -> None:
-        """Waits for what has ended already: the child (`which` is its pid), or whatever there is (-1)."""
-        while not self._has_ended:
-            pid, status, usage = os.wait4(which, os.WNOHANG)
-            if pid == 0:
-                return
-            _count(self._ended, usage)
-            if pid == self._pid:
-                self._has_ended = True
-                self._ended.status = exit_status(status)
+    def _listen(self, fd: int, events: int) -> None:
+        if self._listened.get(fd) != events:
+            self._poll.register(fd, events)
+            self._listened[fd] = events
 
     def _read(self, fd: int) -> bool:
         """Passes on what `fd` holds; False when it holds nothing."""
         try:
-            data = os.read(fd, _PIPE_BYTES)
+            data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return False
         if fd == self._output_fd:
@@ -213,6 +187,66 @@ class _Watch:
         else:
             self._take_frames(data)
         return True
+
+    def _write_line(self) -> None:
+        """Sends what is left of the command, as far as the line takes it."""
+        while self._unsent:
+            try:
+                sent = os.write(self._line_fd, self._unsent)
+            except BlockingIOError:
+                return
+            self._unsent = self._unsent[sent:]
+        if self._line_fd in self._listened:
+            self._listen(self._line_fd, select.POLLIN)
+
+    def _read_notices(self) -> None:
+        """What the zygote says: that a child has ended; perhaps one that had not taken our command, which the next
+        will take."""
+        data = os.read(self._control_fd, _READ_BYTES)
+        if not data:
+            raise ZygoteGone("it has ended")
+        self._notices += data
+        size = FRAME_HEADER.size + DONE_FIELDS.size
+        while len(self._notices) >= size:
+            took, status, cpu_s, peak_bytes = DONE_FIELDS.unpack_from(self._notices, FRAME_HEADER.size)
+            del self._notices[:size]
+            self._zygote.command += took
+            if took or self._zygote.was_taken():
+                # Nobody lives who could write to them, so what the pipes hold now is all there will be.
+                for fd in (self._line_fd, self._output_fd):
+                    while self._read(fd):
+                        pass
+                self._has_ended = True
+                self._ended.status, self._ended.cpu_s, self._ended.peak_bytes = status, cpu_s, peak_bytes
+
+    def _obey(self, message: Any) -> None:
+        if isinstance(message, Cancel) and message.job_id == self._outflow.job_id and not self._ended.stopped:
+            self._stop("cancelled")
+
+    def _wait_ms(self) -> float | None:
+        at = self._kill_at if self._kill_at is not None else self._deadline.at
+        return None if at is None else max(0.0, at - time.monotonic()) * 1000
+
+    def _keep_time(self) -> None:
+        if self._kill_at is None and self._deadline.at is None:
+            return
+        now = time.monotonic()
+        if self._kill_at is not None:
+            if now >= self._kill_at:
+                self._kill_at = None
+                self._deadline.at = None
+                self._signal(signal.SIGKILL)
+        elif self._deadline.at is not None and now >= self._deadline.at:
+            self._stop("timeout")
+
+    def _stop(self, why: Stopped) -> None:
+        """Asks all processes of the job to end, and leaves them the grace to do so."""
+        self._ended.stopped = why
+        self._kill_at = time.monotonic() + self._deadline.grace_s
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        os.write(self._control_fd, SIGNAL_FIELDS.pack(number, self._zygote.command))
 
     def _take_frames(self, data: bytes) -> None:
         """Takes complete frames out of what has come. One that is too long is the last one listened to."""
@@ -233,8 +267,3 @@ class _Watch:
                 self._channel.send(Message(self._outflow.job_id, body))
             elif not self._ended.answer.kind:
                 self._ended.answer = Answer(kind, body)
-
-
-def _count(ended: Ended, usage: Any) -> None:
-    ended.cpu_s += usage.ru_utime + usage.ru_stime
-    ended.peak_bytes = max(ended.peak_bytes, usage.ru_maxrss * 1024)

@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["Cancel", "Channel", "Note", "Ready", "Setup", "read_message"]
 
 _HEADER = struct.Struct("<Q")
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The runner's end of a worker: a process that runs jobs in boxes, one at a time. What it does inside is in `zygote`.
+"""The runner's end of a worker: a process that runs jobs in boxes, one at a time. Its processes: `supervisor`.
 
     worker = Worker.start("pipeline:load", b"...", state_root=..., hidden=[...])
     worker.submit(job)
@@ -35,7 +35,7 @@ _PATIENCE_S = 10.0  # a worker that was told to end does so in milliseconds
 # The interpreter is told where to look before it looks for jubako: the runner's own path may have been changed by hand.
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
-    "from jubako.boxes.zygote import main; main(int(sys.argv[1]))"
+    "from jubako.boxes.supervisor import main; main(int(sys.argv[1]))"
 )
 
 

@@ -1,224 +1,218 @@
-"""The worker process: a fresh, single-threaded interpreter that has the pipeline loaded and forks once per job.
+"""The process that has the pipeline loaded and is forked once per job: single-threaded, pid 1 of its pid namespace.
 
-    runner ── supervisor ──── holder ────────── zygote ── child of a job
-              watches the     enters the        pid 1 of its pid
-              runner; reaps   namespaces        namespace; loads the
-                                                pipeline, makes views
+The child for the next job is forked ahead. It does what does not depend on the job, then waits for its command, so that
+a fork (a third of what a small job takes) happens while nobody waits for it. A child runs one job, or one check.
 
-Every process dies with the one before it: the supervisor waits for the runner's end (its pidfd, the socket), the others
-have asked for SIGKILL at their parent's death, and pid 1 takes its namespace with it. The supervisor starts a second
-holder when the pipeline turned out to be unfit for forking (`hazards`); then each child imports it for itself.
+When a child has ended, every other process of the namespace is killed: one job runs at a time, and kill(-1) by pid 1
+reaches them all at once, whatever session, group or parent they chose. No fork slips through, since the kernel holds
+the task list meanwhile and a process with SIGKILL pending cannot fork. What they leave is pid 1's to reap.
 
-Rights: in a user namespace, or as root, the zygote keeps what it needs to mount. Its system call filter, which children
-inherit, refuses what neither needs; no_new_privs is set and the bounding set empty before anything of the user runs.
+Rights: the zygote keeps what a child needs to enter its view, and the child gives it up. The system call filter, which
+children inherit, refuses all but that; no_new_privs is set and the bounding set empty before the pipeline is imported.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
+import json
 import os
 import select
 import signal
+import struct
 import sys
 import tempfile
 import traceback
 from collections.abc import Collection
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, Final
 
-from jubako.boxes.apply import apply_operations
-from jubako.boxes.attempt import DROPPED_VARIABLES, Zygote, run_attempt
-from jubako.boxes.child import load_function
+from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
-from jubako.boxes.facts import read_host_facts
 from jubako.boxes.hazards import find_hazards, list_descriptors
-from jubako.boxes.job import Job
-from jubako.boxes.operations import SetPropagation
+from jubako.boxes.inside import write_frame
 from jubako.boxes.plan import TMP
-from jubako.boxes.spec import Box
-from jubako.boxes.view import Views
-from jubako.boxes.wire import Channel, Note, Ready, Setup, read_message
-from jubako.errors import HostError
+from jubako.boxes.supervisor import Links
+from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, seccomp
-from jubako.kernel.children import fork_child, reap_all, wait_for
-from jubako.kernel.idmap import enter_user_namespace
-from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, unshare
-from jubako.kernel.process import set_child_subreaper, set_no_new_privs, set_pdeathsig, set_process_name
+from jubako.kernel.children import exit_status
+from jubako.kernel.namespaces import CLONE_NEWNET
+from jubako.kernel.process import set_no_new_privs
 
-__all__ = ["main"]
+__all__ = ["BROKEN", "DONE", "DONE_FIELDS", "DROPPED_VARIABLES", "LOADED", "SIGNAL_FIELDS", "UNFIT_TO_FORK", "live"]
 
-_UNFIT = 75  # exit status of a zygote that must not be forked; EX_TEMPFAIL in sysexits.h
-_ENDED = 1  # exit status when the worker could not be made, or its runner is gone
-_CAP_SYS_ADMIN = capabilities.capability_number("CAP_SYS_ADMIN")
-# What the zygote itself has to do all the time. A child holds no capability for any of it, and cannot make a user
-# namespace that would give it one, so for a child the kernel refuses them just as well.
-_NEEDED_CALLS = (
-    *("mount", "umount2", "setns", "open_tree", "move_mount", "mount_setattr"),
-    *("fsopen", "fsconfig", "fsmount", "fspick"),
+# Frames to the foreman.
+LOADED: Final = b"L"  # JSON: the variables that were taken out of the environment
+UNFIT_TO_FORK: Final = b"U"  # JSON: a list of reasons
+BROKEN: Final = b"B"  # JSON: {"error": sentence, "traceback": text}; the pipeline cannot be imported
+DONE: Final = b"D"  # DONE_FIELDS: a child has ended and nothing it started lives
+# Did it take a command; its status as a shell shows it; CPU seconds of all; peak bytes of the largest process.
+DONE_FIELDS: Final = struct.Struct("<?idQ")
+
+# From the foreman: a signal for all that runs, if the running command is still the one with this number.
+SIGNAL_FIELDS: Final = struct.Struct("<BQ")
+
+# Variables that lead to control sockets, which a box hides; and to a directory below /run, which is hidden whole.
+DROPPED_VARIABLES: Final = (
+    *("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"),
+    *("XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "PODMAN_HOST", "WAYLAND_DISPLAY", "PULSE_SERVER"),
 )
-_HINT = "`jubako doctor` says what is missing here"
+
+_REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
 
-def main(fd: int) -> NoReturn:
-    """Supervises one worker on the socket `fd` until its runner is gone. Called in a fresh interpreter."""
-    runner = os.pidfd_open(os.getppid())
-    setup: Setup = read_message(fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the runner's to deal with
-    set_process_name("jubako-worker")
-    set_child_subreaper()
-    sys.path[:] = setup.sys_path
-    os.chdir(setup.cwd)
-    status = _supervise(fork_child(lambda: _hold(fd, setup, is_preloaded=True)), runner, fd)
-    if status == _UNFIT:
-        status = _supervise(fork_child(lambda: _hold(fd, setup, is_preloaded=False)), runner, fd)
-    os._exit(status)
-
-
-def _supervise(holder: int, runner: int, fd: int) -> int:
-    """Waits for the holder to end, or ends it when the runner does. Afterwards nothing of the worker lives."""
-    ended = os.pidfd_open(holder)
-    poll = select.poll()
-    for one in (ended, runner):
-        poll.register(one, select.POLLIN)
-    poll.register(fd, 0)  # only the end of the connection, which poll always reports
-    try:
-        while ended not in (ready := [found for found, _ in poll.poll()]):
-            if ready:
-                signal.pidfd_send_signal(ended, signal.SIGKILL)
-                break
-    finally:
-        os.close(ended)
-    # The zygote is this process's to reap when the holder was killed before it could.
-    return reap_all()[holder]
-
-
-def _hold(fd: int, setup: Setup, *, is_preloaded: bool) -> int:
-    """Enters the namespaces, and waits for the zygote, the first process of the pid namespace."""
-    supervisor = os.getppid()
-    others = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC
-    is_privileged = bool(capabilities.capget().effective >> _CAP_SYS_ADMIN & 1)
-    try:
-        if is_privileged:
-            unshare(others)
-        else:
-            enter_user_namespace(others)
-    except OSError as error:
-        _give_up(Channel(fd), f"a box needs namespaces of its own, and this machine refuses them: {error}", _HINT)
-        return _ENDED
-    set_pdeathsig()  # forgotten by the kernel when the user namespace was entered
-    if os.getppid() != supervisor:
-        return _ENDED
-    return wait_for(fork_child(lambda: _live(fd, setup, is_preloaded=is_preloaded, is_privileged=is_privileged)))
-
-
-def _live(fd: int, setup: Setup, *, is_preloaded: bool, is_privileged: bool) -> int:
-    """The zygote's life; the status it ends with."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which pid 1 is deaf to
-    channel = Channel(fd)
-    try:
-        apply_operations([SetPropagation("/", "private")])
-        facts = read_host_facts(setup.hidden, os.environ)
-        views = Views(facts, scratch_root=setup.scratch_root)
-        views.prepare(Box())
-        _limit_rights()
-    except (HostError, OSError) as error:
-        message, hint = (error.message, error.hint) if isinstance(error, HostError) else (str(error), "")
-        _give_up(channel, f"no view for tasks can be made: {message}", hint or _HINT)
-        return _ENDED
+def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
+    """The zygote's life; returns only when it cannot be forked, or the foreman is gone."""
+    # Pid 1 is deaf to it; Python's handler would let any task interrupt the zygote. Children leave it so: they are
+    # in sessions of their own, where no terminal sends it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
-    if is_preloaded and setup.preload:
-        status = _preload(setup, channel, ours)
-        if status:
-            return status
-    kept = tuple(one for one in list_descriptors() if one not in ours)
+    if is_preloaded and setup.preload and not _preload(setup, links, ours):
+        return 0
+    kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
     tempfile.tempdir = None  # what was found while the pipeline was imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a task prints is shown as it comes
-    zygote = Zygote(
-        channel=channel,
-        views=views,
-        facts=facts,
-        environment=dict(os.environ),
-        dropped_environment=dropped,
+    _tell(links, LOADED, dropped)
+    atexit._clear()  # what importing the pipeline registered is not for its children to do
+    taken_read, taken_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    nursery = Nursery(
+        commands=links.commands,
+        taken_fd=taken_write,
         null_fd=os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
         kept_fds=kept,
-        umask=os.umask(0),
-        scratch_root=setup.scratch_root,
-        output_limit_bytes=setup.output_limit_bytes,
         preload="" if is_preloaded else setup.preload,
         preload_argument=setup.preload_argument,
     )
-    channel.send(Ready("fork" if is_preloaded else "fresh", "root" if is_privileged else "user namespace"))
     gc.collect()
     gc.freeze()  # the collector would write to every page of the pipeline, in every child
-    return _serve(zygote)
-
-
-def _preload(setup: Setup, channel: Channel, ours: Collection[int]) -> int:
-    """Imports the pipeline; the status to end with, 0 if tasks can be forked from this process."""
-    try:
-        load_function(setup.preload)(setup.preload_argument)
-    except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
-        text = "".join(traceback.format_exception(error))
-        _give_up(channel, f"the pipeline cannot be loaded: {explain_failure(error)}", traceback_text=text)
-        return _ENDED
-    hazards = find_hazards(ours)
-    if hazards:
-        channel.send(Note(f"importing the pipeline {', '.join(hazards)}, so every task imports it anew"))
-        channel.flush_all()
-        return _UNFIT
+    _Zygote(links.control.fileno(), taken_read).serve(nursery)
     return 0
 
 
-def _serve(zygote: Zygote) -> int:
-    """Runs jobs, one at a time, until the runner is gone. With pid 1 the kernel then ends the namespace."""
-    channel = zygote.channel
-    poll = select.poll()
-    poll.register(channel.fd, select.POLLIN)
-    try:
-        while not channel.is_closed:
-            channel.flush_all()
-            poll.poll()
-            for message in channel.receive():
-                if isinstance(message, Job):
-                    _run(message, zygote)
-    except EOFError:
-        return 0
-    return 0
-
-
-def _run(job: Job, zygote: Zygote) -> None:
-    finished, view = run_attempt(job, zygote)
-    for note in zygote.views.notes:
-        zygote.channel.send(Note(note))
-    zygote.views.notes.clear()
-    zygote.channel.send(finished)
-    # Taking the mounts away takes as long as making them; the runner publishes meanwhile.
-    if view is not None:
-        view.close()
-
-
-def _limit_rights() -> None:
+def limit_rights() -> None:
     """Gives up what neither the zygote nor a child may do, for ever.
 
     The inheritable set is filled before the bounding set is emptied: a child of a box that keeps a capability can then
-    keep it across the programs it executes.
+    keep it across the programs it executes. Of the calls on the deny list, a child must join its view (and, without the
+    network, make an empty one) before it gives up its rights; without them the kernel refuses both.
     """
     held = capabilities.capget()
     capabilities.capset(effective=held.effective, permitted=held.permitted, inheritable=held.permitted)
     for number in range(capabilities.last_capability() + 1):
         capabilities.capbset_drop(number)
     set_no_new_privs()
-    rules = {name: rule for name, rule in seccomp.default_rules().items() if name not in _NEEDED_CALLS}
-    unshare_rule = rules["unshare"]
-    rules["unshare"] = seccomp.Rule(
-        unshare_rule.code, unshare_rule.argument, unshare_rule.any_bit & ~(CLONE_NEWNS | CLONE_NEWNET)
-    )
+    rules = seccomp.default_rules()
+    del rules["setns"]
+    refused = rules["unshare"]
+    rules["unshare"] = seccomp.Rule(refused.code, refused.argument, refused.any_bit & ~CLONE_NEWNET)
     seccomp.install_filter(seccomp.compile_filter(rules, os.uname().machine))
 
 
-def _give_up(channel: Channel, error: str, hint: str = "", *, traceback_text: str = "") -> None:
-    channel.send(Ready(error=error, hint=hint, traceback=traceback_text))
-    channel.flush_all()
+def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
+    """Imports the pipeline; True if tasks can be forked from this process now."""
+    try:
+        load_function(setup.preload)(setup.preload_argument)
+    except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
+        text = "".join(traceback.format_exception(error))
+        _tell(links, BROKEN, {"error": explain_failure(error), "traceback": text})
+        return False
+    hazards = find_hazards(ours)
+    if hazards:
+        _tell(links, UNFIT_TO_FORK, hazards)
+    return not hazards
+
+
+def _tell(links: Links, kind: bytes, what: object) -> None:
+    write_frame(links.control.fileno(), kind, json.dumps(what).encode())
+
+
+class _Zygote:
+    """The loop: one child at a time, from its fork to the death of all it started."""
+
+    def __init__(self, control_fd: int, taken_fd: int) -> None:
+        self._control_fd = control_fd
+        self._taken_fd = taken_fd
+        self._command = 1  # the number of the command that runs, or will run next
+
+    def serve(self, nursery: Nursery) -> None:
+        """Keeps one child ready, and sees each to its end, until the foreman is gone."""
+        while True:
+            pid = os.fork()
+            if pid == 0:
+                run_child(nursery)
+            usages: list[Any] = []
+            status = self._wait(pid, usages)
+            if status is None:
+                return
+            _kill_the_rest(usages)
+            took = self._took_command()
+            cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+            peak_bytes = max(usage.ru_maxrss for usage in usages) * 1024
+            write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, cpu_s, peak_bytes))
+            self._command += took
+
+    def _wait(self, pid: int, usages: list[Any]) -> int | None:
+        """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.register(self._control_fd, select.POLLIN)
+            while True:
+                ready = [fd for fd, _ in poll.poll(_REAP_EVERY_MS)]
+                if self._control_fd in ready and not self._pass_signal():
+                    return None
+                if pidfd in ready or not ready:
+                    status = _reap(pid, usages)
+                    if status is not None:
+                        return status
+        finally:
+            os.close(pidfd)
+
+    def _pass_signal(self) -> bool:
+        """Sends all that runs the signal that was asked for; False when the foreman is gone.
+
+        One that was meant for the command before, and came late, is let drop.
+        """
+        order = os.read(self._control_fd, SIGNAL_FIELDS.size)
+        if not order:
+            return False
+        number, command = SIGNAL_FIELDS.unpack(order)
+        if command == self._command:
+            with suppress(ProcessLookupError):
+                os.kill(-1, number)
+        return True
+
+    def _took_command(self) -> bool:
+        """True if the child that has just ended had taken a command; one that was waiting leaves it to the next."""
+        try:
+            return bool(os.read(self._taken_fd, 1))
+        except BlockingIOError:
+            return False
+
+
+def _reap(pid: int, usages: list[Any]) -> int | None:
+    """Waits for what has ended already; the status of the child `pid` if that is among it."""
+    while True:
+        ended, status, usage = os.wait4(-1, os.WNOHANG)
+        if ended == 0:
+            return None
+        usages.append(usage)
+        if ended == pid:
+            return exit_status(status)
+
+
+def _kill_the_rest(usages: list[Any]) -> None:
+    """Kills every other process of this pid namespace, and waits until none is left."""
+    with suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    while True:
+        try:
+            usages.append(os.wait4(-1, 0)[2])
+        except ChildProcessError:
+            return
