@@ -22,6 +22,7 @@ from jubako.cli.main import jubako
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = jubako.list_commands(click.Context(jubako))
+QUANTITY = re.compile(r"\b[\d\\.]+\\ (?:ms|s|min|h|B|KB|KiB|MB|MiB|GB|GiB)\b")  # in an escaped text
 COMMAND_PAGES = ROOT / "docs" / "commands"
 
 
@@ -90,7 +91,7 @@ def test_sessions_of_the_page_print_what_it_shows(page: Path, copy_of_examples: 
             pattern = pattern_of(
                 with_known_names(shown, known), copy_of_examples, numbers_vary="numbers vary" in remark
             )
-            assert re.fullmatch(pattern, result.stdout.strip("\n")), (
+            assert re.fullmatch(pattern, result.stdout.strip("\n") + "\n"), (
                 f"$ {command}\n{result.stdout}\nis not what {name(page)} shows:\n{shown}"
             )
 
@@ -109,17 +110,15 @@ def learn_names(shown: str, real: str, known: dict[str, str]) -> None:
 
 def pattern_of(shown: str, folder: Path, *, numbers_vary: bool) -> str:
     """A regular expression for what the page shows."""
-    lines = []
+    pattern = ""
     for line in shown.strip("\n").split("\n"):
         if line.strip() == "...":
-            lines.append(r"(?:.*\n)*?.*")
+            pattern += r"(?:.*\n)*?"
             continue
-        pattern = re.escape(line.replace("/home/you/jubako", str(folder)))
-        pattern = re.sub(
-            r"\b[\d\\.]+\\ (?:ms|s|min|h|B|KB|KiB|MB|MiB|GB|GiB)\b", r"[\\d.]+ \\w+(?: [\\d.]+ \\w+)?", pattern
-        )
-        lines.append(re.sub(r"(?:\\ )*\d+", r"\\s*\\d+", pattern) if numbers_vary else pattern)
-    return "\n".join(lines)
+        text = re.escape(line.replace("/home/you/jubako", str(folder)))
+        text = re.sub(QUANTITY, r"[\\d.]+ \\w+(?: [\\d.]+ \\w+)?", text)
+        pattern += (re.sub(r"(?:\\ )*\d+", r"\\s*\\d+", text) if numbers_vary else text) + r"\n"
+    return pattern
 
 
 def commands_of(word: str) -> list[tuple[str, click.Command]]:

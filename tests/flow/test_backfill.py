@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.errors import InputError
-from jubako.flow.backfill import account_for, find_dated_parameter, format_spans, plan_backfill, values_between
+from jubako.flow.backfill import (
+    account_for,
+    find_dated_parameter,
+    format_spans,
+    list_wanted,
+    plan_backfill,
+    values_between,
+)
 from jubako.flow.parameters import (
     DateHourParameter,
     DateParameter,
@@ -126,7 +133,8 @@ def test_plan_backfill_leaves_out_what_is_complete_and_keeps_the_order() -> None
         asked.append(len(tasks))
         return [tasks[1], tasks[2]]
 
-    plan = plan_backfill(Daily, "date", values, others={"city": "Rome"}, find_complete=find_complete)
+    wanted = list_wanted(Daily, "date", values, {"city": "Rome"})
+    plan = plan_backfill(wanted, "date", find_complete=find_complete)
 
     assert asked == [5]
     assert len(plan.wanted) == 5
@@ -135,10 +143,10 @@ def test_plan_backfill_leaves_out_what_is_complete_and_keeps_the_order() -> None
     assert plan.spans() == ["2010-01-01", "2010-01-04...2010-01-05"]
 
 
-def test_plan_backfill_newest_first_runs_backwards_and_shows_forwards() -> None:
+def test_plan_backfill_newest_first_says_so_and_shows_dates_forwards() -> None:
     values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-04")
-    plan = plan_backfill(Daily, "date", values, others={}, find_complete=nothing_is_complete, newest_first=True)
-    assert [plan.value_of(task).day for task in plan.in_order()] == [3, 2, 1]
+    wanted = list_wanted(Daily, "date", values, {})
+    plan = plan_backfill(wanted, "date", find_complete=nothing_is_complete, newest_first=True)
     assert plan.spans() == ["2010-01-01...2010-01-03"]
     assert plan.describe() == (
         "Daily 2010-01-01...2010-01-03: 3 wanted, 0 done before, 3 to run (2010-01-01...2010-01-03, newest first)"
@@ -147,7 +155,7 @@ def test_plan_backfill_newest_first_runs_backwards_and_shows_forwards() -> None:
 
 def test_account_for_a_run_counts_each_wanted_task_once() -> None:
     values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-06")
-    plan = plan_backfill(Daily, "date", values, others={}, find_complete=nothing_is_complete)
+    plan = plan_backfill(list_wanted(Daily, "date", values, {}), "date", find_complete=nothing_is_complete)
     first, second, third, fourth, _ = plan.wanted
     groups = Groups(already_done=[first, Undated(city="Bonn")], completed=[second, third], failed=[fourth])
     account = account_for(plan, RunResult("r", "none", groups, everything_there=False))

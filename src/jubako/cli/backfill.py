@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +21,9 @@ from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 
 if TYPE_CHECKING:
+    from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill
+    from jubako.flow.observer import RunEvent
     from jubako.flow.parameters import Parameter
     from jubako.flow.task import Task
 
@@ -68,29 +70,46 @@ def backfill(
         click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
-    from jubako.flow.backfill import account_for, find_dated_parameter, plan_backfill, values_between
+    from jubako.flow.backfill import account_for, find_dated_parameter, list_wanted, plan_backfill, values_between
 
     family = asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
     values = values_between(family, parameter, start, stop, inclusive=inclusive)
-    others = read_parameters(asked, but=name)
     with refusals_of(asked.task):
-        plan = plan_backfill(
-            asked.task, name, values, others=others, find_complete=_find_complete, newest_first=newest_first
-        )
+        wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
+
+    def plan() -> Backfill:
+        return plan_backfill(wanted, name, find_complete=_find_complete, newest_first=newest_first)
+
     if dry_run:
-        _echo_dry_run(plan, format_)
+        _echo_dry_run(plan(), format_)
         return 0
 
     from jubako.cli.progress import show_progress
     from jubako.flow.runner import run as run_tasks
 
-    if format_ == "table":
-        click.echo(printable(plan.describe()))
-    with show_progress(format_) as progress:
-        result = run_tasks(plan.in_order(), make_run_options(asked.pipeline, given), observer=progress)
-    echo_report(result, format_, backfill=account_for(plan, result), tracebacks=is_debugging(ctx))
+    in_order = wanted[::-1] if newest_first else wanted
+    with show_progress(format_) as display:
+        planner = _Planner(display, plan)
+        result = run_tasks(in_order, make_run_options(asked.pipeline, given), observer=planner)
+    echo_report(result, format_, backfill=account_for(planner.plan, result), tracebacks=is_debugging(ctx))
     return get_exit_code(result)
+
+
+class _Planner:
+    """Makes and shows the plan as soon as the run has recovered what an earlier one left: that may be some of it."""
+
+    def __init__(self, display: Display, make_plan: Callable[[], Backfill]) -> None:
+        self._display = display
+        self._make_plan = make_plan
+
+    def see(self, event: RunEvent) -> None:
+        from jubako.flow.observer import RunStarted
+
+        if isinstance(event, RunStarted):
+            self.plan = self._make_plan()
+            self._display.say(printable(self.plan.describe()))
+        self._display.see(event)
 
 
 def _find_complete(tasks: Sequence[Task]) -> list[Task]:

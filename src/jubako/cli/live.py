@@ -36,7 +36,7 @@ class Live:
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")))
         self._tally = Tally()
-        self._printed = PrintedLines(self._print)
+        self._printed = PrintedLines(self.say)
         self._began_s = time.monotonic()
         self._drawn_s = 0.0
         self._is_drawing = False
@@ -58,13 +58,13 @@ class Live:
         self._tally.count(event)
         self._printed.see(event)
         if isinstance(event, TaskFailed):
-            self._print(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}", style="red")
+            self.say(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}", style="red")
         elif isinstance(event, Note):
-            self._print(describe_note(event), style="yellow")
+            self.say(describe_note(event), style="yellow")
         if time.monotonic() - self._drawn_s >= _REFRESH_S:
             self._draw()
 
-    def _print(self, line: str, *, style: str = "") -> None:
+    def say(self, line: str, *, style: str = "") -> None:
         drawing, self._is_drawing = self._is_drawing, True
         self._console.print(Text(line, style=style), soft_wrap=True)
         self._is_drawing = drawing

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import click
 
@@ -29,11 +29,18 @@ from jubako.flow.observer import (
     TaskStarted,
 )
 
-__all__ = ["Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
+__all__ = ["Display", "Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
+
+
+class Display(Observer, Protocol):
+    """An observer that shows what it sees."""
+
+    def say(self, line: str) -> None:
+        """Shows a line that stays."""
 
 
 @contextmanager
-def show_progress(format_: Format) -> Iterator[Observer]:
+def show_progress(format_: Format) -> Iterator[Display]:
     """An observer that shows the run it is given to, as suits where the output goes."""
     stream = sys.stdout if format_ == "table" else sys.stderr
     if stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -84,16 +91,19 @@ class Lines:
         self._tally.count(event)
         self._printed.see(event)
         if isinstance(event, TaskPublished):
-            self._say(f"done    {printable(str(event.task))}  {format_seconds(event.wall_s)}")
+            self._end(f"done    {printable(str(event.task))}  {format_seconds(event.wall_s)}")
         elif isinstance(event, TaskFailed):
-            self._say(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
+            self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
         elif isinstance(event, Note):
             click.echo(describe_note(event), err=True)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        click.echo(line, file=self._stream)
+
+    def _end(self, line: str) -> None:
         tally = self._tally
         width = len(str(tally.total))
-        click.echo(f"[{tally.done + tally.failed:>{width}}/{tally.total}] {line}", file=self._stream)
+        self.say(f"[{tally.done + tally.failed:>{width}}/{tally.total}] {line}")
 
 
 class PrintedLines:

@@ -32,6 +32,7 @@ __all__ = [
     "find_dated_parameter",
     "format_spans",
     "is_dated",
+    "list_wanted",
     "plan_backfill",
     "values_between",
 ]
@@ -57,10 +58,6 @@ class Backfill:
     def value_of(self, task: Task) -> Any:
         """The task's place in the range."""
         return getattr(task, self.name)
-
-    def in_order(self) -> list[Task]:
-        """All that are wanted, in the order in which they are to start."""
-        return list(reversed(self.wanted) if self.newest_first else self.wanted)
 
     def spans(self) -> list[str]:
         """What is to run, exactly: "2010-01-01...2010-03-13", "2010-03-15"."""
@@ -138,24 +135,26 @@ def values_between(
     return values
 
 
+def list_wanted(family: type[Task], name: str, values: Iterable[Any], others: Mapping[str, object]) -> list[Task]:
+    """The tasks of `family` with each of `values` as `name`, and `others` for all."""
+    return [family(**{name: value}, **others) for value in values]
+
+
 def plan_backfill(
-    family: type[Task],
+    wanted: Sequence[Task],
     name: str,
-    values: Iterable[Any],
     *,
-    others: Mapping[str, object],
     find_complete: Callable[[Sequence[Task]], Iterable[Task]],
     newest_first: bool = False,
 ) -> Backfill:
-    """The plan for the tasks of `family` with each of `values` as `name`, and `others` for all.
+    """The plan for the tasks `wanted`, in time's order, which differ in their parameter `name`.
 
     `find_complete` answers which of the tasks are done; it is asked once, for all of them.
     """
-    wanted = [family(**{name: value}, **others) for value in values]
     complete = {task.task_id for task in find_complete(wanted)}
     return Backfill(
         name=name,
-        parameter=dict(family.get_params())[name],
+        parameter=dict(wanted[0].get_params())[name],
         wanted=wanted,
         to_run=[task for task in wanted if task.task_id not in complete],
         newest_first=newest_first,
