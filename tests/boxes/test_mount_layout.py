@@ -23,7 +23,7 @@ def walk(table: list[Mount], path: str) -> Mount:
     position = "/"
     while True:
         on_top = [m for m in table if m.parent_id == current.id and m.mount_point == position]
-        if on_top:
+        if on_top and position != "/":  # a process keeps the root it has
             current = on_top[-1]
         elif position == path:
             return current
@@ -32,7 +32,7 @@ def walk(table: list[Mount], path: str) -> Mount:
             position = f"{position.rstrip('/')}/{rest.split('/')[0]}"
 
 
-points = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda names: "/" + "/".join(names))
+points = st.lists(st.sampled_from("abc"), max_size=3).map(lambda names: "/" + "/".join(names))
 
 
 @given(st.lists(points, max_size=6))

@@ -79,6 +79,7 @@ def visible_mounts(table: Sequence[Mount]) -> list[Mount]:
     """The mounts that a walk from the root can meet, parents before children: those not hidden by another one.
 
     A mount is hidden by one on the same point made later, and by one on a directory above its point on the same parent.
+    Not so on "/": a process keeps the root it has, whatever is mounted on top.
     """
     ids = {mount.id for mount in table}
     children: dict[int, list[Mount]] = {}
@@ -97,7 +98,9 @@ def _walk(mount: Mount, children: dict[int, list[Mount]]) -> Iterator[Mount]:
         mount = waiting.pop()
         below = children.get(mount.id, [])
         cover = [child for child in below if child.mount_point == mount.mount_point]
-        if cover:
+        if mount.mount_point == "/":
+            below = [child for child in below if child not in cover]
+        elif cover:
             waiting.append(cover[-1])
             continue
         yield mount
