@@ -15,15 +15,9 @@ import pytest
 
 from jubako.boxes import inside
 from jubako.flow.format import UTF8, Gzip, Nop
-from jubako.flow.local_target import (
-    DirectoryTarget,
-    LocalFileSystem,
-    LocalTarget,
-    atomic_file,
-    resolve_path,
-    set_start_directory,
-)
-from jubako.flow.target import FileAlreadyExists, MissingParentDirectory, NotADirectory
+from jubako.flow.local_files import discard
+from jubako.flow.local_target import DirectoryTarget, LocalTarget, resolve_path, set_start_directory
+from jubako.flow.target import FileAlreadyExists
 
 
 def write(target: LocalTarget, text: str = "content") -> None:
@@ -231,7 +225,7 @@ def test_move_to_another_file_system_copies_whole(tmp_path: Path, kind: str) -> 
         assert not source.exists()
         assert names(Path(target.path).parent) == ["b"]
     finally:
-        LocalFileSystem().remove(os.path.dirname(target.path))
+        discard(os.path.dirname(target.path))
 
 
 def test_deprecated_fn_still_answers(tmp_path: Path) -> None:
@@ -438,44 +432,3 @@ def test_removed_output_is_not_staged_any_more(tmp_path: Path, box: Any) -> None
 def test_what_is_not_declared_is_written_where_it_says(tmp_path: Path, box: Any) -> None:
     box(lambda: write(LocalTarget(tmp_path / "out" / "other")))
     assert names(tmp_path / "out") == ["d", "other"]
-
-
-# --- the file system itself
-
-
-def test_mkdir_makes_parents_and_refuses_what_is_in_the_way(tmp_path: Path) -> None:
-    fs = LocalFileSystem()
-    fs.mkdir(str(tmp_path / "a" / "b"))
-    fs.mkdir(str(tmp_path / "a" / "b"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileAlreadyExists):
-        fs.mkdir(str(tmp_path / "a"), raise_if_exists=True)
-    with pytest.raises(NotADirectory):
-        fs.mkdir(str(tmp_path / "file"))
-    with pytest.raises(MissingParentDirectory):
-        fs.mkdir(str(tmp_path / "x" / "y"), parents=False)
-    fs.mkdir(str(tmp_path / "x"), parents=False)
-    assert fs.isdir(str(tmp_path / "x"))
-
-
-def test_listdir_lists_files_at_any_depth(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "c").write_text("")
-    (tmp_path / "d").write_text("")
-    assert sorted(LocalFileSystem().listdir(str(tmp_path))) == [f"{tmp_path}/a/b/c", f"{tmp_path}/d"]
-
-
-def test_remove_of_a_link_to_a_directory_keeps_the_directory(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "link").symlink_to("kept")
-    LocalFileSystem().remove(str(tmp_path / "link"))
-    assert names(tmp_path) == ["kept"]
-
-
-def test_atomic_file_is_a_binary_file(tmp_path: Path) -> None:
-    with atomic_file(str(tmp_path / "a")) as file:
-        file.write(b"x")
-        assert names(tmp_path) == [os.path.basename(file.tmp_path)]
-    assert (tmp_path / "a").read_bytes() == b"x"
-    with pytest.raises(FileNotFoundError):
-        atomic_file(str(tmp_path / "no" / "a"))

@@ -12,29 +12,20 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shutil
 import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, ClassVar, Final
+from typing import IO, Any, ClassVar
 
 from jubako.boxes import inside
 from jubako.boxes.spec import Output, OutputKind
 from jubako.flow.format import Format, get_default_format
-from jubako.flow.target import (
-    FileAlreadyExists,
-    FileSystem,
-    FileSystemTarget,
-    MissingParentDirectory,
-    NotADirectory,
-    temporary_name,
-)
+from jubako.flow.local_files import LocalFileSystem, atomic_file, discard, replace_directory
+from jubako.flow.target import FileSystemTarget, temporary_name
 
 __all__ = ["DirectoryTarget", "LocalFileSystem", "LocalTarget", "atomic_file", "resolve_path", "set_start_directory"]
-
-_RENAME_EXCHANGE: Final = 2  # renameat2(2)
 
 _start_directory: str | None = None
 
@@ -54,126 +45,6 @@ def resolve_path(path: str) -> str:
         head, tail = os.path.split(path.rstrip("/"))
         path = os.path.realpath(path) if tail in ("..", ".") else os.path.join(os.path.realpath(head), tail)
     return "/" + os.path.normpath(path).lstrip("/")
-
-
-class LocalFileSystem(FileSystem):
-    """The file system of this machine."""
-
-    def exists(self, path: str) -> bool:
-        return os.path.exists(path)
-
-    def isdir(self, path: str) -> bool:
-        return os.path.isdir(path)
-
-    def listdir(self, path: str) -> Iterator[str]:
-        for directory, _, names in os.walk(path):
-            for name in names:
-                yield os.path.join(directory, name)
-
-    def mkdir(self, path: str, parents: bool = True, raise_if_exists: bool = False) -> None:
-        if not parents and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise MissingParentDirectory(f"The directory to make {path} in is not there")
-        try:
-            if parents:
-                os.makedirs(path)
-            else:
-                os.mkdir(path)
-        except FileExistsError:
-            if raise_if_exists:
-                raise FileAlreadyExists(f"Destination exists: {path}") from None
-            if not os.path.isdir(path):
-                raise NotADirectory(f"{path} is not a directory") from None
-
-    def remove(self, path: str, recursive: bool = True, skip_trash: bool = True) -> None:
-        if recursive and os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
-
-    def move(self, path: str, dest: str, raise_if_exists: bool = False) -> None:
-        """Renames `path` to `dest`, making the directory for it. To another file system: copied aside, then renamed."""
-        self._prepare(dest, raise_if_exists)
-        try:
-            os.replace(path, dest)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            temporary = temporary_name(dest)
-            try:
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.copytree(path, temporary, symlinks=True)
-                else:
-                    shutil.copy2(path, temporary, follow_symlinks=False)
-                os.replace(temporary, dest)
-            except BaseException:
-                _discard(temporary)
-                raise
-            self.remove(path)
-
-    def rename_dont_move(self, path: str, dest: str) -> None:
-        self.move(path, dest, raise_if_exists=True)
-
-    def copy(self, path: str, dest: str, raise_if_exists: bool = False) -> None:
-        self._prepare(dest, raise_if_exists)
-        shutil.copy(path, dest)
-
-    def _prepare(self, dest: str, raise_if_exists: bool) -> None:
-        if raise_if_exists and os.path.exists(dest):
-            raise FileAlreadyExists(f"Destination exists: {dest}")
-        parent = os.path.dirname(dest)
-        if parent:
-            self.mkdir(parent)
-
-
-class atomic_file(io.BufferedWriter):
-    """Written aside, it appears at `path` when it is closed; left by an exception or dropped, it never does."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        temporary = self.generate_tmp_path(path)
-        super().__init__(io.FileIO(temporary, "w"))
-        self._temporary = temporary  # last: it says that there is something to close and to remove
-
-    @property
-    def tmp_path(self) -> str:
-        return self._temporary
-
-    def generate_tmp_path(self, path: str) -> str:
-        return temporary_name(path)
-
-    def move_to_final_destination(self) -> None:
-        os.replace(self._temporary, self.path)
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        try:
-            super().close()
-            self.move_to_final_destination()
-        except BaseException:
-            _discard(self._temporary)  # a full disk, a directory in the way: nothing stays beside the target
-            raise
-
-    def abort(self) -> None:
-        """Closes and removes what was written."""
-        if self.closed:
-            return
-        try:
-            super().close()
-        except OSError:
-            pass  # what could not be written is not wanted any more
-        finally:
-            _discard(self._temporary)
-
-    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        if exc_type is None:
-            self.close()
-        else:
-            self.abort()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_temporary"):
-            self.abort()
 
 
 class LocalTarget(FileSystemTarget):
@@ -245,7 +116,7 @@ class LocalTarget(FileSystemTarget):
                 _place_staged(temporary.rstrip("/"), staged)
                 inside.expose(path)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
     def move(self, new_path: str, raise_if_exists: bool = False) -> None:
@@ -263,7 +134,7 @@ class LocalTarget(FileSystemTarget):
         path = self.absolute_path
         staged = inside.staged_path(path)
         if staged is not None:
-            _discard(staged)
+            discard(staged)
             if os.path.islink(path) and not os.path.exists(path):  # what made the staged file visible here
                 os.remove(path)
                 return
@@ -309,9 +180,9 @@ class DirectoryTarget(LocalTarget):
         os.mkdir(temporary)
         try:
             yield temporary
-            _replace_directory(temporary, path)
+            replace_directory(temporary, path)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
 
@@ -332,7 +203,7 @@ def _place_staged(new: str, staged: str) -> None:
     if os.path.isdir(staged) and not os.path.islink(staged):
         # A declared directory: it shows at its own path already, so it must stay and take what is new.
         for entry in list(os.scandir(staged)):
-            _discard(entry.path)
+            discard(entry.path)
         for entry in list(os.scandir(new)):
             os.rename(entry.path, os.path.join(staged, entry.name))
         os.rmdir(new)
@@ -340,32 +211,6 @@ def _place_staged(new: str, staged: str) -> None:
         os.replace(new, staged)
 
 
-def _replace_directory(new: str, path: str) -> None:
-    """Puts the directory `new` where `path` is; what was there is gone after that."""
-    try:
-        os.rename(new, path)  # nothing there, or an empty directory
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
-    from jubako.kernel.files import renameat2  # only here: loads the C library
-
-    renameat2(-100, new, -100, path, _RENAME_EXCHANGE)  # AT_FDCWD
-    _discard(new)
-
-
-def _discard(path: str) -> None:
-    """Removes whatever is at `path`, if anything is."""
-    path = path.rstrip("/")
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-
-
 def _remove_own(path: str, pid: int) -> None:
     if os.getpid() == pid:  # a forked child must not remove what its parent still uses
-        _discard(path)
+        discard(path)

@@ -19,9 +19,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from jubako.flow.bulk import BulkCompleteNotImplementedError
+from jubako.flow.namespaces import SAME_AS_PYTHON_MODULE, auto_namespace, namespace
 from jubako.flow.nesting import flatten, flatten_output, getpaths
 from jubako.flow.parameters.parameter import Parameter, ParameterVisibility
 from jubako.flow.register import Register, find_signature
@@ -46,20 +47,10 @@ __all__ = [
 
 logger = logging.getLogger("jubako")
 
-_SAME_AS_PYTHON_MODULE = "_same_as_python_module"
 _NOT_SPECIFIED = "__not_user_specified"
 
+C = TypeVar("C", bound="Task")
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def namespace(namespace: str | None = None, scope: str = "") -> None:
-    """Task classes defined from now on, in modules below `scope` ("" = all), have families `namespace.Name`."""
-    Register._default_namespace_dict[scope] = namespace or ""
-
-
-def auto_namespace(scope: str = "") -> None:
-    """As `namespace`, each class's own module being its namespace."""
-    namespace(_SAME_AS_PYTHON_MODULE, scope)
 
 
 class Task(metaclass=Register):
@@ -149,6 +140,10 @@ class Task(metaclass=Register):
         """All required tasks, flat."""
         return flatten(self._requires())
 
+    @overload
+    def clone(self, cls: None = None, **kwargs: Any) -> Self: ...
+    @overload
+    def clone(self, cls: type[C], **kwargs: Any) -> C: ...
     def clone(self, cls: type[Task] | None = None, **kwargs: Any) -> Any:
         """The task of `cls` (default: this one's) with the same values wherever names agree, but for `kwargs`."""
         cls = type(self) if cls is None else cls
@@ -217,7 +212,7 @@ class Task(metaclass=Register):
         if cls.task_namespace != _NOT_SPECIFIED:
             given: str = cls.task_namespace
             return given
-        if cls._namespace_at_class_time == _SAME_AS_PYTHON_MODULE:
+        if cls._namespace_at_class_time == SAME_AS_PYTHON_MODULE:
             return cls.__module__
         return cls._namespace_at_class_time
 
