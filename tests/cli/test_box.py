@@ -106,7 +106,7 @@ def test_run_with_keep_names_the_box_and_what_to_do_with_it(shell: Shell) -> Non
     done = shell.jubako("run", "--keep", "sh", "-c", "echo hi > new")
     (box_id,) = os.listdir(shell.state / "boxes")
     assert done.returncode == 0
-    assert f"Kept as {box_id}: 'jubako box enter {box_id}', 'jubako box commit {box_id}'." in done.stderr
+    assert f"Kept as {box_id}. Look around: jubako box enter {box_id}\n" in done.stderr
     entered = shell.jubako("enter", box_id, "--", "cat", "new")
     assert (entered.returncode, entered.stdout) == (0, "hi\n")
 

@@ -39,7 +39,7 @@ def _complete_ids(_context: click.Context, _parameter: click.Parameter, incomple
     ]
 
 
-@click.group()
+@click.group(epilog=_epilog("jubako box run -- make install", "jubako box run --keep -- ./upgrade.sh"))
 def box() -> None:
     """Run any command on a copy-on-write view of this machine; nothing changes until you commit it."""
 
@@ -101,9 +101,7 @@ def run(
         elif commit_paths:
             click.echo(f"Nothing was committed, since the command failed with {result.exit_status}.", err=True)
         if result.id is not None:
-            click.echo(
-                f"Kept as {result.id}: 'jubako box enter {result.id}', 'jubako box commit {result.id}'.", err=True
-            )
+            click.echo(f"Kept as {result.id}. Look around: jubako box enter {result.id}", err=True)
         elif result.changes and not commit_paths:
             click.echo("Dropped. Next time, --keep keeps them, and --commit PATH publishes some.", err=True)
         return result.exit_status
