@@ -13,7 +13,7 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -61,12 +61,12 @@ def kill_at(function: Function, number: int) -> Ended:
     return _run(function, lambda call, count: count == number, None)
 
 
-def act_at(function: Function, number: int, action: Callable[[], object]) -> Ended:
-    """Runs `action` here while the child is about to make its system call `number`, then lets it go on."""
+def act_at(function: Function, actions: Mapping[int, Callable[[], object]]) -> Ended:
+    """Runs actions here while the child is about to make its system calls of those numbers, and lets it go on."""
 
     def at_entry(call: Call, count: int) -> bool:
-        if count == number:
-            action()
+        if count in actions:
+            actions[count]()
         return False
 
     return _run(function, at_entry, None)

@@ -105,7 +105,8 @@ class World:
             folders[:] = [name for name in folders if not name.startswith(".jubako")]
             for name in files:
                 path = Path(folder, name)
-                found[str(path.relative_to(self.outputs))] = path.read_text()
+                text = f"link to {os.readlink(path)}" if path.is_symlink() else path.read_text()
+                found[str(path.relative_to(self.outputs))] = text
             if not files and not folders:
                 found[str(Path(folder).relative_to(self.outputs))] = "(empty)"
         return found

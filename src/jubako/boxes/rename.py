@@ -8,7 +8,6 @@ expected, whoever put it there was faster, and everything is taken back. Nothing
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 
 from jubako.boxes.move import PlannedMove, is_ours
@@ -19,6 +18,8 @@ from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import EntryType
 
 __all__ = ["Stuck", "apply_move", "changed_error", "look", "undo_move"]
+
+_RACES_BORNE = 8
 
 
 class Stuck(Exception):
@@ -57,17 +58,15 @@ def apply_move(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool
 def undo_move(move: PlannedMove, folder_fd: int | None, *, same_boot: bool) -> None:
     """Takes a move back as far as it was carried out; repeatable. What others have put there since stays.
 
-    `folder_fd` is None if the target's folder is gone. `same_boot` says that device numbers still hold. Raises Stuck.
+    `folder_fd` is None if the target's folder is gone. Raises Stuck.
     """
-    target, aside = look(move, folder_fd, same_boot=same_boot)
-    if move.content is None:
-        _undo_delete(move, folder_fd, target, aside)
-    elif not (is_ours(move, target) and target == move.content):
-        _leave(move, aside)
-    elif folder_fd is not None and move.expected is None:
-        _undo_new(move, folder_fd, same_boot=same_boot)
-    elif folder_fd is not None:
-        _undo_replace(move, folder_fd, aside, same_boot=same_boot)
+    for _ in range(_RACES_BORNE):
+        try:
+            _undo(move, folder_fd, same_boot=same_boot)
+            return
+        except (FileExistsError, FileNotFoundError):  # somebody was faster: look again
+            continue
+    raise _keep(move)
 
 
 def look(move: PlannedMove, folder_fd: int | None, *, same_boot: bool) -> tuple[Signature | None, Signature | None]:
@@ -89,16 +88,24 @@ def changed_error(
     )
 
 
+def _undo(move: PlannedMove, folder_fd: int | None, *, same_boot: bool) -> None:
+    target, aside = look(move, folder_fd, same_boot=same_boot)
+    if move.content is None:
+        _undo_delete(move, folder_fd, target, aside)
+    elif target != move.content or folder_fd is None:
+        _leave(move, aside)
+    elif move.expected is None:
+        _undo_new(move, folder_fd, same_boot=same_boot)
+    else:
+        _undo_replace(move, folder_fd, aside, same_boot=same_boot)
+
+
 def _undo_delete(move: PlannedMove, folder_fd: int | None, target: Signature | None, aside: Signature | None) -> None:
     if aside is None:
         return
     if target is None and folder_fd is not None:
-        try:
-            renameat2(AT_FDCWD, move.aside, folder_fd, move.name, RENAME_NOREPLACE)
-            return
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        renameat2(AT_FDCWD, move.aside, folder_fd, move.name, RENAME_NOREPLACE)
+        return
     if aside != move.expected:
         raise _keep(move)
 
@@ -106,9 +113,9 @@ def _undo_delete(move: PlannedMove, folder_fd: int | None, target: Signature | N
 def _undo_new(move: PlannedMove, folder_fd: int, *, same_boot: bool) -> None:
     renameat2(folder_fd, move.name, AT_FDCWD, move.aside, RENAME_NOREPLACE)
     _, aside = look(move, folder_fd, same_boot=same_boot)
-    if is_ours(move, aside):
+    if aside == move.content:
         return
-    # Somebody replaced what we published between the look and the rename: theirs goes back.
+    # Somebody replaced or edited what we published between the look and the rename: theirs goes back.
     try:
         renameat2(AT_FDCWD, move.aside, folder_fd, move.name, RENAME_NOREPLACE)
     except FileExistsError:
@@ -122,9 +129,9 @@ def _undo_replace(move: PlannedMove, folder_fd: int, displaced: Signature | None
         )
     _exchange(move, folder_fd)
     _, aside = look(move, folder_fd, same_boot=same_boot)
-    if is_ours(move, aside):
+    if aside == move.content:
         return
-    # Somebody replaced what we published between the look and the exchange: theirs goes back, being the newest.
+    # Somebody replaced or edited what we published between the look and the exchange: theirs goes back, the newest.
     _exchange(move, folder_fd)
     _, aside = look(move, folder_fd, same_boot=same_boot)
     if aside != displaced or displaced != move.expected:
