@@ -22,9 +22,7 @@ from jubako.flow.local_target import set_start_directory
 from jubako.flow.task_reference import TaskReference, dump_references
 
 __all__ = [
-    "CHECK",
     "LOAD",
-    "RUN",
     "BoxMessage",
     "Preload",
     "check_task",
@@ -35,8 +33,6 @@ __all__ = [
 ]
 
 LOAD = "jubako.flow.boxed:load"
-RUN = "jubako.flow.boxed:run_task"
-CHECK = "jubako.flow.boxed:check_task"
 
 
 @dataclass(frozen=True, slots=True)

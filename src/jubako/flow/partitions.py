@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ from jubako.flow.parameters import (
     MonthParameter,
     YearParameter,
 )
+from jubako.flow.register import find_signature
+from jubako.flow.signature import Signature
 
 __all__ = [
     "Interval",
@@ -59,20 +61,17 @@ class Interval:
 
 def find_partition(task: Any) -> Partition | None:
     """Where `task` lies, or None if not exactly one significant parameter is a date."""
-    dated: tuple[str, str, int] | None = None
-    fixed = []
-    for name, parameter in task.get_params():
-        if not parameter.significant:
-            continue
-        value = getattr(task, name)
-        found = _find_place(parameter, value)
-        if found is None:
-            fixed.append(f"{name}={parameter.serialize(value)}")
-        elif dated is not None:
-            return None
-        else:
-            dated = (name, *found)
-    return None if dated is None else Partition(task.task_family, ", ".join(fixed), *dated)
+    cls = type(task)
+    series = _SERIES.get(cls)
+    if series is None or series.signature is not find_signature(cls):  # new, or the class has changed
+        series = _SERIES[cls] = _find_series(find_signature(cls))
+    if series.count is None:
+        return None
+    value = getattr(task, series.parameter)
+    if not isinstance(value, datetime.date):  # None, or whatever else the constructor was given
+        return None
+    fixed = ", ".join([f"{name}={serialize(getattr(task, name))}" for name, serialize in series.others])
+    return Partition(series.signature.family, fixed, series.parameter, series.unit, series.count(value))
 
 
 def plan_overlay(old: Sequence[Interval], new: Interval) -> list[Interval]:
@@ -143,31 +142,46 @@ def _join(places: Sequence[int]) -> Iterable[tuple[int, int]]:
     yield first, after
 
 
-def _find_place(parameter: Any, value: Any) -> tuple[str, int] | None:
-    """Unit and place of a date-like value, None for anything else."""
-    if isinstance(value, datetime.datetime):
-        days, seconds = value.toordinal() - _EPOCH, value.hour * 3600 + value.minute * 60 + value.second
-        for kind, unit, length in _TIMES:
-            if isinstance(parameter, kind):
-                return _counted(unit, (days * 86_400 + seconds) // length, parameter)
-    if not isinstance(parameter, DateParameter) or not isinstance(value, datetime.date):
-        return None
-    if isinstance(parameter, YearParameter):
-        return _counted("year", value.year - 1970, parameter)
-    if isinstance(parameter, MonthParameter):
-        return _counted("month", (value.year - 1970) * 12 + value.month - 1, parameter)
-    return _counted("day", value.toordinal() - _EPOCH, parameter)
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What the tasks of one class have in common. `count` turns a value into a place; None: they are not dated."""
+
+    signature: Signature
+    parameter: str = ""
+    unit: str = ""
+    count: Callable[[Any], int] | None = None
+    others: tuple[tuple[str, Callable[[Any], str]], ...] = ()
 
 
-def _counted(unit: str, place: int, parameter: Any) -> tuple[str, int]:
-    """With interval=n only every n-th unit exists; they are numbered so that neighbours still differ by 1."""
-    step = parameter.interval
-    return (unit, place) if step == 1 else (f"{step} {unit}", place // step)
+def _find_series(signature: Signature) -> _Series:
+    significant = [(name, parameter) for name, parameter in signature.parameters if parameter.significant]
+    dated: list[tuple[str, int, str, Callable[[Any], int]]] = []
+    for name, parameter in significant:
+        found = next(((unit, count) for kind, unit, count in _UNITS if isinstance(parameter, kind)), None)
+        if found is not None:
+            step: int = parameter.interval  # type: ignore[attr-defined]  # of every kind in the table
+            dated.append((name, step, *found))
+    if len(dated) != 1:
+        return _Series(signature)
+    ((name, step, unit, count),) = dated
+    others = tuple((other, parameter.serialize) for other, parameter in significant if other != name)
+    if step == 1:
+        return _Series(signature, name, unit, count, others)
+    # Only every n-th unit exists; they are numbered so that neighbours still differ by 1.
+    return _Series(signature, name, f"{step} {unit}", lambda value: count(value) // step, others)
+
+
+def _count_seconds(value: datetime.datetime) -> int:
+    return (value.toordinal() - _EPOCH) * 86_400 + value.hour * 3600 + value.minute * 60 + value.second
 
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
-_TIMES = (
-    (DateHourParameter, "hour", 3600),
-    (DateMinuteParameter, "minute", 60),
-    (DateSecondParameter, "second", 1),
+_UNITS: tuple[tuple[Any, str, Callable[[Any], int]], ...] = (
+    (YearParameter, "year", lambda value: value.year - 1970),
+    (MonthParameter, "month", lambda value: (value.year - 1970) * 12 + value.month - 1),
+    (DateParameter, "day", lambda value: value.toordinal() - _EPOCH),
+    (DateHourParameter, "hour", lambda value: _count_seconds(value) // 3600),
+    (DateMinuteParameter, "minute", lambda value: _count_seconds(value) // 60),
+    (DateSecondParameter, "second", _count_seconds),
 )
+_SERIES: dict[type, _Series] = {}  # classes are kept for ever by the register anyway

@@ -10,10 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jubako.errors import InputError
-from jubako.flow.loader import Pipeline, PipelineSource, find_pipeline
+
+if TYPE_CHECKING:
+    from jubako.flow.loader import Pipeline, PipelineSource
 
 __all__ = ["Belonging", "find_belonging"]
 
@@ -22,41 +24,49 @@ _HINT = "put the tasks into a file, or run them without a box (box='none')"
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """`name` is the same however the pipeline is named. `source` is None where no other process could import it."""
+    """`name` is the same however the pipeline is named.
+
+    Where no `source` is given it is found when it is needed, by `text`: a file or a module that another process could
+    import; "" if there is none.
+    """
 
     name: str
-    source: PipelineSource | None
+    source: PipelineSource | None = None
+    text: str = ""
     is_main: bool = False
 
     def get_source(self) -> PipelineSource:
-        """What a worker imports; InputError if there is nothing to import."""
-        if self.source is None:
+        """What a worker imports; InputError if there is nothing to import.
+
+        A script's module is from then on found under both of its names in this process.
+        """
+        if self.source is not None:
+            return self.source
+        if not self.text:
             raise InputError(
                 f"{self.name} cannot run in boxes: its tasks are in no file that a fresh process could import",
                 hint=_HINT,
             )
-        return self.source
+        from jubako.flow.loader import find_pipeline  # 10 ms that an unboxed run need not pay
+
+        source = find_pipeline(self.text)
+        if self.is_main:
+            sys.modules.setdefault(source.module, sys.modules["__main__"])
+        return source
 
 
 def find_belonging(tasks: Sequence[Any], pipeline: Pipeline | None) -> Belonging:
-    """Where `tasks` belong. A script's module is from now on found under both of its names in this process."""
+    """Where `tasks` belong."""
     if pipeline is not None:
         return Belonging(pipeline.file, pipeline.source)
-    if not tasks:
-        return Belonging("", None)
-    name = type(tasks[0]).__module__
+    name = type(tasks[0]).__module__ if tasks else ""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
-    if module is None or not file or not os.path.isfile(file):
-        return Belonging(name, None)
-    spec = getattr(module, "__spec__", None)
+    if not file or not os.path.isfile(file):
+        return Belonging(name)
     is_main = name == "__main__"
+    spec = getattr(module, "__spec__", None)
+    text = file if file.endswith(".py") else ""
     if is_main and spec is not None:  # python -m company.weather
-        source = find_pipeline(spec.name)
-    elif file.endswith(".py"):
-        source = find_pipeline(file)
-    else:
-        return Belonging(os.path.realpath(file), None)
-    if is_main:
-        sys.modules.setdefault(source.module, module)
-    return Belonging(os.path.realpath(file), source, is_main)
+        text = spec.name
+    return Belonging(os.path.realpath(file), text=text, is_main=is_main)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jubako.boxes.publish import Move, Outcome, Publisher, Transaction
+from jubako.boxes.signature import Signature
 from jubako.errors import ConflictError
 from jubako.flow.attempts import Attempt
 from jubako.flow.ledger import AttemptRecord, LedgerRun
@@ -26,13 +27,14 @@ class Ready:
     attempt: Attempt
     record: AttemptRecord  # with the outcome "publishing"
     moves: tuple[Move, ...]
+    inputs: tuple[tuple[str, Signature | None], ...] = ()
     owed: bytes | None = None
 
 
 def publish_batch(publisher: Publisher, run: LedgerRun, batch: Sequence[Ready], now_s: float) -> list[Outcome]:
     """Publishes each of `batch` or nothing of it; outcomes in the same order."""
-    recorded: set[str] = set()
     by_id = {ready.attempt.id: ready for ready in batch}
+    recorded: set[str] = set()
 
     def guard(connection: sqlite3.Connection, transaction: Transaction) -> None:
         ready = by_id[transaction.id]
@@ -58,7 +60,5 @@ def publish_batch(publisher: Publisher, run: LedgerRun, batch: Sequence[Ready], 
             run.settle(ready.attempt.id, "published")
         run.leases.release_within([ready.record.task_id])
 
-    transactions = [
-        Transaction(ready.attempt.id, ready.record.label, ready.moves, ready.attempt.inputs) for ready in batch
-    ]
+    transactions = [Transaction(each.attempt.id, each.record.label, each.moves, each.inputs) for each in batch]
     return publisher.publish(transactions, guard=guard, record=record)

@@ -14,16 +14,14 @@ import itertools
 import select
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jubako.boxes.publish import Publisher
-from jubako.errors import HostError, InputError
-from jubako.flow.attempts import Attempt, Desk, get_timeout_s
+from jubako.errors import BugError, HostError, InputError
+from jubako.flow.attempts import Attempt, get_timeout_s
 from jubako.flow.book import Book
 from jubako.flow.claims import Claims
 from jubako.flow.clock import Clock
-from jubako.flow.ending import Endings
+from jubako.flow.ending import Endings, blame
 from jubako.flow.engine import (
     Cancelled,
     Elsewhere,
@@ -46,15 +44,18 @@ from jubako.flow.executor_set import ExecutorSet
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Remarked
 from jubako.flow.graph import Graph, describe_cycle, find_cycle
 from jubako.flow.interrupts import Interrupts
-from jubako.flow.lease import LEASE_S, Leases
+from jubako.flow.lease import LEASE_S
 from jubako.flow.observer import TaskGivenUp, TaskPrinted, TaskProgressed, TaskStarted
 from jubako.flow.options import RunOptions
 from jubako.flow.owed import OwedCalls
-from jubako.flow.publishing import Ready, publish_batch
 from jubako.flow.standing import Broken
 from jubako.flow.task import Task
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
+
+if TYPE_CHECKING:
+    from jubako.flow.desk import Desk
+    from jubako.flow.publishing import Ready
 
 __all__ = ["RunLoop"]
 
@@ -63,40 +64,44 @@ _BEAT_S: Final = LEASE_S / 10
 _SAME_AGAIN: Final = 3  # how often run() may ask for nothing but what is done
 
 
-@dataclass(slots=True)
 class RunLoop:
-    """One run, from "everything is planned" to "nothing runs any more"."""
+    """One run, from "everything is planned" to "nothing runs any more". `desk` is None in a run without boxes."""
 
-    engine: Engine
-    graph: Graph
-    leases: Leases
-    claims: Claims
-    desk: Desk
-    publisher: Publisher
-    executors: ExecutorSet
-    owed: OwedCalls
-    book: Book
-    logs: TaskLogs
-    clock: Clock
-    options: RunOptions
-    interrupts: Interrupts
-    held_elsewhere: dict[int, str] = field(default_factory=dict)
-    _endings: Endings = field(init=False)
-    _attempts: dict[str, Attempt] = field(default_factory=dict)
-    _todo: deque[Instruction] = field(default_factory=deque)
-    _serial: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    _same_again: Counter[int] = field(default_factory=Counter)
-    _seen_interrupts: int = 0
-    _is_stopped: bool = False
-    _beats: bool = True
-    _next_beat_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._endings = Endings(self.book, self.desk, self.logs, self.clock)
-
-    @property
-    def was_interrupted(self) -> bool:
-        return self._is_stopped
+    def __init__(
+        self,
+        engine: Engine,
+        graph: Graph,
+        executors: ExecutorSet,
+        book: Book,
+        logs: TaskLogs,
+        *,
+        desk: Desk | None,
+        interrupts: Interrupts,
+        clock: Clock,
+        options: RunOptions,
+    ) -> None:
+        self.engine = engine
+        self.graph = graph
+        self.book = book
+        self.was_interrupted = False
+        self.held_elsewhere: dict[int, str] = {}  # tasks another run is working on, and which
+        self.owed = OwedCalls(book.run, executors.for_owed(), options.workers)
+        self._executors = executors
+        self._logs = logs
+        self._desk = desk
+        self._interrupts = interrupts
+        self._clock = clock
+        self._options = options
+        self._leases = book.run.leases
+        self._claims = Claims(self._leases, self._upcoming)
+        self._endings = Endings(book, desk, logs, clock)
+        self._attempts: dict[str, Attempt] = {}
+        self._todo: deque[Instruction] = deque()
+        self._serial = itertools.count(1)
+        self._same_again: Counter[int] = Counter()
+        self._seen_interrupts = 0
+        self._beats = True
+        self._next_beat_s = 0.0
 
     def work(self) -> None:
         """Runs until nothing is left to do. Whatever it raises, the caller closes executors and the staging area."""
@@ -104,15 +109,15 @@ class RunLoop:
         self._tell(Planned())
         while True:
             self._obey()
-            if self.engine.is_over and not self._is_calling():
-                if self._is_stopped or not self._untangle():
+            if self.engine.is_over and not self.owed.is_busy:
+                if self.was_interrupted or not self._untangle():
                     break
                 continue
             self._wait()
             self._mind_interrupts()
             self._beat()
             ready: list[Ready] = []
-            for executor in self.executors.living():
+            for executor in self._executors.living:
                 for event in executor.poll():
                     self._hear(event, ready)
             if self.engine.next_due_s is not None:
@@ -125,7 +130,7 @@ class RunLoop:
     # engine
 
     def _tell(self, event: Event) -> None:
-        self._todo.extend(self.engine.handle(event, self.clock.moment().monotonic_s))
+        self._todo.extend(self.engine.handle(event, self._clock.monotonic_s()))
 
     def _obey(self) -> None:
         while self._todo:
@@ -136,41 +141,45 @@ class RunLoop:
                 tasks = self.graph.tasks
                 self.book.tell(TaskGivenUp(tasks[instruction.task], tasks[instruction.because]))
 
+    def _upcoming(self, limit: int) -> list[str]:
+        """Ids of the tasks that would start next."""
+        return [self.graph.tasks[number].task_id for number in self.engine.upcoming(limit)]
+
     def _start(self, number: int) -> None:
         """Starts a task, unless another run has it, has done it meanwhile, or it cannot even be prepared."""
         task = self.graph.tasks[number]
-        now = self.clock.moment()
-        holder = self.claims.claim(task.task_id, now)
+        now = self._clock.moment()
+        holder = self._claims.claim(task.task_id, now)
         if holder is not None:
             self.held_elsewhere[number] = holder
             self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
             self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
             return
-        if self.leases.has_company:
+        if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
             if self.graph.find_complete([task]):
-                self.leases.release([task.task_id])
+                self._leases.release([task.task_id])
                 self._tell(There(number))
                 return
-        attempt_id = str(next(self._serial))
+        attempt = Attempt(number, task, str(next(self._serial)), self._clock.wall_s())
+        job = None
         try:
-            executor = self.executors.choose(task)
-            attempt, job = Attempt(number, task, attempt_id, self.clock.wall_s()), None
-            if executor is self.executors.in_process:
+            executor = self._executors.choose(task)
+            if executor is self._executors.in_process:
                 if type(task).run is not Task.run:
                     self._stop_beating()
-            elif self.executors.mode == "host":
-                attempt, job = self.desk.prepare(number, task, attempt_id, attempt.started_s)
+            elif self._desk is not None:
+                job = self._desk.prepare(attempt)
         except (InputError, HostError, OSError) as error:
-            self._fail(Attempt(number, task, attempt_id, self.clock.wall_s()), Ended(attempt_id, "failed", str(error)))
+            self._fail(attempt, Ended(attempt.id, "failed", str(error), exception=error))
             return
         except Exception as error:  # noqa: BLE001  (output() and input() are the task's own code)
-            self._fail(Attempt(number, task, attempt_id, self.clock.wall_s()), self._endings.blame(attempt_id, error))
+            self._fail(attempt, blame(attempt.id, error))
             return
-        self._attempts[attempt_id] = attempt
+        self._attempts[attempt.id] = attempt
         if self.book.watches:
-            self.book.tell(TaskStarted(task, attempt_id))
-        executor.start(Order(attempt_id, task, get_timeout_s(task, self.options), job))
+            self.book.tell(TaskStarted(task, attempt.id))
+        executor.start(Order(attempt.id, task, get_timeout_s(task, self._options), job))
 
     # what has happened
 
@@ -185,7 +194,7 @@ class RunLoop:
             self.book.note(event.text)
             return
         if isinstance(event, Printed):
-            self.logs.write(event.attempt_id, event.data)
+            self._logs.write(event.attempt_id, event.data)
         attempt = self._attempts.get(event.attempt_id)
         if attempt is None or not self.book.watches:
             return
@@ -203,29 +212,43 @@ class RunLoop:
             self._tell(Cancelled(attempt.number))
         elif ended.outcome != "ok":
             self._fail(attempt, ended)
-        elif attempt.in_box:
-            problem = self._endings.collect(attempt, ended, ready)
-            if problem is None:
-                self._tell(Ran(attempt.number))
-            else:
-                self._fail(attempt, problem)
+        elif attempt.prepared is not None:
+            self._collect(attempt, ended, ready)
         else:
             if self._endings.succeed_unboxed(attempt, ended):
                 self.owed.look()
             self._tell(Published(attempt.number))
 
+    def _collect(self, attempt: Attempt, ended: Ended, ready: list[Ready]) -> None:
+        """A box ended well; its slot is free, and what it made is to be published."""
+        self._endings.tell_undeclared(attempt, ended)
+        collected = self._get_desk().collect(attempt, ended, self._endings.record(attempt, ended, "publishing"))
+        for text in collected.left_out:
+            self.book.note(f"{attempt.task}: {text}")
+        if collected.ready is not None:
+            ready.append(collected.ready)
+            self._tell(Ran(attempt.number))
+        elif collected.problem is not None:
+            self._fail(attempt, collected.problem)
+
     def _publish(self, ready: Sequence[Ready]) -> None:
-        outcomes = publish_batch(self.publisher, self.book.run, ready, self.clock.wall_s())
-        calls = False
-        for each, outcome in zip(ready, outcomes, strict=True):
+        is_owed = False
+        for each, outcome in zip(ready, self._get_desk().publish(ready, self._clock.wall_s()), strict=True):
+            attempt = each.attempt
             if isinstance(outcome, Exception):
-                self._fail(each.attempt, self._endings.refuse(each, outcome), is_recorded=True)
+                problem = Ended(attempt.id, "failed", outcome.message, exception=outcome)
+                self._fail(attempt, problem, is_recorded=True)
             else:
-                self._endings.succeed(each)
-                calls |= each.owed is not None
-                self._tell(Published(each.attempt.number))
-        if calls:
+                self._endings.succeed(attempt, each.record.wall_s)
+                is_owed |= each.owed is not None
+                self._tell(Published(attempt.number))
+        if is_owed:
             self.owed.look()
+
+    def _get_desk(self) -> Desk:
+        if self._desk is None:
+            raise BugError("a run without boxes has the result of one")
+        return self._desk
 
     def _fail(self, attempt: Attempt, ended: Ended, *, is_recorded: bool = False) -> None:
         number = attempt.number
@@ -279,46 +302,44 @@ class RunLoop:
 
     def _wait(self) -> None:
         """Until something happens, a moment comes, or a signal."""
-        executors = self.executors.living()
-        if any(executor.is_ready for executor in executors):
-            return
+        executors = self._executors.living
+        for executor in executors:
+            if executor.is_ready:
+                return
         self.book.flush()
         moments = [self._next_beat_s, self.engine.next_due_s, *(executor.due_s for executor in executors)]
-        now_s = self.clock.moment().monotonic_s
+        now_s = self._clock.monotonic_s()
         timeout_s = min(moment for moment in moments if moment is not None) - now_s
         poll = select.poll()
-        poll.register(self.interrupts.fileno(), select.POLLIN)
+        poll.register(self._interrupts.fileno(), select.POLLIN)
         for executor in executors:
             for fd in executor.filenos():
                 poll.register(fd, select.POLLIN)
         poll.poll(max(0.0, timeout_s) * 1000 + 1)
-        self.interrupts.drain()
+        self._interrupts.drain()
 
     def _mind_interrupts(self) -> None:
-        if self.interrupts.count > self._seen_interrupts:
+        if self._interrupts.count > self._seen_interrupts:
             kill = self._seen_interrupts > 0
-            self._seen_interrupts = self.interrupts.count
+            self._seen_interrupts = self._interrupts.count
             self._stop()
             running = (*self._attempts, *self.owed.running)
-            for executor in self.executors.living():
+            for executor in self._executors.living:
                 for attempt_id in running:
                     executor.cancel(attempt_id, kill=kill)
 
     def _stop(self) -> None:
-        if not self._is_stopped:
-            self._is_stopped = True
+        if not self.was_interrupted:
+            self.was_interrupted = True
             self.owed.stop()
             self._tell(Stop())
 
-    def _is_calling(self) -> bool:
-        return self.owed.is_busy
-
     def _beat(self) -> None:
-        now = self.clock.moment()
-        if now.monotonic_s >= self._next_beat_s:
-            self._next_beat_s = now.monotonic_s + _BEAT_S
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._next_beat_s:
+            self._next_beat_s = now_s + _BEAT_S
             if self._beats:
-                self.book.run.beat(now)
+                self.book.run.beat(self._clock.moment())
 
     def _stop_beating(self) -> None:
         """A task in this process may take hours, in which nothing can beat."""

@@ -4,31 +4,24 @@
 
 What cannot be understood or done is raised before anything runs: InputError, HostError. What goes wrong with single
 tasks is in the result. Whatever is raised later, nothing of this run keeps running or stays staged.
+
+Modules that only boxes need are imported when boxes are needed: they take as long as running 1,000 small tasks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jubako.boxes.journal import Journal, open_database
-from jubako.boxes.publish import Publisher
-from jubako.boxes.recovery import Recovered, RecoveryReport, recover
-from jubako.boxes.run_lock import lock_dead_run
-from jubako.boxes.stage import StageArea
-from jubako.boxes.state import StateRoot, find_state_root, open_state_root
-from jubako.boxes.worker import Worker
-from jubako.errors import HostError
-from jubako.flow import boxed
-from jubako.flow.attempts import Desk
+from jubako.boxes.database import open_database
+from jubako.boxes.state import find_state_root, open_state_root
+from jubako.errors import BugError
 from jubako.flow.book import Book
-from jubako.flow.claims import Claims
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
 from jubako.flow.completeness import targets_exist
@@ -36,20 +29,25 @@ from jubako.flow.engine import Engine
 from jubako.flow.executor_set import ExecutorSet
 from jubako.flow.graph import Graph, refuse_cycle
 from jubako.flow.interrupts import Interrupts
-from jubako.flow.ledger import Ledger, LedgerRun
+from jubako.flow.ledger import Ledger
 from jubako.flow.local_target import set_start_directory
 from jubako.flow.observer import Mode, Observer, RunEnded, RunPlanned, RunStarted, TaskFound
 from jubako.flow.options import RunOptions
-from jubako.flow.owed import OwedCalls
-from jubako.flow.pipeline_source import Belonging, find_belonging
+from jubako.flow.pipeline_source import find_belonging
+from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
-from jubako.kernel.probe import probe_can_box
+
+if TYPE_CHECKING:
+    from jubako.boxes.worker import Worker
+    from jubako.flow.desk import Desk
+    from jubako.flow.recovering import Recovery
 
 __all__ = ["run"]
 
+_FINISHED: Final = (State.DONE, State.COMPLETE)
 _UNFINISHED: Final = (State.WAITING, State.READY, State.BLOCKED)
 
 
@@ -68,43 +66,158 @@ def run(
     kills what still runs. Call it from one thread at a time.
     """
     options = dataclasses.replace(options or RunOptions(), **shortcuts)
-    clock = clock or SystemClock()
     began_s = time.perf_counter()
-    start_directory = os.getcwd()
-    set_start_directory(start_directory)
+    set_start_directory(os.getcwd())
     try:
-        belonging = find_belonging(tasks, options.pipeline)
-        state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
         with ExitStack() as stack:
-            connection = stack.enter_context(closing(open_database(state.ledger_path, durability=options.durability)))
-            ledger, journal = Ledger(connection), Journal(connection)
-            report = recover(journal, state, record=_recovery_record(ledger))
-            run_id = _make_run_id(clock)
-            area = stack.enter_context(StageArea(state, run_id, journal))
-            mode: Mode = options.box or "host"
-            ledger_run = ledger.begin_run(
-                run_id,
-                belonging.name,
-                asked=", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""),
-                mode=mode,
-                pid=os.getpid(),
-                now=clock.moment(),
-                now_s=clock.wall_s(),
-                beats=True,
-                is_locked=lambda other: _is_locked(state, other),
-            )
-            book = Book(ledger_run, observer)
-            book.tell(RunStarted(run_id, mode, options.workers))
-            engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
-            graph = _plan(tasks, engine, options, book)
-            loop = _make_loop(stack, state, area, belonging, engine, graph, ledger_run, book, options, clock, journal)
-            loop.work()
-            result = _make_result(tasks, loop, report, time.perf_counter() - began_s)
-            ledger_run.end(result.status.name, result.counts, clock.wall_s())
-            book.tell(RunEnded(result.interrupted))
-            return result
+            return _Session(stack, tasks, options, observer, clock or SystemClock()).run(began_s)
     finally:
         set_start_directory(None)
+
+
+class _Session:
+    """What one run has open, in the order it was opened; `stack` closes it."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        tasks: Sequence[Any],
+        options: RunOptions,
+        observer: Observer | None,
+        clock: Clock,
+    ) -> None:
+        self._stack = stack
+        self._tasks = tasks
+        self._options = options
+        self._clock = clock
+        self._mode: Mode = options.box or "host"
+        self._belonging = find_belonging(tasks, options.pipeline)
+        self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
+        self._run_id = _make_run_id(clock)
+        self._connection = stack.enter_context(
+            closing(open_database(self._state.ledger_path, durability=options.durability))
+        )
+        ledger = Ledger(self._connection)
+        self._recovery = self._take_place(ledger)
+        self._ledger_run = ledger.begin_run(
+            self._run_id,
+            self._belonging.name,
+            asked=", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""),
+            mode=self._mode,
+            pid=os.getpid(),
+            now=clock.moment(),
+            now_s=clock.wall_s(),
+            beats=True,
+            is_locked=lambda other: is_living(self._state, other),
+        )
+        self._book = Book(self._ledger_run, observer)
+
+    def run(self, began_s: float) -> RunResult:
+        """Plans, works, and sums up."""
+        book, options = self._book, self._options
+        book.tell(RunStarted(self._run_id, self._mode, options.workers))
+        engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
+        graph = _plan(self._tasks, engine, options, book)
+        loop = self._make_loop(engine, graph)
+        loop.work()
+        result = self._sum_up(loop, time.perf_counter() - began_s)
+        self._ledger_run.end(result.status.name, result.counts, self._clock.wall_s())
+        book.tell(RunEnded(result.interrupted))
+        return result
+
+    def _take_place(self, ledger: Ledger) -> Recovery | None:
+        """Recovers what dead runs have left, then holds the run's lock."""
+        if self._mode == "none" and not has_remains(self._state):
+            self._stack.enter_context(hold_presence(self._state, self._run_id))
+            return None
+        from jubako.flow.recovering import recover_and_stage
+
+        recovery = recover_and_stage(self._connection, self._state, self._run_id, ledger)
+        self._stack.enter_context(recovery.area)
+        return recovery
+
+    def _make_loop(self, engine: Engine, graph: Graph) -> RunLoop:
+        """Puts the run loop together, and makes sure that boxes can be made where they are needed."""
+        desk = self._make_desk() if self._mode == "host" else None
+
+        def is_done(task: Any) -> bool:
+            return graph.has(task) and engine.state(graph.number(task)) in _FINISHED
+
+        def start_worker() -> Worker:
+            if desk is None:
+                raise BugError("a run without boxes wants a worker")
+            return desk.start_worker()
+
+        executors = ExecutorSet(self._mode, self._options, is_done, start_worker, hidden=self._state.path)
+        self._stack.callback(executors.close)
+        to_run = [number for number, state in enumerate(engine.states()) if state in _UNFINISHED]
+        if desk is not None and any(executors.needs_box(graph.tasks[number]) for number in to_run):
+            desk.require_boxes()
+            executors.boxed.warm_up(len(to_run))
+        return RunLoop(
+            engine,
+            graph,
+            executors,
+            self._book,
+            TaskLogs(os.path.join(self._state.logs_path, self._run_id), self._options.log_limit_bytes),
+            desk=desk,
+            interrupts=self._stack.enter_context(Interrupts(executors.may_interrupt)),
+            clock=self._clock,
+            options=self._options,
+        )
+
+    def _make_desk(self) -> Desk:
+        from jubako.boxes.publish import Publisher
+        from jubako.flow.desk import Desk
+
+        if self._recovery is None:
+            raise BugError("a run in boxes has no staging area")
+        return Desk(
+            self._state,
+            self._recovery.area,
+            Publisher(self._recovery.journal, self._options.durability),
+            self._ledger_run,
+            self._options,
+            self._belonging,
+            os.getcwd(),
+        )
+
+    def _sum_up(self, loop: RunLoop, wall_s: float) -> RunResult:
+        engine, graph, book = loop.engine, loop.graph, loop.book
+
+        def state_of(task: Any) -> State | None:
+            return engine.state(graph.number(task)) if graph.has(task) else None
+
+        groups = group_tasks(
+            engine,
+            graph.tasks,
+            ever_failed=book.ever_failed,
+            disabled=graph.disabled,
+            held_elsewhere=loop.held_elsewhere,
+        )
+        accounts = account_for_ranges(graph.tasks, state_of)
+        errors = dict(book.errors)
+        for number, problem in graph.broken.items():
+            task = graph.tasks[number]
+            errors[number] = TaskError(task.task_id, str(task), problem.sentence, problem.traceback)
+        after = (*book.other_errors, *loop.owed.errors)
+        is_there = all(state_of(task) in _FINISHED for task in self._tasks) and not after
+        if self._options.strict:
+            is_there = is_there and all(account.is_whole for account in accounts)
+        return RunResult(
+            run_id=self._run_id,
+            mode=self._mode,
+            groups=groups,
+            everything_there=is_there,
+            interrupted=loop.was_interrupted,
+            accounts=tuple(accounts),
+            undeclared=book.undeclared,
+            undeclared_published=book.undeclared_published,
+            errors=(*(error for _, error in sorted(errors.items())), *after),
+            notes=tuple(book.notes),
+            recovered=self._recovery.sentences if self._recovery is not None else (),
+            wall_s=wall_s,
+        )
 
 
 def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book) -> Graph:
@@ -134,135 +247,6 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         )
     )
     return graph
-
-
-def _make_loop(
-    stack: ExitStack,
-    state: StateRoot,
-    area: StageArea,
-    belonging: Belonging,
-    engine: Engine,
-    graph: Graph,
-    ledger_run: LedgerRun,
-    book: Book,
-    options: RunOptions,
-    clock: Clock,
-    journal: Journal,
-) -> RunLoop:
-    """Puts the run loop together; `stack` closes what has to be closed."""
-    mode: Mode = options.box or "host"
-    start_directory = os.getcwd()
-
-    def is_done(task: Any) -> bool:
-        return graph.has(task) and engine.state(graph.number(task)) in (State.DONE, State.COMPLETE)
-
-    def start_worker() -> Worker:
-        preload = boxed.Preload(belonging.get_source(), start_directory, belonging.is_main)
-        return Worker.start(
-            boxed.LOAD,
-            pickle.dumps(preload),
-            hidden=(state.path, *area.places),
-            scratch_root=os.path.join(state.stage_path, area.run_id),
-            cwd=start_directory,
-        )
-
-    executors = ExecutorSet(mode, options, is_done, start_worker, hidden=state.path)
-    stack.callback(executors.close)
-    for_boxes = [number for number, found in enumerate(engine.states()) if found in _UNFINISHED]
-    if mode == "host" and any(executors.needs_box(graph.tasks[number]) for number in for_boxes):
-        _require_boxes()
-        executors.boxed.warm_up(len(for_boxes))
-    interrupts = stack.enter_context(Interrupts(executors.may_interrupt))
-    leases = ledger_run.leases
-    return RunLoop(
-        engine=engine,
-        graph=graph,
-        leases=leases,
-        claims=Claims(leases, lambda limit: [graph.tasks[number].task_id for number in engine.upcoming(limit)]),
-        desk=Desk(area, state.boxes_path, options, start_directory),
-        publisher=Publisher(journal, options.durability),
-        executors=executors,
-        owed=OwedCalls(ledger_run, executors.for_owed(), options.workers),
-        book=book,
-        logs=TaskLogs(os.path.join(state.logs_path, area.run_id), options.log_limit_bytes),
-        clock=clock,
-        options=options,
-        interrupts=interrupts,
-    )
-
-
-def _make_result(tasks: Sequence[Any], loop: RunLoop, report: RecoveryReport, wall_s: float) -> RunResult:
-    engine, graph, book = loop.engine, loop.graph, loop.book
-
-    def state_of(task: Any) -> State | None:
-        return engine.state(graph.number(task)) if graph.has(task) else None
-
-    groups = group_tasks(
-        engine,
-        graph.tasks,
-        ever_failed=book.ever_failed,
-        disabled=graph.disabled,
-        held_elsewhere=loop.held_elsewhere,
-    )
-    accounts = account_for_ranges(graph.tasks, state_of)
-    broken = {
-        number: TaskError(graph.tasks[number].task_id, str(graph.tasks[number]), problem.sentence, problem.traceback)
-        for number, problem in graph.broken.items()
-    }
-    after = (*book.other_errors, *loop.owed.errors)
-    is_there = all(state_of(task) in (State.DONE, State.COMPLETE) for task in tasks) and not after
-    if loop.options.strict:
-        is_there = is_there and all(account.is_whole for account in accounts)
-    return RunResult(
-        run_id=loop.desk.area.run_id,
-        mode=loop.executors.mode,
-        groups=groups,
-        everything_there=is_there,
-        interrupted=loop.was_interrupted,
-        accounts=tuple(accounts),
-        undeclared=book.undeclared,
-        undeclared_published=book.undeclared_published,
-        errors=(*(error for _, error in sorted({**broken, **book.errors}.items())), *after),
-        notes=tuple(book.notes),
-        recovered=tuple(_describe_recovered(report)),
-        wall_s=wall_s,
-    )
-
-
-def _require_boxes() -> None:
-    """HostError, with the cure, if boxes cannot be made here. Never falls back to running without."""
-    ability = probe_can_box()
-    if not ability.works:
-        raise HostError(
-            f"this host cannot make boxes: {ability.reason}",
-            hint=f"{ability.cure + '; ' if ability.cure else ''}--box none (box='none') runs tasks without one",
-        )
-
-
-def _recovery_record(ledger: Ledger) -> Callable[[Any, Recovered, bool], None]:
-    def record(connection: Any, recovered: Recovered, published: bool) -> None:
-        ledger.settle_recovered(connection, recovered.run_id, recovered.id, published=published)
-
-    return record
-
-
-def _describe_recovered(report: RecoveryReport) -> list[str]:
-    fates = (
-        (report.rolled_forward, "it is published now"),
-        (report.rolled_back, "it was put back"),
-        (report.needs_person, "you have to decide"),
-    )
-    return [
-        f"{each.label}: an earlier run was killed while publishing it; {fate}"
-        + (f": {each.words}" if each.words else "")
-        for recovered, fate in fates
-        for each in recovered
-    ]
-
-
-def _is_locked(state: StateRoot, run_id: str) -> bool:
-    with lock_dead_run(state, run_id) as is_dead:
-        return not is_dead
 
 
 def _make_run_id(clock: Clock) -> str:

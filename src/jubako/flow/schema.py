@@ -35,7 +35,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             error TEXT NOT NULL, started_s REAL NOT NULL, wall_s REAL NOT NULL, cpu_s REAL NOT NULL,
             peak_bytes INTEGER NOT NULL, undeclared TEXT NOT NULL, partition TEXT NOT NULL)""",
         "CREATE INDEX attempts_of_task ON attempts (pipeline, task_id, number)",
-        "CREATE INDEX attempts_of_run ON attempts (run, attempt_id)",
+        "CREATE INDEX attempts_unsettled ON attempts (run, attempt_id) WHERE outcome = 'publishing'",
         """CREATE TABLE partitions (
             pipeline INTEGER NOT NULL, family TEXT NOT NULL, fixed TEXT NOT NULL, parameter TEXT NOT NULL,
             unit TEXT NOT NULL, first INTEGER NOT NULL, after INTEGER NOT NULL, status TEXT NOT NULL,

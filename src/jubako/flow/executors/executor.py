@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from jubako.boxes.job import Finished, Job
+if TYPE_CHECKING:
+    from jubako.boxes.job import Finished, Job
 
 __all__ = ["AttemptOutcome", "Ended", "Executor", "ExecutorEvent", "Order", "Printed", "Remarked", "Said"]
 
@@ -57,7 +58,7 @@ class Remarked:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every task, which would cost five times as much
 class Ended:
     """The attempt is over; no process of it lives."""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,11 +34,6 @@ __all__ = [
 
 Say = Callable[[Literal["percentage", "message", "tracking_url"], Any], None]
 IsDone = Callable[[Any], bool]
-_SETTERS: tuple[tuple[str, Literal["percentage", "message", "tracking_url"]], ...] = (
-    ("set_progress_percentage", "percentage"),
-    ("set_status_message", "message"),
-    ("set_tracking_url", "tracking_url"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +117,34 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-@contextmanager
-def reporting(task: Any, say: Say) -> Iterator[None]:
+class reporting:
     """While the block runs, the task's `set_...` functions reach `say`."""
-    for name, what in _SETTERS:
-        setattr(task, name, lambda value, what=what: say(what, value))
-    try:
-        yield
-    finally:
-        for name, _ in _SETTERS:
-            if name in vars(task):
-                delattr(task, name)
+
+    __slots__ = ("_say", "_task")
+
+    def __init__(self, task: Any, say: Say) -> None:
+        self._task = task
+        self._say = say
+
+    def __enter__(self) -> None:
+        task = self._task
+        task.set_progress_percentage = self._say_percentage
+        task.set_status_message = self._say_message
+        task.set_tracking_url = self._say_tracking_url
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        attributes = vars(self._task)
+        for name in ("set_progress_percentage", "set_status_message", "set_tracking_url"):
+            attributes.pop(name, None)
+
+    def _say_percentage(self, value: Any) -> None:
+        self._say("percentage", value)
+
+    def _say_message(self, value: Any) -> None:
+        self._say("message", value)
+
+    def _say_tracking_url(self, value: Any) -> None:
+        self._say("tracking_url", value)
 
 
 def _look_at_outputs(task: Any) -> None:

@@ -1,0 +1,245 @@
+"""Everything around the boxes of one run: attempts prepared for them, results collected, published, cleared away.
+
+    prepare   staging directories, signatures of what is in place, the job
+    collect   a box's answer becomes a transaction; or the reason why it cannot
+    publish   all that is ready, in one batch
+    clear     what is staged, and the box made for a failure
+
+Only a run in boxes imports this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jubako.boxes.job import Finished, Job
+from jubako.boxes.kept import make_box, remove_box
+from jubako.boxes.publish import Move, Outcome, Publisher
+from jubako.boxes.signature import Signature, take_signature
+from jubako.boxes.spec import Box, Output, StagedOutput
+from jubako.boxes.stage import StageArea
+from jubako.boxes.state import StateRoot
+from jubako.boxes.worker import Worker
+from jubako.errors import BugError, ConflictError, HostError, InputError
+from jubako.flow.attempts import Attempt, get_timeout_s
+from jubako.flow.executors.executor import Ended
+from jubako.flow.ledger import AttemptRecord, LedgerRun
+from jubako.flow.nesting import flatten
+from jubako.flow.options import RunOptions
+from jubako.flow.owed import dump_owed
+from jubako.flow.pipeline_source import Belonging
+from jubako.flow.publishing import Ready, publish_batch
+from jubako.flow.task_reference import refer
+from jubako.flow.undeclared import stage_undeclared
+from jubako.kernel.probe import probe_can_box
+from jubako.layers.remove import remove_tree
+
+__all__ = ["Collected", "Desk", "Prepared"]
+
+# By name, as a job wants them: `flow.boxed` is for workers, and is not imported here.
+_LOAD: Final = "jubako.flow.boxed:load"
+_RUN: Final = "jubako.flow.boxed:run_task"
+_CHECK: Final = "jubako.flow.boxed:check_task"
+_RECORD: Final = "box.json"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What was noted before an attempt started, so that its result can be published or thrown away."""
+
+    outputs: tuple[Output, ...]
+    other_targets: tuple[Any, ...]  # declared, and not files of this machine: looked at afterwards
+    staged: tuple[StagedOutput, ...]
+    expected: tuple[Signature | None, ...] = ()  # of `outputs`
+    inputs: tuple[tuple[str, Signature | None], ...] = ()
+    kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
+    kept_fd: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a box has made: ready to be published, or the `problem` with it. `left_out`: what cannot be, in words."""
+
+    ready: Ready | None = None
+    problem: Ended | None = None
+    left_out: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Desk:
+    """The desk of one run. `start_directory` is what relative paths of tasks mean."""
+
+    state: StateRoot
+    area: StageArea
+    publisher: Publisher
+    run: LedgerRun
+    options: RunOptions
+    belonging: Belonging
+    start_directory: str
+
+    def require_boxes(self) -> None:
+        """HostError, with the cure, if boxes cannot be made here. Never falls back to running without."""
+        ability = probe_can_box()
+        if not ability.works:
+            raise HostError(
+                f"this host cannot make boxes: {ability.reason}",
+                hint=f"{ability.cure + '; ' if ability.cure else ''}--box none (box='none') runs tasks without one",
+            )
+
+    def start_worker(self) -> Worker:
+        """A worker that has the pipeline, hides the state of jubako, and keeps its scratch with the run."""
+        from jubako.flow.boxed import Preload  # what workers call; it imports the loader, which is not needed else
+
+        preload = Preload(self.belonging.get_source(), self.start_directory, self.belonging.is_main)
+        return Worker.start(
+            _LOAD,
+            pickle.dumps(preload),
+            hidden=(self.state.path, *self.area.places),
+            scratch_root=os.path.join(self.state.stage_path, self.area.run_id),
+            cwd=self.start_directory,
+        )
+
+    def prepare(self, attempt: Attempt) -> Job:
+        """Makes the staging directories of an attempt, notes what is in place, and writes the job.
+
+        Raises InputError for parameters that cannot be handed over, HostError where an output cannot be written,
+        OSError where an input cannot be looked at. Nothing is left then.
+        """
+        task = attempt.task
+        outputs, others = _split_outputs(task)
+        payload = _dump(task)
+        prepared = Prepared(outputs, others, self.area.stage(attempt.id, outputs))
+        attempt.prepared = prepared
+        try:
+            prepared.expected = tuple(take_signature(output.path) for output in outputs)
+            prepared.inputs = tuple((path, take_signature(path)) for path in _input_paths(task))
+            return Job(
+                id=attempt.id,
+                label=str(task),
+                call=_RUN,
+                payload=payload,
+                outputs=prepared.staged,
+                check=_CHECK if task.has_check() else "",
+                box=self._find_box(task),
+                cwd=self.start_directory,
+                timeout_s=get_timeout_s(task, self.options),
+                keep_in=self._make_kept_box(prepared),
+            )
+        except BaseException:
+            self.clear(attempt, keep=False)
+            raise
+
+    def collect(self, attempt: Attempt, ended: Ended, record: AttemptRecord) -> Collected:
+        """What a box that ended well has made. `record` says "publishing"."""
+        finished, prepared = ended.finished, _get_prepared(attempt)
+        if finished is None:
+            raise BugError(f"attempt {attempt.id} ended in a box that said nothing")
+        missing = [*finished.missing, *(str(target) for target in prepared.other_targets if not target.exists())]
+        if missing:
+            why = f" ({'; '.join(finished.refused)})" if finished.refused else ""
+            return Collected(
+                problem=Ended(attempt.id, "failed", f"run() ended and did not make {', '.join(missing)}{why}")
+            )
+        try:
+            moves, left_out = self._plan_moves(attempt, prepared, finished)
+        except (ConflictError, HostError) as error:
+            return Collected(problem=Ended(attempt.id, "failed", error.message, exception=error))
+        ready = Ready(attempt, record, moves, prepared.inputs, dump_owed(attempt.task))
+        return Collected(ready, left_out=(*finished.refused, *left_out))
+
+    def publish(self, batch: Sequence[Ready], now_s: float) -> list[Outcome]:
+        """Publishes each of `batch` or nothing of it; outcomes in the same order."""
+        return publish_batch(self.publisher, self.run, batch, now_s)
+
+    def clear(self, attempt: Attempt, *, keep: bool) -> str:
+        """Removes what is staged, and unless `keep` the box made for a failure; the id of a box that was kept."""
+        prepared = attempt.prepared
+        if prepared is None:
+            return ""
+        self.area.discard(attempt.id)
+        self.area.discard(_undeclared_id(attempt))
+        if prepared.kept_fd < 0:
+            return prepared.kept_box
+        directory = os.path.join(self.state.boxes_path, prepared.kept_box)
+        if not keep or not os.path.exists(os.path.join(directory, _RECORD)):
+            remove_box(directory)
+            prepared.kept_box = ""
+        os.close(prepared.kept_fd)
+        prepared.kept_fd = -1
+        return prepared.kept_box
+
+    def _plan_moves(
+        self, attempt: Attempt, prepared: Prepared, finished: Finished
+    ) -> tuple[tuple[Move, ...], Sequence[str]]:
+        moves = tuple(
+            Move(staged.staged, staged.path, expected)
+            for staged, expected in zip(prepared.staged, prepared.expected, strict=True)
+        )
+        if not finished.undeclared_in:
+            return moves, ()
+        extra, left_out = stage_undeclared(
+            self.area, _undeclared_id(attempt), finished.undeclared, finished.undeclared_in, attempt.started_s
+        )
+        remove_tree(finished.undeclared_in)
+        return (*extra, *moves), left_out
+
+    def _make_kept_box(self, prepared: Prepared) -> str:
+        if not self.options.keep_failed:
+            return ""
+        prepared.kept_box, prepared.kept_fd = make_box(self.state.boxes_path)
+        return os.path.join(self.state.boxes_path, prepared.kept_box)
+
+    def _find_box(self, task: Any) -> Box:
+        box: Box = task.box or Box()
+        if self.options.undeclared is not None:
+            box = dataclasses.replace(box, undeclared=self.options.undeclared)
+        return box
+
+
+def _get_prepared(attempt: Attempt) -> Prepared:
+    if attempt.prepared is None:
+        raise BugError(f"attempt {attempt.id} was not prepared for a box")
+    return attempt.prepared
+
+
+def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
+    """What the task declares: files and directories of this machine, each once, and everything else."""
+    outputs: dict[str, Output] = {}
+    others = []
+    for target in flatten(task.output()):
+        as_output = getattr(target, "as_output", None)
+        if as_output is None:
+            others.append(target)
+        else:
+            output: Output = as_output()
+            outputs.setdefault(output.path, output)
+    return tuple(outputs.values()), tuple(others)
+
+
+def _input_paths(task: Any) -> list[str]:
+    paths: dict[str, None] = {}
+    for target in flatten(task.input()):
+        as_output = getattr(target, "as_output", None)
+        if as_output is not None:
+            paths[as_output().path] = None
+    return list(paths)
+
+
+def _dump(task: Any) -> bytes:
+    try:
+        return pickle.dumps(refer(task))
+    except Exception as error:  # whatever a value's own __reduce__ raises
+        raise InputError(
+            f"{task} cannot be handed to a box: {error}",
+            hint="parameter values have to be picklable: define their classes at the top of a module",
+        ) from error
+
+
+def _undeclared_id(attempt: Attempt) -> str:
+    """Where what was written undeclared is staged."""
+    return f"{attempt.id}-undeclared"
