@@ -99,7 +99,7 @@ def settings_of(draw: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_range_requires_what_luigis_does(luigi: Any, name: str, data: st.DataObject) -> None:
     options = data.draw(settings_of(name))
@@ -171,7 +171,7 @@ def touch(path: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["{0}/%Y-%m-%d", "{0}/%Y%m%d-{1}", "{0}/%Y/%m/%d/part", "{0}/%Y%m%d/a-{1}"])
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(done=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1)), max_size=40))
 def test_missing_outputs_are_found_as_in_luigi(
     luigi: Any, tmp_path_factory: pytest.TempPathFactory, layout: str, done: list[tuple[int, int]]
