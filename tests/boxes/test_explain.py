@@ -1,0 +1,61 @@
+"""Sentences for what goes wrong in a box."""
+
+from __future__ import annotations
+
+import errno
+
+from jubako.boxes.explain import explain_failure, explain_status
+from jubako.errors import WorkError
+
+
+def os_error(code: int, path: str | bytes | None = None) -> OSError:
+    return OSError(code, "text") if path is None else OSError(code, "text", path)
+
+
+def test_failure_in_plain_words_is_type_and_text() -> None:
+    assert explain_failure(ValueError("bad value")) == "ValueError: bad value"
+    assert explain_failure(KeyError()) == "KeyError"
+
+
+def test_failure_of_our_own_kind_is_its_message_with_the_hint() -> None:
+    assert explain_failure(WorkError("no rows", hint="look at the input")) == "no rows (look at the input)"
+
+
+def test_write_outside_names_the_path_and_where_one_may_write() -> None:
+    text = explain_failure(os_error(errno.EROFS, "/etc/x"), ["/home/ann"])
+    assert "/etc/x is read-only in this box" in text
+    assert "below /home/ann" in text
+
+
+def test_write_outside_is_found_behind_an_exception_of_a_library() -> None:
+    try:
+        try:
+            raise os_error(errno.EROFS, b"/srv/\xff")
+        except OSError as cause:
+            raise RuntimeError("cannot save") from cause
+    except RuntimeError as error:
+        text = explain_failure(error)
+    assert text.startswith("RuntimeError: cannot save: /srv/\udcff is read-only")
+
+
+def test_full_scratch_and_full_disk_are_told_apart() -> None:
+    assert "scratch is full" in explain_failure(os_error(errno.ENOSPC, "/run/jubako/tmp/x"))
+    assert "scratch is full" in explain_failure(os_error(errno.ENOSPC))
+    assert "disk that holds this output" in explain_failure(os_error(errno.ENOSPC, "/run/jubako/stage/0/0"))
+    assert explain_failure(os_error(errno.ENOSPC, "/data/x"), ["/home"]) == "OSError: [Errno 28] text: '/data/x'"
+
+
+def test_directory_output_that_cannot_be_removed_says_why() -> None:
+    assert "write into it instead" in explain_failure(os_error(errno.EBUSY, "/srv/out"))
+
+
+def test_exceptions_in_a_circle_end() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert explain_failure(one) == "ValueError: one"
+
+
+def test_status_is_a_signal_or_a_number() -> None:
+    assert explain_status(3) == "ended with exit status 3 before it returned"
+    assert explain_status(139) == "was killed by SIGSEGV"
+    assert "out of memory" in explain_status(137)

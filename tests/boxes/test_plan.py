@@ -1,0 +1,252 @@
+"""The narrow view as a plan: what is made, in which order, from facts that are plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jubako.boxes.cover import Cover
+from jubako.boxes.facts import HostFacts, KnownPath, Place
+from jubako.boxes.operations import (
+    Bind,
+    CopyAttributes,
+    MakeDirectory,
+    MakeFile,
+    MakeSymlink,
+    MaskDirectory,
+    MaskFile,
+    MountOverlay,
+    MountProc,
+    MountTmpfs,
+    Operation,
+    PlaceTree,
+    SetAttributes,
+    TakeTree,
+)
+from jubako.boxes.place import HIDDEN_NAME
+from jubako.boxes.plan import (
+    SCRATCH,
+    JobPlan,
+    LocatedOutput,
+    plan_job,
+    plan_shape,
+    plan_template,
+    plan_view,
+    staged_in_box,
+)
+from jubako.boxes.spec import Box, OutputKind, StagedOutput
+from jubako.kernel.mount_table import parse_mountinfo
+
+STATE = "/home/ann/.local/state/jubako"
+MOUNTS = (
+    "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    "2 1 8:2 / /home rw - ext4 /dev/sda2 rw\n"
+    "3 2 8:3 / /home/ann/disk rw - ext4 /dev/sda3 rw\n"
+    "4 3 8:4 / /home/ann/disk/inner rw - ext4 /dev/sda4 rw\n"
+    "5 1 0:5 / /run rw - tmpfs tmpfs rw\n"
+)
+
+
+def facts(*, in_user_namespace: bool = False, mounts: str = MOUNTS) -> HostFacts:
+    return HostFacts(
+        uid=0,
+        gid=0,
+        in_user_namespace=in_user_namespace,
+        mounts=tuple(parse_mountinfo(mounts)),
+        hidden=(STATE,),
+        run_files=("/run/systemd/resolve/stub-resolv.conf",),
+        run_links=(("current-system", "/nix/store/x"),),
+        run_mounts=("/run/media/ann/usb",),
+        masked_directories=("/var/run",),
+        control_sockets=("/var/lib/incus/unix.socket",),
+        devices=(KnownPath("/dev/dri", is_directory=True), KnownPath("/dev/null", is_directory=False)),
+    )
+
+
+def located(path: str, staged: str, kind: OutputKind = "file") -> LocatedOutput:
+    folder, _, _ = path.rpartition("/")
+    return LocatedOutput(StagedOutput(path, kind, staged), Place(folder, "", f"the output {path}", writable=True))
+
+
+def job(
+    *outputs: LocatedOutput,
+    cover: tuple[str, ...] = ("/home/ann",),
+    box: Box | None = None,
+    machine: HostFacts | None = None,
+    shared: tuple[KnownPath, ...] = (),
+    directory: str = "",
+) -> JobPlan:
+    shape = plan_shape(box or Box(), Cover(cover), outputs, shared)
+    return plan_job(plan_view(shape, machine or facts()), outputs, directory)
+
+
+def order(plan: Sequence[Operation], *wanted: Operation) -> list[int]:
+    return [list(plan).index(operation) for operation in wanted]
+
+
+def in_order(plan: Sequence[Operation], *wanted: Operation) -> bool:
+    positions = order(plan, *wanted)
+    return positions == sorted(positions)
+
+
+def test_template_makes_everything_read_only_before_it_replaces_anything() -> None:
+    plan = plan_template(facts())
+    assert in_order(
+        plan,
+        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+        MountProc("/proc", read_only=True),
+        MountTmpfs("/dev", size="64k", noexec=True),
+        MountTmpfs("/run", size="1m"),
+    )
+
+
+def test_template_holds_no_overlay() -> None:
+    assert not [one for one in plan_template(facts()) if isinstance(one, MountOverlay)]
+
+
+def test_template_takes_what_lies_below_run_before_it_covers_run_and_places_it_before_that_is_read_only() -> None:
+    conf = "/run/systemd/resolve/stub-resolv.conf"
+    assert in_order(
+        plan_template(facts()),
+        TakeTree(conf, conf),
+        MountTmpfs("/run", size="1m"),
+        MakeFile(conf),
+        PlaceTree(conf, conf),
+        MakeSymlink("/run/current-system", "/nix/store/x"),
+        MakeDirectory(SCRATCH),
+        SetAttributes("/run", read_only=True),
+    )
+
+
+def test_template_shows_device_directories_and_device_files() -> None:
+    plan = plan_template(facts())
+    assert in_order(plan, MakeDirectory("/dev/dri"), PlaceTree("/dev/dri", "/dev/dri"))
+    assert in_order(plan, MakeFile("/dev/null"), PlaceTree("/dev/null", "/dev/null"))
+
+
+def test_template_hides_state_and_control_sockets() -> None:
+    plan = plan_template(facts())
+    assert {MaskDirectory(STATE), MaskDirectory("/var/run"), MaskFile("/var/lib/incus/unix.socket", "/dev/null")} <= {
+        *plan
+    }
+
+
+def test_template_takes_what_is_shared_while_it_is_writable_and_places_it_last() -> None:
+    data = KnownPath("/data", is_directory=True)
+    plan = plan_template(facts(), (data,))
+    assert in_order(
+        plan,
+        TakeTree("/data", "/data"),
+        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+        PlaceTree("/data", "/data"),
+    )
+    assert plan[-1] == PlaceTree("/data", "/data")
+
+
+def test_template_makes_mount_points_for_shared_paths_below_what_it_replaces() -> None:
+    sockets = (
+        KnownPath("/run/docker.sock", is_directory=False),
+        KnownPath("/run/user/1000", is_directory=True),
+        KnownPath("/run/user/1000/bus", is_directory=False),
+    )
+    plan = plan_template(facts(), sockets)
+    assert in_order(plan, MakeFile("/run/docker.sock"), SetAttributes("/run", read_only=True))
+    assert in_order(plan, MakeDirectory("/run/user/1000"), SetAttributes("/run", read_only=True))
+    assert MakeFile("/run/user/1000/bus") not in plan, "it is there in the tree of its parent"
+
+
+def test_template_takes_a_device_once_that_is_shared_too() -> None:
+    plan = plan_template(facts(), (KnownPath("/dev/null", is_directory=False),))
+    assert list(plan).count(TakeTree("/dev/null", "/dev/null")) == 1
+
+
+def test_job_prepares_the_top_like_what_it_covers_before_it_mounts() -> None:
+    plan = job().build
+    assert in_order(
+        plan,
+        MountTmpfs(SCRATCH, "50%"),
+        MakeDirectory(f"{SCRATCH}/upper-0"),
+        CopyAttributes("/home/ann", f"{SCRATCH}/upper-0"),
+        MountOverlay(
+            ("/home/ann",), "/home/ann", upper=f"{SCRATCH}/upper-0", work=f"{SCRATCH}/work-0", userxattr=False
+        ),
+    )
+
+
+def test_job_in_a_user_namespace_keeps_marks_in_user_attributes() -> None:
+    root_only = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    plan = job(machine=facts(in_user_namespace=True, mounts=root_only))
+    overlays = [one for one in plan.build if isinstance(one, MountOverlay)]
+    assert [(one.userxattr, one.volatile) for one in overlays] == [(True, True)]
+
+
+def test_job_puts_disks_and_masks_back_on_top_of_an_overlay_and_not_what_lies_in_them() -> None:
+    plan = job().build
+    overlay = next(one for one in plan if isinstance(one, MountOverlay))
+    for path in ("/home/ann/disk", STATE):
+        assert in_order(plan, TakeTree(path, path), overlay, PlaceTree(path, path))
+    assert TakeTree("/home/ann/disk/inner", "/home/ann/disk/inner") not in plan
+
+
+def test_job_mounts_the_innermost_overlay_first_so_that_the_outer_one_takes_it_along() -> None:
+    plan = job(cover=("/home/ann", "/home/ann/disk/out")).build
+    inner, outer = (one for one in plan if isinstance(one, MountOverlay))
+    assert (inner.target, outer.target) == ("/home/ann/disk/out", "/home/ann")
+    assert in_order(plan, inner, TakeTree("/home/ann/disk", "/home/ann/disk"), outer)
+
+
+def test_job_puts_shared_paths_back_on_top_of_an_overlay() -> None:
+    shared = KnownPath("/home/ann/models", is_directory=True)
+    plan = job(shared=(shared,)).build
+    overlay = next(one for one in plan if isinstance(one, MountOverlay))
+    assert in_order(plan, TakeTree(shared.path, shared.path), overlay, PlaceTree(shared.path, shared.path))
+
+
+def test_job_covers_the_tops_before_it_places_staging_directories() -> None:
+    plan = job(located("/home/ann/out/x", "/state/stage/R/a1/0"), located("/home/ann/y", "/state/stage/R/a1/1"))
+    assert plan.stages == ("/state/stage/R/a1",)
+    assert plan.take == (TakeTree("/run/jubako/stage/0", "/state/stage/R/a1", recursive=False),)
+    assert plan.show == (
+        Bind("/run/jubako/view", SCRATCH),
+        PlaceTree("/run/jubako/stage/0", "/run/jubako/stage/0"),
+    )
+
+
+def test_job_binds_a_directory_output_over_its_path_and_freezes_all_of_the_result() -> None:
+    plan = job(located("/home/ann/out", "/state/stage/R/a1/0", "directory"))
+    assert plan.show[-2:] == (MakeDirectory("/home/ann/out"), Bind("/run/jubako/stage/0/0", "/home/ann/out"))
+    assert {one.target for one in plan.freeze if isinstance(one, SetAttributes) and one.read_only} == {
+        "/home/ann",
+        "/run/jubako/stage/0",
+        "/home/ann/out",
+    }
+
+
+def test_job_does_not_bind_a_directory_output_where_no_mount_point_can_be_made() -> None:
+    plan = job(located("/srv/out", "/state/stage/R/a1/0", "directory"))
+    assert not [one for one in plan.show if isinstance(one, MakeDirectory)]
+
+
+def test_job_hides_a_staging_directory_beside_an_output() -> None:
+    plan = job(located("/home/ann/x", f"/home/ann/{HIDDEN_NAME}-7/R/a1/0"))
+    overlay = next(one for one in plan.build if isinstance(one, MountOverlay))
+    assert in_order(plan.build, overlay, Bind("/run/jubako/empty", f"/home/ann/{HIDDEN_NAME}-7"))
+
+
+def test_job_with_scratch_on_disk_has_the_directory_it_was_given_instead_of_memory() -> None:
+    plan = job(box=Box(scratch="disk"), directory="/state/stage/R/a1.scratch")
+    assert plan.take == (TakeTree(SCRATCH, "/state/stage/R/a1.scratch", recursive=False),)
+    assert plan.build[0] == PlaceTree(SCRATCH, SCRATCH)
+
+
+def test_job_limits_its_scratch_as_the_box_says() -> None:
+    assert job(box=Box(scratch_size_bytes=12345)).build[0] == MountTmpfs(SCRATCH, "12345")
+
+
+def test_staged_path_in_the_box_goes_by_the_mount_it_is_staged_on() -> None:
+    output = StagedOutput("/x/y", "file", "/b/a1/3")
+    assert staged_in_box(output, ("/a/a1", "/b/a1")) == "/run/jubako/stage/1/3"
+
+
+def test_real_path_keeps_what_does_not_exist_yet_below_the_real_folder() -> None:
+    place = Place("/mnt/disk", "new/deep", "the output", writable=True)
+    assert LocatedOutput(StagedOutput("/data/new/deep/x", "file", "/s/0"), place).real_path == "/mnt/disk/new/deep/x"
