@@ -2,6 +2,8 @@
 
     jubako run examples/faulty HalfWay --keep
     jubako run examples/faulty Untidy
+
+Neither leaves anything that was not asked for.
 """
 
 from __future__ import annotations
