@@ -3,12 +3,12 @@
 Tables (part "journal" of the database, see `boxes.database`):
 
     journal   run_id  id  label  state  moves  reason       one row while a transaction is between valid and closed
-    places    run_id  path                                   a directory a run makes outside the state root
+    places    run_id  path                                   what a run makes outside the state root, but for outputs
 
 `moves` is JSON, a list of `boxes.move.encode_move`; paths in it are JSON strings whose lone surrogates stand for bytes
 that are not UTF-8. `path` of places is a blob. Validity: a row is there or it is not; SQLite's commit decides. The row
 of a transaction is committed after its staged data is (`full`: on the disk) and before the first rename; it is deleted
-after the last one is. A place is committed before the directory is made and deleted after it is gone.
+after the last one is. A place is committed before it is made, and deleted after it is gone.
 
     (no row) ──open──> FORWARD ──close──> (no row)        published
                           │
@@ -36,6 +36,7 @@ from jubako.errors import BugError
 
 __all__ = ["Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
 
+_SYNCHRONOUS_FULL = 2
 _MIGRATIONS = (
     (
         """CREATE TABLE journal (
@@ -160,10 +161,15 @@ class Journal:
         with write_transaction(self.connection):
             self.connection.execute("INSERT OR IGNORE INTO places VALUES (?, ?)", (run_id, os.fsencode(path)))
 
-    def remove_place(self, run_id: str, path: str) -> None:
-        """Forgets `path`, which is gone, in a commit of its own."""
+    def remove_places(self, run_id: str) -> None:
+        """Forgets the places of a run, which are gone, in a commit of its own."""
         with write_transaction(self.connection):
-            self.connection.execute("DELETE FROM places WHERE run_id = ? AND path = ?", (run_id, os.fsencode(path)))
+            self.connection.execute("DELETE FROM places WHERE run_id = ?", (run_id,))
+
+    @property
+    def is_durable(self) -> bool:
+        """True if a commit is on the disk when it returns (`full`)."""
+        return bool(self.connection.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCHRONOUS_FULL)
 
 
 def _plain(text: str) -> str:

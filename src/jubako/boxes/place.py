@@ -15,16 +15,17 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jubako.boxes.journal import Journal
 from jubako.boxes.state import StateRoot
 from jubako.errors import HostError
-from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx
+from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
 
-__all__ = ["HIDDEN_NAME", "Place", "Places", "find_existing_folder", "remove_place"]
+__all__ = ["HIDDEN_NAME", "Place", "Places", "find_existing_folder", "remove_places"]
 
 HIDDEN_NAME = ".jubako-stage"
 _TRIAL_NAME = ".jubako-trial"
@@ -72,10 +73,8 @@ class Places:
             raise HostError(f"nothing can be staged for {folder}: {error.strerror}", hint=_HINT) from error
 
     def remove(self) -> None:
-        """Removes all places outside the state root, and closes the descriptors."""
-        for place in self._foreign:
-            remove_place(place.path)
-            self._journal.remove_place(self._run_id, place.path)
+        """Removes everything outside the state root, and closes the descriptors."""
+        remove_places(self._journal, self._run_id)
         self.close()
 
     def close(self) -> None:
@@ -117,7 +116,6 @@ class Places:
         finally:
             for path in (*here, there):
                 remove_tree(path)
-            self._journal.remove_place(self._run_id, there)
 
     def _make_foreign(self, folder: str) -> Place:
         for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
@@ -127,7 +125,6 @@ class Places:
                 place = Place(path, os.stat(path).st_dev, _open_directory(path), os.path.dirname(path))
                 self._foreign.append(place)
                 return place
-            self._journal.remove_place(self._run_id, path)
         raise HostError(
             f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
             hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
@@ -155,7 +152,35 @@ def find_existing_folder(path: str) -> tuple[str, os.stat_result]:
         return folder, found
 
 
-def remove_place(path: str) -> None:
+def remove_places(journal: Journal, run_id: str) -> None:
+    """Removes all a run has made outside the state root, then forgets it. Idempotent; may be killed."""
+    paths = journal.places(run_id)
+    if not paths:
+        return
+    for path in paths:
+        _remove_place(path)
+    if journal.is_durable:  # or a power cut might bring back what nobody remembers any more
+        _sync_all(os.path.dirname(path) for path in paths)
+    journal.remove_places(run_id)
+
+
+def _sync_all(folders: Iterable[str]) -> None:
+    synced = set()
+    for folder in folders:
+        existing = folder
+        while not os.path.isdir(existing):
+            existing = os.path.dirname(existing)
+        fd = os.open(existing, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            device = os.fstat(fd).st_dev
+            if device not in synced:
+                syncfs(fd)
+                synced.add(device)
+        finally:
+            os.close(fd)
+
+
+def _remove_place(path: str) -> None:
     """Removes a run's directory (or trial file) outside the state root, and `.jubako-stage` above it if it is empty.
 
     Nothing there is fine. What has become a symbolic link, or belongs to somebody else, is left alone.

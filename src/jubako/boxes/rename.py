@@ -93,7 +93,7 @@ def _undo(move: PlannedMove, folder_fd: int | None, *, same_boot: bool) -> None:
     if move.content is None:
         _undo_delete(move, folder_fd, target, aside)
     elif target != move.content or folder_fd is None:
-        _leave(move, aside)
+        _leave(move, target, aside)
     elif move.expected is None:
         _undo_new(move, folder_fd, same_boot=same_boot)
     else:
@@ -154,10 +154,14 @@ def _exchange(move: PlannedMove, folder_fd: int) -> None:
                 os.utime(name, ns=(was.st_atime_ns, was.st_mtime_ns), dir_fd=fd, follow_symlinks=False)
 
 
-def _leave(move: PlannedMove, aside: Signature | None) -> None:
-    """The target is not what we published: it never was, or somebody has replaced it. Only what we displaced counts."""
-    if aside is not None and not is_ours(move, aside) and aside != move.expected:
-        raise _keep(move)
+def _leave(move: PlannedMove, target: Signature | None, aside: Signature | None) -> None:
+    """The target is not what we published: it never was, or somebody has replaced it. Only what we displaced counts, and
+    what somebody has written into ours before we took it back."""
+    if aside is None or aside in (move.content, move.expected):
+        return
+    if target == move.expected and is_ours(move, aside):  # never carried out; a power cut may have truncated it
+        return
+    raise _keep(move)
 
 
 def _keep(move: PlannedMove) -> Stuck:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from jubako.boxes.journal import Journal
-from jubako.boxes.place import Place, Places, find_existing_folder, remove_place
+from jubako.boxes.place import Place, Places, find_existing_folder, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
 from jubako.boxes.state import StateRoot
@@ -180,9 +180,7 @@ def sweep_run(state: StateRoot, journal: Journal, run_id: str) -> bool:
     with lock_dead_run(state, run_id) as dead:
         if not dead or journal.entries(run_id):
             return False
-        for path in journal.places(run_id):
-            remove_place(path)
-            journal.remove_place(run_id, path)
+        remove_places(journal, run_id)
         _remove_run_folder(state, run_id)
         return True
 
