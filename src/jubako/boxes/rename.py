@@ -155,8 +155,8 @@ def _exchange(move: PlannedMove, folder_fd: int) -> None:
 
 
 def _leave(move: PlannedMove, target: Signature | None, aside: Signature | None) -> None:
-    """The target is not what we published: it never was, or somebody has replaced it. Only what we displaced counts, and
-    what somebody has written into ours before we took it back."""
+    """The target is not what we published: it never was, or somebody has replaced it. What counts is what we displaced,
+    and what somebody has written into ours before we took it back."""
     if aside is None or aside in (move.content, move.expected):
         return
     if target == move.expected and is_ours(move, aside):  # never carried out; a power cut may have truncated it
