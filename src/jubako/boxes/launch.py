@@ -33,7 +33,9 @@ from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
 from jubako.boxes.wide_facts import read_wide_facts
 from jubako.boxes.wide_view import WideView, drop_untouched_files
 from jubako.errors import ConflictError, HostError, InputError
-from jubako.kernel.capabilities import capability_number, capget
+from jubako.kernel.capabilities import capability_number, capget, last_capability
+from jubako.kernel.overlay import has_lowerdir_plus
+from jubako.kernel.seccomp import default_filter
 
 __all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "run_in_box", "run_in_new_box"]
 
@@ -144,6 +146,7 @@ def run_in_new_box(
             capabilities=_choose_capabilities(box, facts.host.uid),
             held_descriptors=(lock,),
         )
+        _warm_up(facts.host.in_user_namespace)
         ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
         drop_untouched_files(copied_ns)
         result = _make_result(ended, record, state, lock)
@@ -217,6 +220,14 @@ def _choose_capabilities(box: Box, uid: int) -> frozenset[int]:
     held = capget().permitted
     usual = {capability_number(name) for name in ROOT_CAPABILITIES}
     return frozenset(asked | {number for number in usual if held >> number & 1})
+
+
+def _warm_up(user_namespace: bool) -> None:
+    """Computes here what a child would have to compute anew for every box (0.5 ms for the filter)."""
+    default_filter()
+    if not user_namespace:
+        last_capability()
+        has_lowerdir_plus()
 
 
 def _make_result(ended: Ended, record: BoxRecord, state: StateRoot, lock: int) -> BoxResult:

@@ -1,10 +1,10 @@
 """A command in namespaces of its own: started, passed the signals meant for it, waited for, and nothing left behind.
 
-    caller ──fork──> outer ──fork──> first ──fork──> command
-                     enters the      pid 1 of the    executes the
-                     namespaces      new namespace:  program
-                                     makes the view,
-                                     gives up rights
+    caller ──fork──> (outer ──fork──>) first ──spawn──> command
+                     only without root:  pid 1 of the
+                     enters a user       new namespace:
+                     namespace           makes the view,
+                                         gives up rights
 
 Each waits for the next and ends with its status. Each is killed when the one before it dies, and the end of pid 1 kills
 whatever the command left running; so a `kill -9` anywhere leaves no process, and with the last process the mounts go.
@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from jubako.boxes.loopback import bring_loopback_up
-from jubako.boxes.relay import RELAYED, foreground_restored, relay_signals
+from jubako.boxes.relay import foreground_restored, relay_signals
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
 from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
@@ -41,7 +42,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _ERRORS: dict[str, type[JubakoError]] = {
     kind.__name__: kind for kind in (BugError, ConflictError, HostError, InputError, WorkError)
 }
-_USER_NAMESPACE_HINTS = {
+_NAMESPACE_HINTS = {
     errno.EPERM: "user namespaces are forbidden to you here (AppArmor, a sysctl or a container); "
     "'jubako doctor' says which",
     errno.ENOSPC: "raise /proc/sys/user/max_user_namespaces, as root",
@@ -92,11 +93,13 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     try:
         with relay_signals() as relay, foreground_restored():
             try:
-                outer = fork_child(lambda: _outer(program, confinement, make_view, write_end))
+                if confinement.user_namespace:
+                    relay.child = fork_child(lambda: _outer(program, confinement, make_view, write_end))
+                else:
+                    relay.child = _fork_first(lambda: _first(program, confinement, make_view, write_end))
             finally:
                 os.close(write_end)
-            relay.child = outer
-            status = wait_for(outer)
+            status = wait_for(relay.child)
         with os.fdopen(read_end, "rb", closefd=False) as pipe:
             report = _read_report(pipe.read())
     finally:
@@ -106,39 +109,44 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     return Ended(status, report.get("exec", ""), tuple(report.get("notes", ())))
 
 
-def _outer(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
-    """Enters the namespaces; its child is the first process of the new pid namespace."""
-    with _reporting(report):
-        for number, fd in enumerate(program.stdio):
-            if fd != number:
-                os.dup2(fd, number)
-        close_descriptors_from(3, keep=(report, *confinement.held_descriptors))
-        caller = os.getppid()
-        flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-        if not confinement.network:
-            flags |= namespaces.CLONE_NEWNET
+def _fork_first(run: Callable[[], int]) -> int:
+    """Forks the pid 1 of a new pid namespace straight from the caller, whose own later children are not touched."""
+    own = namespaces.open_namespace("pid_for_children", "thread-self")
+    try:
+        _enter(namespaces.CLONE_NEWPID, namespaces.unshare)
         try:
-            if confinement.user_namespace:
-                enter_user_namespace(flags)
-            else:
-                namespaces.unshare(flags)
-        except OSError as error:
-            what = "user namespace" if confinement.user_namespace else "mount namespace"
-            raise HostError(
-                f"cannot make a {what} for the box: {error}", hint=_USER_NAMESPACE_HINTS.get(error.errno or 0, "")
-            ) from error
-        mounts.mount("none", "/", flags=mounts.MS_REC | mounts.MS_PRIVATE)  # or what is mounted here shows outside
+            return fork_child(run)
+        finally:
+            namespaces.setns(own, namespaces.CLONE_NEWPID)
+    finally:
+        os.close(own)
+
+
+def _outer(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
+    """Enters a user namespace, where this user may make the others; its child is the first of a new pid namespace."""
+    with _reporting(report):
+        caller = os.getppid()
+        _enter(namespaces.CLONE_NEWPID, enter_user_namespace)
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(_SETUP_FAILED)  # the caller died in between; nobody waits
         with relay_signals() as relay:
             relay.child = fork_child(lambda: _first(program, confinement, make_view, report))
+            close_descriptors_from(0)
             return wait_for(relay.child)
 
 
 def _first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Makes the view, gives up what the command must not have, and reaps: the pid 1 of the box."""
+    gc.disable()  # a collection here would copy every page the caller's objects are on
     with _reporting(report), relay_signals() as relay:
+        for number, fd in enumerate(program.stdio):
+            if fd != number:
+                os.dup2(fd, number)
+        close_descriptors_from(3, keep=(report, *confinement.held_descriptors))
+        flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+        _enter(flags if confinement.network else flags | namespaces.CLONE_NEWNET, namespaces.unshare)
+        mounts.mount("none", "/", flags=mounts.MS_REC | mounts.MS_PRIVATE)  # or what is mounted here shows outside
         if not confinement.network:
             bring_loopback_up()
         umask = os.umask(0o022)
@@ -155,34 +163,44 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         drop_capabilities(confinement.capabilities, bounding=os.geteuid() == 0)
         set_no_new_privs()
         install_filter(default_filter())
-        relay.child = command = fork_child(lambda: _command(program, report))
+        try:
+            command = _spawn(program)
+        except OSError as error:
+            _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
+            return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
+        relay.child = command
         return reap_until(command)
 
 
-def _command(program: Program, report: int) -> NoReturn:
-    for number in (*RELAYED, *_IGNORED_BY_PYTHON):
-        if signal.getsignal(number) is not signal.SIG_IGN or number in _IGNORED_BY_PYTHON:
-            signal.signal(number, signal.SIG_DFL)
-    error = _execute(program)
-    _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
-    os._exit(NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE)
+def _enter(flags: int, enter: Callable[[int], None]) -> None:
+    """Enters new namespaces with `enter`; a refusal becomes a sentence with the cure."""
+    try:
+        enter(flags)
+    except OSError as error:
+        what = "a user namespace" if enter is enter_user_namespace else "namespaces"
+        raise HostError(
+            f"cannot make {what} for the box: {error}", hint=_NAMESPACE_HINTS.get(error.errno or 0, "")
+        ) from error
 
 
-def _execute(program: Program) -> OSError:
-    """Executes the program, or answers why not: as shells do, a file that is there and cannot be executed counts more
-    than none, and a directory of PATH that cannot be searched not at all."""
-    name = program.argv[0]
-    path = program.environment.get("PATH", os.defpath)
-    candidates = [name] if "/" in name else [os.path.join(directory, name) for directory in path.split(":")]
-    best: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    for candidate in candidates:
-        try:
-            os.execve(candidate, list(program.argv), dict(program.environment))
-        except OSError as error:
-            if "/" in name or (not isinstance(error, FileNotFoundError) and os.path.isfile(candidate)):
-                best = error
-                break
-    return best
+def _spawn(program: Program) -> int:
+    """The pid of the command; OSError if it cannot be executed.
+
+    Not a fork: copying this interpreter's page tables for a process that throws them away takes a millisecond.
+    """
+    path = _find_program(program.argv[0], program.environment.get("PATH", os.defpath))
+    return os.posix_spawn(path, list(program.argv), dict(program.environment), setsigdef=_IGNORED_BY_PYTHON)
+
+
+def _find_program(name: str, path: str) -> str:
+    """The file that a shell would execute for `name`: the first in `path` that can be executed, else the first of that
+    name. A directory that cannot be searched is as good as empty."""
+    if "/" in name:
+        return name
+    found = [file for directory in path.split(":") if os.path.isfile(file := os.path.join(directory, name))]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return next((file for file in found if os.access(file, os.X_OK)), found[0])
 
 
 # --- errors on their way up -----------------------------------------------------------------------------------------
