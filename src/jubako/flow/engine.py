@@ -9,14 +9,15 @@ edge is looked at a fixed number of times, plus one heap operation where an orde
     resources                 a count and a heap of waiters each; a blocked task is looked at again only when woken
     retries, other runs       one heap by time
     failures                  pushed down the edges once per reason, as bits (`flow.transitions`, BLAME_*)
+
+Events and instructions are named tuples: a run makes millions of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jubako.errors import BugError
 from jubako.flow.transitions import (
@@ -57,8 +58,7 @@ Standing = Literal["pending", "complete", "missing", "broken", "disabled"]
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A task was explored. Dependencies may be numbers that are found later."""
 
     task: int
@@ -69,13 +69,11 @@ class Found:
     attempts: int = 1  # how often it may be tried
 
 
-@dataclass(frozen=True, slots=True)
-class _OfRun:
-    """Base of events that name no task. Deriving is forty times quicker at import than another dataclass."""
+class _OfRun(NamedTuple):
+    """Base of events that name no task."""
 
 
-@dataclass(frozen=True, slots=True)
-class _OfTask:
+class _OfTask(NamedTuple):
     """Base of events that name a task and nothing else."""
 
     task: int
@@ -99,16 +97,14 @@ class Published(_OfTask):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """An attempt failed. `again` gives one more attempt than was allowed (a conflict's second chance)."""
 
     task: int
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """Another run holds the task's lease; ask again at `until_s`."""
 
     task: int
@@ -121,8 +117,7 @@ class There(_OfTask):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Yielded:
+class Yielded(NamedTuple):
     """run() asked for these; the attempt is discarded and repeated when they are done."""
 
     task: int
@@ -165,8 +160,7 @@ class Start(_OfTask):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(NamedTuple):
     """The task cannot run any more because `because` cannot be had. Said once per task."""
 
     task: int
@@ -310,7 +304,7 @@ class Engine:
         elif event.standing == "broken":
             self._move(event.task, Cause.BREAK)
             self._push_blame(event.task, BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING)
-        elif event.standing == "disabled" or self._is_too_much(event.needs):
+        elif event.standing == "disabled" or (event.needs and self._is_too_much(event.needs)):
             self._move(event.task, Cause.DENY)
             self._push_blame(event.task, BLAME_DENIED)
         else:

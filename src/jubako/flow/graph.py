@@ -131,8 +131,9 @@ class Graph:
             self._see(task, standing)
 
     def _needs(self, task: Any) -> tuple[tuple[str, int], ...]:
-        needs = tuple((name, int(amount)) for name, amount in task.process_resources().items())
-        shared = self._shared.get(task)
+        resources = task.process_resources()
+        needs = tuple((name, int(amount)) for name, amount in resources.items()) if resources else ()
+        shared = self._shared.get(task) if self._shared else None
         return needs if shared is None else (*needs, *((f"output:{path}", 1) for path in shared))
 
     def _see_outputs(self, task: Any, targets: Sequence[Any]) -> None:
@@ -140,10 +141,10 @@ class Graph:
         if type(task).run is Task.run or is_external(task):
             return
         for target in targets:
-            as_output = getattr(target, "as_output", None)
-            if as_output is None:
+            path = getattr(target, "absolute_path", None)
+            if path is None:  # not a file of this machine
                 continue
-            clash = self._paths.add(as_output().path, task)
+            clash = self._paths.add(path, task)
             if clash is None:
                 continue
             if self._shared_outputs == "refuse":

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from jubako.boxes.database import write_transaction
 
@@ -25,8 +25,7 @@ __all__ = ["LEASE_S", "Claim", "Leases", "Moment", "is_expired"]
 LEASE_S: Final = 300.0  # a run whose heartbeat is older lost its leases; it beats every tenth of it
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """A point in time that survives the machine sleeping: seconds of CLOCK_MONOTONIC within one boot."""
 
     boot_id: str
@@ -83,7 +82,7 @@ class Leases:
             tokens = {task_id: last - number for number, task_id in enumerate(granted)}
             self._connection.executemany(
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-                ((self._pipeline, task_id, self._run, token) for task_id, token in tokens.items()),
+                [(self._pipeline, task_id, self._run, token) for task_id, token in tokens.items()],
             )
         self.tokens.update(tokens)
         return Claim(tokens, holders)
@@ -103,11 +102,11 @@ class Leases:
         """Gives leases back inside the caller's transaction; those taken over meanwhile are left alone."""
         self._connection.executemany(
             "DELETE FROM leases WHERE pipeline = ? AND task_id = ? AND run = ? AND token = ?",
-            (
+            [
                 (self._pipeline, task_id, self._run, self.tokens.pop(task_id))
                 for task_id in task_ids
                 if task_id in self.tokens
-            ),
+            ],
         )
 
     def release(self, task_ids: Iterable[str]) -> None:

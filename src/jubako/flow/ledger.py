@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.lease import LEASE_S, Leases, Moment
@@ -48,8 +48,7 @@ class AttemptRecord:
     partition: Partition | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(NamedTuple):
     """An after_publish() call that has not succeeded yet."""
 
     number: int
@@ -60,8 +59,7 @@ class Owed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class PastRun:
+class PastRun(NamedTuple):
     """A run as history. `ended_s` None: it is running, or was killed."""
 
     run_id: str
@@ -74,8 +72,7 @@ class PastRun:
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class PastAttempt:
+class PastAttempt(NamedTuple):
     """An attempt as history."""
 
     run_id: str

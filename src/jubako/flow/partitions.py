@@ -11,8 +11,7 @@ import datetime
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jubako.flow.parameters import (
     DateHourParameter,
@@ -39,8 +38,7 @@ PartitionStatus = Literal["done", "failed"]
 _KEY = "pipeline = ? AND family = ? AND fixed = ? AND parameter = ? AND unit = ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """Where a dated task lies: which series, and at which place of it."""
 
     family: str
@@ -50,8 +48,7 @@ class Partition:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Places `first` to before `after`, all with one status."""
 
     first: int
@@ -65,13 +62,13 @@ def find_partition(task: Any) -> Partition | None:
     series = _SERIES.get(cls)
     if series is None or series.signature is not find_signature(cls):  # new, or the class has changed
         series = _SERIES[cls] = _find_series(find_signature(cls))
-    if series.count is None:
+    if series.count_places is None:
         return None
     value = getattr(task, series.parameter)
     if not isinstance(value, datetime.date):  # None, or whatever else the constructor was given
         return None
     fixed = ", ".join([f"{name}={serialize(getattr(task, name))}" for name, serialize in series.others])
-    return Partition(series.signature.family, fixed, series.parameter, series.unit, series.count(value))
+    return Partition(series.signature.family, fixed, series.parameter, series.unit, series.count_places(value))
 
 
 def plan_overlay(old: Sequence[Interval], new: Interval) -> list[Interval]:
@@ -142,14 +139,13 @@ def _join(places: Sequence[int]) -> Iterable[tuple[int, int]]:
     yield first, after
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """What the tasks of one class have in common. `count` turns a value into a place; None: they are not dated."""
+class _Series(NamedTuple):
+    """What the tasks of one class have in common. `count_places` turns a value into a place; None: they are not dated."""
 
     signature: Signature
     parameter: str = ""
     unit: str = ""
-    count: Callable[[Any], int] | None = None
+    count_places: Callable[[Any], int] | None = None
     others: tuple[tuple[str, Callable[[Any], str]], ...] = ()
 
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jubako.errors import InputError
+from jubako.flow.local_target import LocalTarget
 from jubako.flow.nesting import flatten
 from jubako.flow.target import Target
 from jubako.flow.task import Task, WrapperTask
 
-__all__ = ["Answer", "Broken", "Standing"]
+__all__ = ["Answer", "Broken", "Standing", "flatten_targets"]
 
 _BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
 
@@ -81,7 +82,7 @@ class Standing:
                     new = self._expand(task, seen)
                     tasks.extend(new)
                     continue
-                targets = flatten(task.output())
+                targets = flatten_targets(task.output())
                 if self._see_outputs is not None:
                     self._see_outputs(task, targets)
                 if complete is Task.complete and "complete" not in vars(task):
@@ -146,6 +147,9 @@ class Standing:
                 stack.pop()
 
     def _ask_requirements(self, task: Any) -> list[Any] | Broken:
+        cls = type(task)
+        if cls.requires is Task.requires and cls._requires is Task._requires and cls.deps is Task.deps:
+            return []
         try:
             required = list(task.deps())
             for other in required:
@@ -158,6 +162,11 @@ class Standing:
             return required
         except Exception as error:  # noqa: BLE001  (the task's own code)
             return _broken(task, "requires()", error)
+
+
+def flatten_targets(outputs: Any) -> list[Any]:
+    """What `output()` gives, flat; nearly always it is one target."""
+    return [outputs] if isinstance(outputs, LocalTarget) else flatten(outputs)
 
 
 def _ask_targets(task: Any, targets: Sequence[Any]) -> Answer:

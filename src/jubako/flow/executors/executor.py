@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from jubako.boxes.job import Finished, Job
@@ -22,8 +22,7 @@ __all__ = ["AttemptOutcome", "Ended", "Executor", "ExecutorEvent", "Order", "Pri
 AttemptOutcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host", "needs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One attempt at one task."""
 
     attempt_id: str
@@ -33,16 +32,14 @@ class Order:
     action: Literal["run", "after_publish"] = "run"
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(NamedTuple):
     """Bytes the attempt wrote to stdout or stderr."""
 
     attempt_id: str
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """The task called one of its `set_...` functions while running."""
 
     attempt_id: str
@@ -50,8 +47,7 @@ class Said:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Remarked:
+class Remarked(NamedTuple):
     """Something about how tasks are run that the user should know, once a run."""
 
     attempt_id: str

@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jubako.errors import JubakoError, WorkError
 from jubako.flow.dynamic import DynamicRequirements
 from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
-from jubako.flow.nesting import flatten
+from jubako.flow.standing import flatten_targets
 from jubako.flow.task import Task
 
 __all__ = [
@@ -36,16 +35,14 @@ Say = Callable[[Literal["percentage", "message", "tracking_url"], Any], None]
 IsDone = Callable[[Any], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Suspended:
+class Suspended(NamedTuple):
     """A `run()` that waits for what it yielded."""
 
     generator: Generator[Any, Any, Any]
     requirements: DynamicRequirements
 
 
-@dataclass(frozen=True, slots=True)
-class Performed:
+class Performed(NamedTuple):
     """What became of it. `suspended` is set exactly when the outcome is "needs"."""
 
     outcome: AttemptOutcome
@@ -67,7 +64,7 @@ def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None =
                 task.trigger_event(Event.START, task)
                 produced = task.run()
                 suspended = None
-                if isinstance(produced, Generator):
+                if produced is not None and isinstance(produced, Generator):
                     suspended = take_requirements(produced, is_done)
             else:
                 suspended = take_requirements(resumed.generator, is_done, resumed.requirements)
@@ -149,7 +146,7 @@ class reporting:
 
 def _look_at_outputs(task: Any) -> None:
     """Raises WorkError naming what `run()` should have made and has not. A task without outputs has succeeded."""
-    outputs = flatten(task.output())
+    outputs = flatten_targets(task.output())
     missing = [output for output in outputs if not output.exists()]
     if missing:
         names = ", ".join(map(str, missing))
