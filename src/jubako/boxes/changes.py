@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 
 from jubako.boxes.facts import is_below
@@ -53,6 +52,8 @@ def _open_lower(target: str) -> Iterator[int]:
         has_mounts = bool(mounts_below(read_mount_table(), target))
         fd = _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
+        import tempfile  # 6 ms to import, for what hardly ever happens
+
         with tempfile.TemporaryDirectory() as empty:
             fd = os.open(empty, _OPEN_DIRECTORY)
     try:

@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,7 +60,7 @@ def make_box(boxes: str) -> tuple[str, int]:
     os.makedirs(boxes, mode=0o700, exist_ok=True)
     with _locked(boxes, fcntl.LOCK_SH):  # or a sweep could take it for a dead one before it is locked
         while True:
-            box_id = secrets.token_hex(4)
+            box_id = os.urandom(4).hex()
             directory = os.path.join(boxes, box_id)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, 0o700)

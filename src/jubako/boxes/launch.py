@@ -22,7 +22,6 @@ from typing import Protocol
 
 from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
-from jubako.boxes.journal import Journal, open_database
 from jubako.boxes.kept import make_box, remove_box, sweep_boxes
 from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
 from jubako.boxes.plan_wide import Stacked
@@ -204,6 +203,8 @@ def _find_hidden(state: StateRoot) -> list[str]:
     """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
     hidden = [state.path]
     if os.listdir(state.stage_path):
+        from jubako.boxes.journal import Journal, open_database  # SQLite: 10 ms to import, for living runs alone
+
         with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
             journal = Journal(connection)
             hidden += [os.path.dirname(place) for run_id in journal.run_ids() for place in journal.places(run_id)]

@@ -19,7 +19,6 @@ import gc
 import json
 import os
 import signal
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -216,6 +215,8 @@ def _reporting(report: int) -> Iterator[None]:
     except OSError as error:
         _write_report(report, {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""})
     except Exception:  # noqa: BLE001  the fork boundary: nothing may unwind into the caller's frames
+        import traceback  # 3 ms to import, for our own mistakes alone
+
         _write_report(report, {"kind": "BugError", "message": traceback.format_exc(), "hint": ""})
     else:
         return
