@@ -22,6 +22,7 @@ class Part(Task):
 DONE, FAILED = Part(number=1), Part(number=2)
 ERROR = TaskError(FAILED.task_id, str(FAILED), "it broke", "Traceback ...", "/logs/2.log", "b7")
 CONFLICT = TaskError(FAILED.task_id, str(FAILED), "a file changed meanwhile", is_conflict=True)
+NO_ROOM = TaskError(FAILED.task_id, str(FAILED), "/data is on a read-only file system", is_host=True)
 STRAY = Change("/data/a\nb", ChangeKind.ADDED, EntryType.FILE, 3)
 
 
@@ -47,6 +48,8 @@ def result(*, there: bool, errors: tuple[TaskError, ...] = (), interrupted: bool
         (result(there=False, errors=(ERROR,)), 1),
         (result(there=False, errors=(CONFLICT,)), 4),
         (result(there=False, errors=(CONFLICT, ERROR)), 1),
+        (result(there=False, errors=(NO_ROOM,)), 3),
+        (result(there=False, errors=(NO_ROOM, ERROR)), 1),
         (result(there=False, interrupted=True), 130),
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_INTERRUPTED
+from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from jubako.flow.accounting import RangeAccount
@@ -48,7 +48,7 @@ def echo_report(
     if tracebacks:
         for error in result.errors:
             click.echo("\n".join(printable(line) for line in error.traceback.split("\n")), err=True)
-    if result.errors and result.mode == "host" and not result.kept:
+    if result.groups.failed and result.mode == "host" and not result.kept:
         click.echo("hint: --keep keeps the box of a failed task, to look around in it", err=True)
 
 
@@ -58,8 +58,10 @@ def get_exit_code(result: RunResult) -> int:
         return EXIT_INTERRUPTED
     if result.everything_there:
         return 0
-    if result.errors and len(result.conflicts) == len(result.errors):
+    if result.errors and all(error.is_conflict for error in result.errors):
         return EXIT_CONFLICT
+    if result.errors and all(error.is_host for error in result.errors):
+        return EXIT_HOST
     return EXIT_FAILED
 
 

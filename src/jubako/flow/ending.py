@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from jubako.errors import ConflictError, WorkError
+from jubako.errors import ConflictError, HostError, WorkError
 from jubako.flow.attempts import Attempt
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock
@@ -84,7 +84,8 @@ class Endings:
         log_path = self._logs.find(attempt.id)
         self._logs.forget(attempt.id)
         sentence = ended.error if ended.outcome != "check" else f"check() refused it: {ended.error}"
-        error = TaskError(task.task_id, str(task), sentence, text, log_path, kept_box, is_conflict)
+        is_host = ended.outcome == "host" or isinstance(ended.exception, HostError)
+        error = TaskError(task.task_id, str(task), sentence, text, log_path, kept_box, is_conflict, is_host)
         self._book.fail(attempt.number, error)
         self.tell_undeclared(attempt, ended)
         if self._book.watches:

@@ -32,6 +32,7 @@ class TaskError:
     log_path: str = ""  # "" if it printed nothing
     kept_box: str = ""  # id of the box kept for a look
     is_conflict: bool = False
+    is_host: bool = False  # the host could not do what was needed: a read-only disk, no room
 
     @property
     def place(self) -> str:
@@ -161,6 +162,7 @@ class RunResult:
                     "log": error.log_path,
                     "kept_box": error.kept_box,
                     "conflict": error.is_conflict,
+                    "host": error.is_host,
                 }
                 for error in self.errors
             ],
