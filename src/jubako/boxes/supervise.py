@@ -44,6 +44,7 @@ _ERRORS: dict[str, type[JubakoError]] = {
 _NAMESPACE_HINTS = {
     errno.EPERM: "user namespaces are forbidden to you here (AppArmor, a sysctl or a container); "
     "'jubako doctor' says which",
+    errno.EACCES: "this process has given up another user's rights since it was started: start boxes from a fresh one",
     errno.ENOSPC: "raise /proc/sys/user/max_user_namespaces, as root",
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
