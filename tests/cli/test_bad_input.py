@@ -1,0 +1,248 @@
+"""Everything that can be wrong, through the real command: one clear sentence with names, a hint where there is
+something to try, an exit code of its own kind, no traceback, and nothing lost or left over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = str(Path(__file__).parents[2] / "src")
+
+PIPELINE = """
+import os
+from jubako import Box, DateParameter, ExternalTask, Host, LocalTarget, Task, WrapperTask
+
+
+class Writes(Task):
+    path = ""
+
+    def output(self):
+        return LocalTarget(self.path)
+
+    def run(self):
+        with self.output().open("w") as file:
+            file.write("new" * 1_000_000)
+
+
+class Day(Writes):
+    date = DateParameter()
+
+    def output(self):
+        return LocalTarget(f"days/{self.date}")
+
+
+class CycleA(Writes):
+    path = "a"
+
+    def requires(self):
+        return CycleB()
+
+
+class CycleB(Writes):
+    path = "b"
+
+    def requires(self):
+        return CycleA()
+
+
+class Input(ExternalTask):
+    def output(self):
+        return LocalTarget("input.csv")
+
+
+class NeedsInput(Writes):
+    path = "needs"
+
+    def requires(self):
+        return Input()
+
+
+class Forgets(Writes):
+    path = "forgotten"
+
+    def run(self):
+        pass
+
+
+class InProc(Writes):
+    path = "/proc/nowhere/x"
+
+
+class InReadOnly(Writes):
+    path = "read-only/x"
+
+
+class InFull(Writes):
+    path = "small/x"
+
+
+class Twin(Writes):
+    path = "twin"
+
+
+class OtherTwin(Writes):
+    path = "twin"
+
+
+class Twins(WrapperTask):
+    def requires(self):
+        return [Twin(), OtherTwin()]
+
+
+class Overtaken(Writes):
+    '''Through a hard link, it changes on the host what it is about to replace: as another program would.'''
+
+    path = "overtaken"
+    box = Box(Host(), binds=["shared"])
+
+    def complete(self):
+        return False
+
+    def run(self):
+        super().run()
+        with open("shared/same-file", "a") as file:
+            file.write("somebody else's")
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "wrong.py").write_text(PIPELINE)
+    return tmp_path
+
+
+def jubako(place: Path, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """The command, in `place`; after the shell commands `before` in a mount namespace of its own, if there are any."""
+    command = [sys.executable, "-m", "jubako", *words]
+    if before:
+        unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+        command = [*unshare, "sh", "-ec", f'{before}; exec "$@"', "sh", *command]
+    return subprocess.run(
+        command,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def left_in(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir()} - {"wrong.py", "state", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "hint"),
+    [
+        ("run wrong.py Day --date 2010-02-30", "Day: --date '2010-02-30' can't be read", ""),
+        ("run wrong.py Day", "Day needs --date YYYY-MM-DD", "--help"),
+        ("run wrong.py Day --dat 2010-01-01", "No such option '--dat'", "--help"),
+        ("run wrong.py Dya --date 2010-01-01", "there is no task 'Dya'", "did you mean Day"),
+        ("run wrnog.py Day", "there is no pipeline wrnog.py", "did you mean wrong.py"),
+        ("run wrong.py CycleA", "CycleA() -> CycleB() -> CycleA()", "nothing was run"),
+        ("run wrong.py Twins", "Twin() and OtherTwin() both make", "outputs of its own"),
+        ("run wrong.py Day --date 2010-01-01 --workers 0", "'--workers'", "--help"),
+        ("backfill wrong.py Day --from 2010-02-01 --to 2010-01-01", "--to 2010-01-01 is before", "other way round"),
+        ("backfill wrong.py Day --from 2010-01-01 --to 2010-01-01", "there is nothing", "--inclusive"),
+        ("backfill wrong.py Day --from 2010-01-01", "'--to'", "--help"),
+        ("backfill wrong.py Twin --from 2010-01-01 --to 2010-02-01", "Twin has no parameter for a date", "DateP"),
+    ],
+)
+def test_wrong_request_is_refused_before_anything_runs(place: Path, words: str, sentence: str, hint: str) -> None:
+    result = jubako(place, *words.split())
+    assert result.returncode == 2, result.stdout + result.stderr
+    error, *more = result.stderr.splitlines()
+    assert error.startswith("Error: ")
+    assert sentence in error
+    assert any(line.startswith("hint: ") and hint in line for line in more) or not hint
+    assert result.stdout == ""
+    assert left_in(place) == set()
+
+
+def test_syntax_error_shows_the_line_and_its_place(place: Path) -> None:
+    (place / "broken.py").write_text("x = 1\ndef run(self:\n")
+    result = jubako(place, "run", "broken.py", "Day")
+    assert result.returncode == 2
+    assert f"{place}/broken.py:2: " in result.stderr
+    assert "def run(self:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.box
+@pytest.mark.parametrize(
+    ("task", "code", "sentence"),
+    [
+        ("NeedsInput", 1, "- 1 Input()"),
+        ("Forgets", 1, "Forgets(): run() ended and did not make {place}/forgotten"),
+        ("InProc", 3, "InProc(): "),
+    ],
+)
+def test_work_that_cannot_be_done_is_named_and_leaves_nothing(place: Path, task: str, code: int, sentence: str) -> None:
+    result = jubako(place, "run", "wrong.py", task)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert sentence.format(place=place) in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert left_in(place) == set()
+
+
+@pytest.mark.box
+@pytest.mark.parametrize(
+    ("task", "folder", "options", "code", "words"),
+    [
+        ("InReadOnly", "read-only", "ro", 3, "read-only file system"),
+        ("InFull", "small", "size=1m", 1, "No space left on device"),
+    ],
+)
+def test_disk_that_takes_nothing_is_named_and_keeps_what_it_had(
+    place: Path, task: str, folder: str, options: str, code: int, words: str
+) -> None:
+    (place / folder).mkdir()
+    mount = f"mount -t tmpfs -o {options} none {folder}"
+    result = jubako(place, "run", "wrong.py", task, before=mount)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert f"{task}(): " in result.stdout
+    assert words in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert left_in(place) == {folder}
+
+
+@pytest.mark.box
+def test_file_that_another_program_changed_meanwhile_is_a_conflict_and_keeps_their_version(place: Path) -> None:
+    (place / "overtaken").write_text("old, ")
+    (place / "shared").mkdir()
+    os.link(place / "overtaken", place / "shared/same-file")
+    result = jubako(place, "run", "wrong.py", "Overtaken")
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert str(place / "overtaken") in result.stdout
+    assert (place / "overtaken").read_text() == "old, somebody else'ssomebody else's"  # it was tried twice
+    assert left_in(place) == {"overtaken", "shared"}
+
+
+@pytest.mark.box
+def test_two_backfills_of_the_same_days_at_once_make_each_day_once(place: Path) -> None:
+    words = ["backfill", "wrong.py", "Day", "--from", "2010-01-01", "--to", "2010-01-13", "--durability", "relaxed"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "jubako", *words],
+            cwd=place,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
+    done = [line.partition("done    ")[2].partition("  ")[0] for output in outputs for line in output.splitlines()]
+    done = sorted(filter(None, done))
+    assert done == [f"Day(date=2010-01-{day:02})" for day in range(1, 13)]
+    assert len(list((place / "days").iterdir())) == 12
