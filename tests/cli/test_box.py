@@ -108,7 +108,7 @@ def test_run_with_keep_names_the_box_and_what_to_do_with_it(shell: Shell) -> Non
     assert done.returncode == 0
     assert f"Kept as {box_id}. Look around: jubako box enter {box_id}\n" in done.stderr
     entered = shell.jubako("enter", box_id, "--", "cat", "new")
-    assert (entered.returncode, entered.stdout) == (0, "hi\n")
+    assert (entered.returncode, entered.stdout, entered.stderr) == (0, "hi\n", "")
 
 
 def test_run_with_commit_publishes_and_says_what(shell: Shell) -> None:
@@ -136,7 +136,7 @@ def test_run_with_changes_to_a_file_writes_every_change_there(shell: Shell) -> N
         ("added", "directory", f"{shell.folder}/a"),
         ("added", "directory", f"{shell.folder}/a/b"),
     ]
-    assert done.stderr.startswith("2 changes")
+    assert "2 changes (0 B): 2 added." in done.stderr.splitlines()
 
 
 def test_run_of_a_command_that_is_not_there_ends_with_127_and_a_sentence(shell: Shell) -> None:

@@ -158,7 +158,8 @@ def enter(box_id: str, command: Sequence[str], network: bool) -> int:
     words = command[1:] if command[:1] == ("--",) else command  # click leaves the one behind ID
     argv = words or (os.environ.get("SHELL") or "/bin/sh",)
     with enter_box(box_id, argv, Box(Host(whole=True), network=network)) as result:
-        echo_notes(result.notes)
+        if not words:  # what can be written matters to who works in there, not to who reads one thing
+            echo_notes(result.notes)
         if result.error:
             click.echo(f"Error: {printable(result.error)}", err=True)
         return result.exit_status
