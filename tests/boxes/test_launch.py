@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
-from contextlib import suppress
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jubako.boxes.journal import Journal, open_database
 from jubako.boxes.launch import ROOT_CAPABILITIES, run_in_box
 from jubako.boxes.result import resolve_path
 from jubako.boxes.spec import Box, Host
+from jubako.boxes.stage import StageArea
 from jubako.boxes.state import open_state_root
-from jubako.errors import InputError
+from jubako.errors import HostError, InputError
 from jubako.kernel.capabilities import capability_number
 
 pytestmark = pytest.mark.box
@@ -357,6 +361,52 @@ def test_descriptors_and_boxes_after_many_runs_are_as_before(desk: Any) -> None:
     before, after = desk.do(many)
     assert before == after
     assert desk.boxes() == []
+
+
+def test_box_from_a_thread_works_and_leaves_the_processs_signals_alone(desk: Any) -> None:
+    def run() -> tuple[list[int], bool]:
+        statuses: list[int] = []
+
+        def work() -> None:
+            with desk.run("exit 4") as result:
+                statuses.append(result.exit_status)
+
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        child = os.fork()  # the process's own later children are in its own pid namespace
+        if child == 0:
+            os._exit(0 if os.getpid() != 1 else 1)
+        own = os.waitpid(child, 0)[1] == 0
+        return statuses, own and before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    assert desk.do(run) == ([4], True)
+
+
+def test_box_inside_a_box_is_refused_in_plain_words(desk: Any) -> None:
+    def refused() -> str:
+        os.environ["JUBAKO_BOX"] = "3f9c01ab"
+        with pytest.raises(HostError) as caught:
+            desk.run("true")
+        return caught.value.message
+
+    assert desk.do(refused) == "this is box 3f9c01ab, and a box cannot be made inside a box"
+
+
+def test_command_cannot_see_what_a_living_run_has_staged_on_another_mount(desk: Any) -> None:
+    def run() -> tuple[bool, bool]:
+        with closing(open_database(desk.state.ledger_path, durability="relaxed")) as connection:
+            journal = Journal(connection)
+            with StageArea(desk.state, "run", journal):
+                place = desk.home / ".jubako-stage/run"
+                place.mkdir(parents=True)
+                (place / "staged").touch()
+                journal.add_place("run", str(place))
+                with desk.run("test -e .jubako-stage/run") as result:
+                    return place.exists(), result.exit_status == 0
+
+    assert desk.do(run) == (True, False)
 
 
 # --- commit ----------------------------------------------------------------------------------------------------------

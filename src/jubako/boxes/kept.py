@@ -23,11 +23,13 @@ from dataclasses import dataclass
 
 from jubako.boxes.kept_record import RECORD_NAME, BoxRecord, parse_record
 from jubako.errors import ConflictError, HostError, InputError
+from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
 
 __all__ = [
     "KeptBoxes",
     "find_box_id",
+    "flush_box",
     "hold_box",
     "list_box_ids",
     "list_boxes",
@@ -135,6 +137,15 @@ def read_box(boxes: str, box_id: str) -> BoxRecord:
     if record is None:
         raise InputError(f"there is no kept box {box_id!r}", hint=_LIST_HINT)
     return record
+
+
+def flush_box(directory: str) -> None:
+    """Writes what the box holds to the disk, before its record says it is kept: its overlays were never synced."""
+    fd = os.open(directory, _OPEN_DIRECTORY)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def remove_box(directory: str) -> None:

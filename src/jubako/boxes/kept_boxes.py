@@ -25,7 +25,7 @@ from jubako.boxes.kept import (
     sweep_boxes,
 )
 from jubako.boxes.kept_record import BoxRecord
-from jubako.boxes.launch import WHOLE_HOST, default_state_root, run_in_new_box
+from jubako.boxes.launch import WHOLE_HOST, default_state_root, refuse_nesting, run_in_new_box
 from jubako.boxes.plan_wide import Stacked
 from jubako.boxes.result import BoxResult, resolve_path
 from jubako.boxes.spec import Box
@@ -83,6 +83,7 @@ def enter_box(
 
     Nobody can commit or remove the box meanwhile. ConflictError if somebody is doing that now.
     """
+    refuse_nesting()
     root = state or default_state_root()
     directory = _find(root, box_id)
     with hold_box(directory, exclusive=False):

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
-from jubako.boxes.kept import make_box, remove_box, sweep_boxes
+from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
 from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
 from jubako.boxes.plan_wide import Stacked
 from jubako.boxes.result import BoxResult
@@ -36,7 +36,7 @@ from jubako.kernel.capabilities import capability_number, capget, last_capabilit
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
 
-__all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "run_in_box", "run_in_new_box"]
+__all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
 
 WHOLE_HOST = Box(Host(whole=True))
 
@@ -55,6 +55,7 @@ ROOT_CAPABILITIES = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
+_MARK = "JUBAKO_BOX"
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 
@@ -83,6 +84,7 @@ def run_in_box(
 
     Raises InputError, HostError and ConflictError; a command that fails is no error, see `exit_status`.
     """
+    refuse_nesting()
     where = os.getcwd() if cwd is None else os.path.abspath(cwd)
     root = default_state_root() if state is None else state
     result = run_in_new_box(
@@ -150,6 +152,7 @@ def run_in_new_box(
         drop_untouched_files(copied_ns)
         result = _make_result(ended, record, state, lock)
         if keep:
+            flush_box(directory)
             publish_record(directory)
             result.id = box_id
         if stack is None:
@@ -164,6 +167,16 @@ def run_in_new_box(
         raise
 
 
+def refuse_nesting() -> None:
+    """Raises HostError inside a box, where nothing can be mounted: that would be found out late, and said obscurely."""
+    box_id = os.environ.get(_MARK)
+    if box_id:
+        raise HostError(
+            f"this is box {box_id}, and a box cannot be made inside a box",
+            hint="Run the command as it is: what it changes is in the box already.",
+        )
+
+
 def default_state_root() -> StateRoot:
     """The state root that the environment names, opened."""
     return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
@@ -171,7 +184,7 @@ def default_state_root() -> StateRoot:
 
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
-    return replace(program, environment={**program.environment, "JUBAKO_BOX": box_id})
+    return replace(program, environment={**program.environment, _MARK: box_id})
 
 
 def _check(program: Program, box: Box) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from jubako.boxes.kept import remove_box
+from jubako.boxes.kept import flush_box, remove_box
 from jubako.boxes.kept_record import BoxRecord, prepare_record, publish_record
 from jubako.boxes.state import StateRoot
 from jubako.layers.change import Change
@@ -55,6 +55,7 @@ class BoxResult:
         if self.id is None:
             record = self.record if label is None else replace(self.record, label=label)
             prepare_record(self.directory, record)
+            flush_box(self.directory)
             publish_record(self.directory)
             self.id = self.record.id
         return self.id
