@@ -31,6 +31,8 @@ from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError
+from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
+from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change, ChangeKind
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
@@ -217,8 +219,9 @@ def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
 
 
 def _set_metadata(path: str, source: str) -> None:
-    """Gives a directory the metadata of the box's. By descriptor: its owner may have put a link there meanwhile."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Gives a directory the metadata of the box's. By descriptor, and through no link: whoever owns a directory on the
+    way may have put one there meanwhile, and we may be root."""
+    fd = openat2(AT_FDCWD, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
     try:
         apply_operations([CopyAttributes(source, f"/proc/self/fd/{fd}")])
     finally:

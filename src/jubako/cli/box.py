@@ -12,13 +12,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from jubako.cli.box_report import (
+    boxes_document,
     changes_document,
     echo_committed,
     echo_notes,
     echo_summary,
     write_document,
 )
-from jubako.cli.formats import Document, Format, echo_document, format_option, printable
+from jubako.cli.formats import Format, echo_document, format_option, printable
 
 __all__ = ["box"]
 
@@ -114,21 +115,10 @@ def ls(format_: Format) -> None:
     from jubako.boxes.kept_boxes import kept_boxes, measure_box
 
     kept = kept_boxes()
-    rows = [
-        {
-            "id": record.id,
-            "created": record.created if format_ != "table" else record.created[:16].replace("T", " "),
-            "size_bytes": measure_box(record),
-            "label": record.label,
-            "error": record.error,
-        }
-        for record in kept.records
-    ]
-    echo_document(
-        Document("jubako.box.ls/1", ("id", "created", "size_bytes", "label", "error"), rows, {}, "boxes"), format_
-    )
+    sizes = {record.id: measure_box(record) for record in kept.records}
+    echo_document(boxes_document(kept.records, sizes, format_), format_)
     echo_notes(kept.unreadable)
-    if not rows and format_ == "table":
+    if not kept.records and format_ == "table":
         click.echo("There are no kept boxes. 'jubako box run --keep -- CMD' makes one.", err=True)
 
 

@@ -12,9 +12,10 @@ from jubako.cli.formats import Document, Format, format_document, printable
 
 if TYPE_CHECKING:
     from jubako.boxes.commit import Committed
+    from jubako.boxes.kept_record import BoxRecord
     from jubako.layers.change import Change
 
-__all__ = ["changes_document", "echo_committed", "echo_notes", "echo_summary", "write_document"]
+__all__ = ["boxes_document", "changes_document", "echo_committed", "echo_notes", "echo_summary", "write_document"]
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _COLUMNS = ("change", "type", "size_bytes", "path", "committed")
@@ -42,6 +43,28 @@ def changes_document(
         for change in changes
     ]
     return Document("jubako.box.changes/1", _COLUMNS, rows, facts or {}, "changes")
+
+
+def boxes_document(records: Sequence[BoxRecord], sizes: Mapping[str, int], format_: Format) -> Document:
+    """The kept boxes as a document; `sizes` are the bytes each takes on the disk, by id."""
+    if format_ == "table":
+        columns = ("id", "created", "size", "label", "error")
+        created = [record.created[:16].replace("T", " ") for record in records]
+    else:
+        columns = ("id", "created", "size_bytes", "label", "error")
+        created = [record.created for record in records]
+    rows = [
+        {
+            "id": record.id,
+            "created": when,
+            "size": _format_size(sizes[record.id]),
+            "size_bytes": sizes[record.id],
+            "label": record.label,
+            "error": record.error,
+        }
+        for record, when in zip(records, created, strict=True)
+    ]
+    return Document("jubako.box.ls/1", columns, rows, {}, "boxes")
 
 
 def write_document(document: Document, format_: Format, destination: str | None) -> None:
