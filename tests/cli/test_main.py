@@ -131,6 +131,28 @@ def test_reader_that_goes_away_ends_the_command_quietly() -> None:
     assert (result.returncode, result.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_stream_is_no_error_and_no_file_is_taken_for_it(closed: str, tmp_path: Path) -> None:
+    script = (
+        "from jubako.cli.main import main\n"
+        "import os, sys, types, click\n"
+        "@click.command()\n"
+        "def completion():\n"
+        "    print('on stdout')\n"
+        "    print('on stderr', file=sys.stderr)\n"
+        "    os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), b'the file')\n"
+        "    os.write(1, b'more on stdout')\n"
+        "sys.modules['jubako.cli.completion'] = types.SimpleNamespace(completion=completion)\n"
+        "main(['completion'])"
+    )
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", script, str(tmp_path / "file")]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": SOURCE}
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "file").read_text() == "the file"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_that_asks_jubako(shell: str) -> None:
     result = jubako("completion", shell)

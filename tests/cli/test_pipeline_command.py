@@ -141,8 +141,7 @@ def test_task_misspelt_is_refused_with_a_suggestion(invoke: Invoke) -> None:
 
 def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
     assert invoke("shown_tasks.py").output.splitlines() == [
-        "Daily --date YYYY-MM-DD [--min-value INTEGER] [--dry true|false] [--loud true|false] [--workers INTEGER] "
-        "[--city CHOICE]",
+        "Daily --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--workers INTEGER] [--city CHOICE]",
         "    One day's work.",
         "Bare",
         "Refusing [--size INTEGER]",
@@ -185,3 +184,17 @@ def test_list_of_tasks_as_a_document_has_parameters_and_descriptions(invoke: Inv
     assert document["schema"] == "jubako.tasks/1"
     assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Refusing"]
     assert document["tasks"][0]["parameters"][:2] == ["--date YYYY-MM-DD", "[--min-value INTEGER]"]
+
+
+def test_value_that_cannot_be_read_is_refused_with_the_form_it_needs(invoke: Invoke) -> None:
+    error = invoke("shown_tasks.py", "Daily", "--date", "2010-13-01").exception
+    assert isinstance(error, InputError)
+    assert "--date '2010-13-01'" in error.message
+    assert error.hint == "its form is YYYY-MM-DD"
+
+
+def test_what_the_pipeline_prints_while_it_is_imported_is_no_part_of_a_result(tmp_path: Path) -> None:
+    (tmp_path / "chatty_tasks.py").write_text("print('hello')\nfrom jubako import Task\nclass Said(Task): pass\n")
+    result = CliRunner().invoke(show, [str(tmp_path / "chatty_tasks.py")])
+    assert result.stdout == "Said\n"
+    assert result.stderr == "hello\n"

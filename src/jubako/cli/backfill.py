@@ -16,6 +16,7 @@ from jubako.cli.pipeline_command import (
     pipeline_arguments,
     read_parameters,
     refusals_of,
+    told_form_of,
 )
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
@@ -74,7 +75,8 @@ def backfill(
 
     family = asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
-    values = values_between(family, parameter, start, stop, inclusive=inclusive)
+    with told_form_of(parameter):
+        values = values_between(family, parameter, start, stop, inclusive=inclusive)
     with refusals_of(asked.task):
         wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
 

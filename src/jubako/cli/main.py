@@ -134,6 +134,7 @@ def jubako() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line `arguments` (the process's own by default) and leave with its exit code."""
+    _open_closed_streams()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -147,6 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def is_debugging(ctx: click.Context) -> bool:
     """True if --debug was given: the tracebacks of tasks are wanted too."""
     return bool(ctx.meta.get(_DEBUG))
+
+
+def _open_closed_streams() -> None:
+    """Give a closed stdin, stdout or stderr (`>&-`) /dev/null, or the next file opened would be taken for it."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), fd)  # the lowest free descriptor: `fd` itself, now inherited
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,8 +8,9 @@ and shells complete both. A parameter whose name one of the command's own option
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "pipeline_arguments",
     "read_parameters",
     "refusals_of",
+    "told_form_of",
 ]
 
 _META = "jubako.asked"
@@ -166,7 +168,8 @@ def read_parameters(asked: Asked, *, but: str = "") -> dict[str, object]:
     missing = []
     for name, parameter in asked.task.get_params():
         if asked.texts.get(name):
-            values[name] = parse_argument(parameter, family, name, asked.texts[name])
+            with told_form_of(parameter):
+                values[name] = parse_argument(parameter, family, name, asked.texts[name])
         elif name != but and not parameter.has_task_value(family, name):
             missing.append(f"{asked.flags[name]} {form_of(parameter)}")
     if missing:
@@ -175,10 +178,21 @@ def read_parameters(asked: Asked, *, but: str = "") -> dict[str, object]:
 
 
 @contextmanager
-def refusals_of(task: type[Task]) -> Iterator[None]:
-    """Turns what the task's own code says against its parameters into an InputError."""
+def told_form_of(parameter: Parameter[Any]) -> Iterator[None]:
+    """Adds what a value of the parameter looks like to the refusal of a text."""
     try:
         yield
+    except InputError as error:
+        error.hint = error.hint or f"its form is {form_of(parameter)}"
+        raise
+
+
+@contextmanager
+def refusals_of(task: type[Task]) -> Iterator[None]:
+    """Turns what the task's own code says against its parameters into an InputError. What it prints is no result."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
     except JubakoError:
         raise
     except (ValueError, TypeError) as error:
@@ -216,14 +230,16 @@ def echo_tasks(pipeline: Pipeline, format_: Format) -> None:
 
 
 def _given_as(family: str, name: str, parameter: Parameter[Any]) -> str:
-    text = f"{flag_of(name)} {form_of(parameter)}"
+    flag = flag_of(name)
+    text = flag if _is_switch(parameter) else f"{flag} {form_of(parameter)}"
     return f"[{text}]" if parameter.has_task_value(family, name) else text
 
 
 def _look_up(asked: Asked, pipeline: str, task: str | None) -> None:
     from jubako.flow.loader import load_pipeline
 
-    asked.pipeline = load_pipeline(pipeline)
+    with redirect_stdout(sys.stderr):  # what importing it prints is no part of a result
+        asked.pipeline = load_pipeline(pipeline)
     if task is not None:
         asked.task = asked.pipeline.get_task(task)
 
@@ -259,14 +275,12 @@ def _find_words(options: Sequence[click.Parameter], args: Sequence[str]) -> tupl
 
 
 def _task_option(asked: Asked, name: str, flag: str, parameter: Parameter[Any], about: str) -> click.Option:
-    from jubako.flow.parameters import BoolParameter
-
     def keep(_ctx: click.Context, _option: click.Parameter, value: object) -> None:
         if value is not None:
             asked.texts[name] = str(value)
 
     words, metavar = [flag], form_of(parameter)
-    if isinstance(parameter, BoolParameter) and parameter.parsing == BoolParameter.IMPLICIT_PARSING:
+    if _is_switch(parameter):
         words, metavar = [f"{flag}/--no-{flag[2:]}"], ""
     description = printable(" ".join((parameter.description or "").split()))
     return click.Option(
@@ -277,6 +291,13 @@ def _task_option(asked: Asked, name: str, flag: str, parameter: Parameter[Any], 
         metavar=metavar or None,
         help=f"{description} {about}".strip(),
     )
+
+
+def _is_switch(parameter: Parameter[Any]) -> bool:
+    """True if the parameter is given as `--dry` or `--no-dry`, without a value."""
+    from jubako.flow.parameters import BoolParameter
+
+    return isinstance(parameter, BoolParameter) and parameter.parsing == BoolParameter.IMPLICIT_PARSING
 
 
 def _complete_pipeline(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

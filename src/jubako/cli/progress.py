@@ -3,7 +3,8 @@
 Both are observers of the run. The live display (`cli.live`) keeps a few lines at the bottom up to date, and prints
 above them only what should stay: failures, notes, and what tasks print.
 
-Where the result itself goes to stdout as JSON, CSV or YAML, progress goes to stderr.
+Where the result itself goes to stdout as JSON, CSV or YAML, progress goes to stderr, and so does what the pipeline's
+own code prints in this process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Protocol, TextIO
 
 import click
@@ -42,14 +43,12 @@ class Display(Observer, Protocol):
 @contextmanager
 def show_progress(format_: Format) -> Iterator[Display]:
     """An observer that shows the run it is given to, as suits where the output goes."""
-    stream = sys.stdout if format_ == "table" else sys.stderr
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        from jubako.cli.live import Live  # rich costs 60 ms, which only a person in front of a terminal should wait for
-
-        with Live(stream).shown() as live:
-            yield live
+    if format_ != "table":
+        with redirect_stdout(sys.stderr), _show_on(sys.stderr) as display:
+            yield display
     else:
-        yield Lines(stream)
+        with _show_on(sys.stdout) as display:
+            yield display
 
 
 class Tally:
@@ -137,3 +136,14 @@ def describe_failure(event: TaskFailed) -> str:
 def describe_note(event: Note) -> str:
     """The note, and its hint in a second line."""
     return f"note: {printable(event.text)}" + (f"\nhint: {printable(event.hint)}" if event.hint else "")
+
+
+@contextmanager
+def _show_on(stream: TextIO) -> Iterator[Display]:
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        from jubako.cli.live import Live  # rich costs 60 ms, which only a person in front of a terminal should wait for
+
+        with Live(stream).shown() as live:
+            yield live
+    else:
+        yield Lines(stream)
