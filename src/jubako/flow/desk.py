@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jubako.boxes.facts import is_below
 from jubako.boxes.job import Finished, Job
 from jubako.boxes.kept import make_box, remove_box
 from jubako.boxes.publish import Move, Outcome, Publisher
@@ -107,12 +108,14 @@ class Desk:
     def prepare(self, attempt: Attempt) -> Job:
         """Makes the staging directories of an attempt, notes what is in place, and writes the job.
 
-        Raises InputError for parameters that cannot be handed over, HostError where an output cannot be written,
-        OSError where an input cannot be looked at. Nothing is left then.
+        Raises InputError for parameters that cannot be handed over and outputs that the box shares with the host,
+        HostError where an output cannot be written, OSError where an input cannot be looked at. Nothing is left then.
         """
         task = attempt.task
         outputs, others = _split_outputs(task)
         payload = _dump(task)
+        box = self._find_box(task)
+        _refuse_shared(task, outputs, box)
         prepared = Prepared(outputs, others, self.area.stage(attempt.id, outputs))
         attempt.prepared = prepared
         try:
@@ -125,7 +128,7 @@ class Desk:
                 payload=payload,
                 outputs=prepared.staged,
                 check=_CHECK if task.has_check() else "",
-                box=self._find_box(task),
+                box=box,
                 cwd=self.start_directory,
                 timeout_s=get_timeout_s(task, self.options),
                 keep_in=self._make_kept_box(prepared),
@@ -219,6 +222,17 @@ def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
             output: Output = as_output()
             outputs.setdefault(output.path, output)
     return tuple(outputs.values()), tuple(others)
+
+
+def _refuse_shared(task: Any, outputs: Sequence[Output], box: Box) -> None:
+    """InputError for an output in a folder the box shares: what is written there is there at once, not published."""
+    for output in outputs:
+        for shared in (*box.binds, *box.cache):
+            if is_below(output.path, shared):
+                raise InputError(
+                    f"{task} declares {output.path}, which lies in {shared}, a folder its box shares with the host",
+                    hint="share another folder, or take the output out of it",
+                )
 
 
 def _input_paths(task: Any) -> list[str]:

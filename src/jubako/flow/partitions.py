@@ -140,7 +140,7 @@ def _join(places: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 
 class _Series(NamedTuple):
-    """What the tasks of one class have in common. `count_places` turns a value into a place; None: they are not dated."""
+    """What the tasks of one class have in common. `count_places` turns a value into a place; None: not dated."""
 
     signature: Signature
     parameter: str = ""

@@ -44,9 +44,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             pipeline INTEGER NOT NULL, task_id TEXT NOT NULL, run INTEGER NOT NULL, token INTEGER NOT NULL,
             PRIMARY KEY (pipeline, task_id)) WITHOUT ROWID""",
         """CREATE TABLE pending (
-            number INTEGER PRIMARY KEY, run INTEGER NOT NULL, pipeline INTEGER NOT NULL, attempt_id TEXT NOT NULL,
-            task_id TEXT NOT NULL, label TEXT NOT NULL, payload BLOB NOT NULL, is_due INTEGER NOT NULL,
-            created_s REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '')""",
+            number INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, pipeline INTEGER NOT NULL,
+            attempt_id TEXT NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL, payload BLOB NOT NULL,
+            is_due INTEGER NOT NULL, created_s REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
+            error TEXT NOT NULL DEFAULT '')""",
         "CREATE INDEX pending_of_run ON pending (run, attempt_id)",
         "CREATE TABLE sequence (token INTEGER NOT NULL)",
         "INSERT INTO sequence VALUES (0)",

@@ -142,6 +142,8 @@ class BoxedExecutor:
             attempt.worker.close()
         outcome: AttemptOutcome = finished.outcome
         error: str = finished.error
+        if outcome == "timeout":
+            error = f"it ran longer than {attempt.order.timeout_s:g} s"
         requirements: tuple[object, ...] = ()
         if attempt.needs is not None and outcome == "failed":
             try:

@@ -10,7 +10,6 @@ comes back as references and it is run again from the top when that is done.
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import random
@@ -200,9 +199,8 @@ class ForkedExecutor:
             os.dup2(source, target)
         os.close(output_fd)
         _reseed()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(line_buffering=True)  # what is printed shows while the task runs
+        # Whatever this process has put in their place (a notebook's, a test's), tasks print into the pipe, by lines.
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, errors="backslashreplace", closefd=False) for fd in (1, 2))
         if order.action == "after_publish":
             done = call_after_publish(order.task)
         else:

@@ -18,7 +18,7 @@ from jubako.errors import JubakoError, WorkError
 from jubako.flow.dynamic import DynamicRequirements
 from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
-from jubako.flow.standing import flatten_targets
+from jubako.flow.standing import ask_complete, flatten_targets
 from jubako.flow.task import Task
 
 __all__ = [
@@ -102,7 +102,7 @@ def take_requirements(
         except StopIteration:
             return None
         answered = produced if isinstance(produced, DynamicRequirements) else DynamicRequirements(produced)
-        if not answered.complete(lambda task: is_done(task) or task.complete()):
+        if not answered.complete(lambda task: is_done(task) or ask_complete(task)):
             return Suspended(generator, answered)
 
 
