@@ -176,19 +176,29 @@ class Publisher:
     def _apply(self, work: _Work) -> None:
         begun: list[PlannedMove] = []
         label = work.transaction.label
-        try:
-            for move in work.planned:
+        for move in work.planned:
+            try:
                 folder_fd = self._folders.open(move)
                 begun.append(move)
                 apply_move(move, folder_fd, label, same_boot=True)
+            except ConflictError as error:
+                work.refusal = error
+                break
+            except OSError as error:
+                work.refusal = _host_error(label, error, move.target)
+                break
+        else:
+            work.refusal = self._find_moved_folder(work)
+        if work.refusal is not None:
+            self._take_back(work, work.refusal, begun)
+
+    def _find_moved_folder(self, work: _Work) -> ConflictError | None:
+        try:
             for move in work.planned:
                 self._folders.check(move)
         except ConflictError as error:
-            work.refusal = error
-        except OSError as error:
-            work.refusal = _host_error(label, error)
-        if work.refusal is not None:
-            self._take_back(work, work.refusal, begun)
+            return error
+        return None
 
     def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: Sequence[PlannedMove]) -> None:
         # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
@@ -249,7 +259,10 @@ def undo_moves(
         except (Stuck, ConflictError) as problem:
             problems.append(str(problem))
         except OSError as error:
-            problems.append(f"{move.target} could not be taken back: {error.strerror}; the next start tries again")
+            problems.append(
+                f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at {move.aside}; "
+                "the next start tries again"
+            )
     for move in reversed(planned):
         with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
             folders.unmake(move)
@@ -276,6 +289,7 @@ def _devices(work: Iterable[_Work]) -> dict[int, str]:
     return devices
 
 
-def _host_error(label: str, error: OSError) -> HostError:
-    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+def _host_error(label: str, error: OSError, path: str = "") -> HostError:
+    path = path or os.fsdecode(error.filename or "")
+    where = f"{path}: " if path else ""
     return HostError(f"{label} could not be published: {where}{error.strerror}", hint="nothing of it was published")

@@ -45,9 +45,11 @@ def apply_move(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool
         found = take_signature(move.name, dir_fd=folder_fd)
         raise changed_error(move.target, label, move.expected, found) from None
     except FileNotFoundError:
-        if move.expected is not None and take_signature(move.name, dir_fd=folder_fd) is None:
-            raise changed_error(move.target, label, move.expected, None) from None
-        raise
+        if move.content is not None and take_signature(move.aside) is None:
+            raise
+        if move.expected is None:
+            raise ConflictError(f"{move.folder} was removed while {move.target} was published in it") from None
+        raise changed_error(move.target, label, move.expected, None) from None
     displaced = take_signature(move.aside)
     if not same_boot:
         displaced = without_device(displaced)

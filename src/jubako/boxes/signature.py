@@ -23,6 +23,7 @@ from jubako.layers.entry import type_of
 __all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RACES_BORNE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,17 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
 
     Cost: one lstat, and for a directory one more per entry below it. Raises OSError where it cannot be looked at.
     """
-    try:
-        found = os.lstat(path) if dir_fd is None else os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if not stat.S_ISDIR(found.st_mode):
-        return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
-    return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, _digest_tree(path, dir_fd))
+    for _ in range(_RACES_BORNE):
+        try:
+            found = os.lstat(path) if dir_fd is None else os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISDIR(found.st_mode):
+            return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
+        tree = _digest_tree(path, dir_fd, found.st_ino)
+        if tree:
+            return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, tree)
+    raise OSError(errno.EAGAIN, f"{os.fsdecode(path)} is being replaced all the time")
 
 
 def without_device(signature: Signature | None) -> Signature | None:
@@ -84,11 +89,23 @@ def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
     return Signature(int(device), int(inode), int(size), int(mtime_ns), EntryType(letter), str(tree))
 
 
-def _digest_tree(path: str, dir_fd: int | None) -> str:
-    """Walks with a list instead of recursion and paths relative to the top, so that depth costs no descriptors."""
-    digest = hashlib.blake2b(digest_size=16)
-    top = os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
+def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:
+    """The digest of all entries below the directory `inode`; "" if `path` is another directory, or none, by now.
+
+    Walks with a list instead of recursion and paths relative to the top, so that depth costs no descriptors.
+    """
     try:
+        top = os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        return "unreadable"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return ""
+    try:
+        if os.fstat(top).st_ino != inode:
+            return ""
+        digest = hashlib.blake2b(digest_size=16)
         waiting = ["."]
         while waiting:
             folder = waiting.pop()
@@ -97,9 +114,9 @@ def _digest_tree(path: str, dir_fd: int | None) -> str:
                 if is_folder:
                     waiting.append(f"{folder}/{name}")
             digest.update(b"\0\0")
+        return digest.hexdigest()
     finally:
         os.close(top)
-    return digest.hexdigest()
 
 
 def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
@@ -108,7 +125,7 @@ def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
         fd = os.open(folder, _OPEN_DIRECTORY, dir_fd=top)
     except OSError as error:
         # Unreadable, deeper than a path can say, or gone since: such a directory is known by its inode alone.
-        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR):
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         return []
     try:
