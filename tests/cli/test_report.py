@@ -90,3 +90,28 @@ def test_report_as_csv_is_one_line_a_task(capsys: pytest.CaptureFixture[str]) ->
         "task,task_id,status,error,log,kept_box",
         f"Part(number=1),{DONE.task_id},done,,,",
     ]
+
+
+def hints(outcome: RunResult, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    echo_report(outcome, "table")
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+
+
+def test_hint_to_keep_the_box_is_given_only_where_a_box_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    in_box = TaskError(FAILED.task_id, str(FAILED), "it broke")
+    unscheduled = TaskError("Part_3", "Part(number=3)", "output() raised")
+    assert "--keep" in hints(result(there=False, errors=(in_box,)), capsys)[0]
+    assert hints(result(there=False, errors=(ERROR,)), capsys) == []  # kept already
+    assert hints(result(there=False, errors=(NO_ROOM,)), capsys) == []
+    assert hints(RunResult("r1", "host", Groups(), everything_there=False, errors=(unscheduled,)), capsys) == []
+    assert (
+        hints(RunResult("r1", "none", Groups(failed=[FAILED]), everything_there=False, errors=(in_box,)), capsys) == []
+    )
+
+
+def test_missing_inputs_are_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = RunResult("r1", "host", Groups(), everything_there=False, missing=["Rates(): /data/r.csv is not there"])
+    echo_report(outcome, "table")
+    said = capsys.readouterr()
+    assert "Rates(): /data/r.csv is not there" in said.out.splitlines()
+    assert "hint: put what is missing in place" in said.err

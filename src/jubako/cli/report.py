@@ -48,7 +48,11 @@ def echo_report(
     if tracebacks:
         for error in result.errors:
             click.echo("\n".join(printable(line) for line in error.traceback.split("\n")), err=True)
-    if result.groups.failed and result.mode == "host" and not result.kept:
+    if result.missing:
+        click.echo("hint: put what is missing in place, then run the same command again", err=True)
+    failed = {str(task) for task in result.groups.failed}
+    had_box = result.mode == "host" and any(error.label in failed and not error.is_host for error in result.errors)
+    if had_box and not result.kept:
         click.echo("hint: --keep keeps the box of a failed task, to look around in it", err=True)
 
 

@@ -58,6 +58,7 @@ class RunResult:
     undeclared: Mapping[str, Sequence[Change]] = field(default_factory=dict)  # by task, what was written and dropped
     undeclared_published: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     errors: Sequence[TaskError] = ()
+    missing: Sequence[str] = ()  # what tasks without a run() stand for and is not there, a sentence each
     notes: Sequence[str] = ()
     recovered: Sequence[str] = ()  # what an earlier run had begun to publish and this one finished or undid
     wall_s: float = 0.0
@@ -109,6 +110,7 @@ class RunResult:
             lines += [f"    at {error.place}"] if error.place else []
             lines += [f"    log: {error.log_path}"] if error.log_path else []
             lines += [f"    jubako box enter {error.kept_box}"] if error.kept_box else []
+        lines += self.missing
         lines += self.recovered
         lines += self.notes
         if self.interrupted:
@@ -166,6 +168,7 @@ class RunResult:
                 }
                 for error in self.errors
             ],
+            "missing": list(self.missing),
             "recovered": list(self.recovered),
             "notes": list(self.notes),
             "wall_s": round(self.wall_s, 3),

@@ -31,6 +31,7 @@ from jubako.flow.graph import Graph, refuse_cycle
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.ledger import Ledger
 from jubako.flow.local_target import set_start_directory
+from jubako.flow.missing import describe_missing
 from jubako.flow.observer import Mode, Observer, RunEnded, RunPlanned, RunStarted, TaskFound
 from jubako.flow.options import RunOptions
 from jubako.flow.pipeline_source import find_belonging
@@ -214,6 +215,7 @@ class _Session:
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
             errors=(*(error for _, error in sorted(errors.items())), *after),
+            missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
             recovered=self._recovery.sentences if self._recovery is not None else (),
             wall_s=wall_s,
