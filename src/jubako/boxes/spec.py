@@ -25,7 +25,7 @@ class Host:
     """This machine, copy-on-write, as the lowest layer of a stack.
 
     `whole=False`: the narrow view: everything read-only, overlays where a task is likely to write.
-    `whole=True`: the wide view (as root): one overlay per real file system, every bind re-created.
+    `whole=True`: the wide view, for commands: as root one overlay per real file system, every bind re-created.
     """
 
     whole: bool = False

@@ -457,7 +457,7 @@ class Meanwhile:
         self._changes = list(changes)
 
     def see(self, event: Any) -> None:
-        if isinstance(event, TaskPrinted):
+        if isinstance(event, TaskPrinted) and event.data.endswith(b"\n"):  # a line may come in two pieces
             if self._changes:
                 name, content = self._changes.pop(0)
                 (self._world.folder / name).write_text(content)
@@ -542,3 +542,25 @@ def _command(pid: str) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0")
     except OSError:
         return ""
+
+
+@pytest.mark.box
+def test_task_that_asks_for_the_wide_view_is_refused_by_name(world: Any) -> None:
+    world.write(
+        """
+        from jubako import Host
+
+        class Wide(Task):
+            box = Box(Host(whole=True))
+
+            def output(self):
+                return LocalTarget("wide.txt")
+
+            def run(self):
+                raise AssertionError("never")
+        """
+    )
+    result = world.run(world.Wide())
+    (error,) = result.errors
+    assert "Wide() asks for Box(Host(whole=True))" in error.sentence
+    assert world.files() == {}
