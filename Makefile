@@ -38,6 +38,7 @@ soak: system-packages .venv/installed-dev
 bench: .venv/installed-bench
 	$(RUN)python bench/flow.py
 	$(RUN)python bench/box.py
+	$(RUN)python bench/box_start.py
 
 static: .venv/installed-dev
 	$(RUN)python -m ruff check
