@@ -268,7 +268,7 @@ def test_folder_swapped_for_a_link_redirects_nothing(world, every):
 
 
 def exchange_until_closed(world: World, read_end: int) -> None:
-    """The attacker of the race: exchanges the target for a new version, again and again, until the pipe is closed or there are enough."""
+    """The attacker of the race: exchanges the target for a new version, again and again, until the pipe is closed."""
     os.set_blocking(read_end, False)
     attic = world.outputs.parent / "attic"
     for number in range(VERSIONS):
