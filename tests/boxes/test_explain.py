@@ -40,7 +40,7 @@ def test_write_outside_is_found_behind_an_exception_of_a_library() -> None:
 
 def test_full_scratch_and_full_disk_are_told_apart() -> None:
     assert "scratch is full" in explain_failure(os_error(errno.ENOSPC, "/run/jubako/tmp/x"))
-    assert "scratch is full" in explain_failure(os_error(errno.ENOSPC))
+    assert "disk of an output is full, or the box's scratch" in explain_failure(os_error(errno.ENOSPC))
     assert "disk that holds this output" in explain_failure(os_error(errno.ENOSPC, "/run/jubako/stage/0/0"))
     assert explain_failure(os_error(errno.ENOSPC, "/data/x"), ["/home"]) == "OSError: [Errno 28] text: '/data/x'"
 

@@ -15,7 +15,6 @@ from jubako.boxes.operations import (
     MaskDirectory,
     MaskFile,
     MountOverlay,
-    MountProc,
     MountTmpfs,
     Operation,
     PlaceTree,
@@ -93,7 +92,6 @@ def test_template_makes_everything_read_only_before_it_replaces_anything() -> No
     assert in_order(
         plan,
         SetAttributes("/", read_only=True, nosuid=True, recursive=True),
-        MountProc("/proc", read_only=True),
         MountTmpfs("/dev", size="64k", noexec=True),
         MountTmpfs("/run", size="1m"),
     )

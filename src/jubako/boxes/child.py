@@ -189,7 +189,7 @@ def _flush() -> None:
 
 
 def _read_call(line_fd: int) -> Call:
-    data = os.read(line_fd, _READ_BYTES)
+    data = bytearray(os.read(line_fd, _READ_BYTES))
     while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
         piece = os.read(line_fd, _READ_BYTES)
         if not piece:

@@ -8,6 +8,7 @@ directory that was there before holds only the differences. A directory output i
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from jubako.boxes.glance import holds_only, plan_expected
 from jubako.boxes.plan import SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
 from jubako.boxes.view import View
+from jubako.errors import HostError
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change, ChangeKind, EntryType
@@ -48,7 +50,16 @@ def collect_outputs(view: View) -> Collected:
     collected = Collected()
     for located in view.outputs:
         output = located.output
-        if not _bring(located, view, collected):
+        try:
+            is_there = _bring(located, view, collected)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            folder = os.path.dirname(output.path)
+            raise HostError(
+                f"there is no room for {output.path}: {error.strerror}", hint=f"make room on the disk with {folder}"
+            ) from error
+        if not is_there:
             collected.missing.append(output.path)
             continue
         collected.refused.extend(sanitize_tree(output.staged, shown=output.path))

@@ -12,6 +12,7 @@ __all__ = ["explain_failure", "explain_status"]
 
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
 _SIGNALS |= {13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
+_MORE_SCRATCH = "Box(scratch_size_bytes=...) or Box(scratch='disk') gives more scratch"
 
 
 def explain_failure(error: BaseException, writable: Sequence[str] = ()) -> str:
@@ -65,8 +66,10 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
     if error.errno == errno.ENOSPC:
         if path.startswith(f"{STAGE}/"):
             return "the disk that holds this output is full"
-        if not path or path.startswith(f"{SCRATCH}/") or any(path.startswith(f"{one}/") for one in writable):
-            return "the box's scratch is full; give it more with Box(scratch_size_bytes=...) or Box(scratch='disk')"
+        if not path:  # a write to an open file: of which disk, the error does not say
+            return f"the disk of an output is full, or the box's scratch; {_MORE_SCRATCH}"
+        if path.startswith(f"{SCRATCH}/") or any(path.startswith(f"{one}/") for one in writable):
+            return f"the box's scratch is full; {_MORE_SCRATCH}"
     if error.errno == errno.EBUSY and path:
         return f"{path} cannot be replaced or removed, since it is mounted; write into it instead"
     return ""

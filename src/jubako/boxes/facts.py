@@ -150,8 +150,13 @@ def is_below(path: str, directory: str) -> bool:
 
 
 def read_known_paths(paths: Sequence[str]) -> tuple[KnownPath, ...]:
-    """The real paths of `paths`, each once, parents first. Raises FileNotFoundError naming what is not there."""
-    real = {os.path.realpath(path, strict=True) for path in paths}
+    """The real paths of `paths`, each once, parents first. Raises OSError naming what cannot be looked at."""
+    real = set()
+    for path in paths:
+        try:
+            real.add(os.path.realpath(path, strict=True))
+        except OSError as error:  # it names the first part that is missing, which nobody has asked for
+            raise OSError(error.errno, error.strerror, path) from error
     return tuple(KnownPath(path, os.path.isdir(path)) for path in sorted(real))
 
 

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import select
+import socket
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.attempt import Workshop, run_attempt
@@ -58,7 +59,7 @@ class Foreman:
         try:
             apply_operations([SetPropagation("/", "private")])
             facts = read_host_facts(self._setup.hidden, os.environ)
-            views = Views(facts, scratch_root=self._setup.scratch_root)
+            views = Views(facts, self._receive_proc(), scratch_root=self._setup.scratch_root)
             views.prepare(Box())
         except (HostError, OSError) as error:
             message, hint = (error.message, error.hint) if isinstance(error, HostError) else (str(error), "")
@@ -90,6 +91,15 @@ class Foreman:
             return _FAILED
         return _ENDED
 
+    def _receive_proc(self) -> int:
+        """The /proc for views. Raises HostError if the zygote could not make one."""
+        header, fds, _, _ = socket.recv_fds(self._links.control, FRAME_HEADER.size, 1)
+        if fds:
+            return fds[0]
+        if not header:
+            raise HostError("the process that was to make it ended")
+        raise HostError(json.loads(_read_exactly(self._links, FRAME_HEADER.unpack(header)[1])))
+
     def _await_zygote(self) -> tuple[dict[str, str] | None, int]:
         """Waits until the pipeline is loaded: what was taken out of the environment, or None and a status."""
         header = _read_exactly(self._links, FRAME_HEADER.size)
@@ -120,12 +130,12 @@ class Foreman:
 
     def _run(self, job: Job, workshop: Workshop) -> None:
         finished, view = run_attempt(job, workshop)
+        if view is not None:
+            self._grave.bury(view.close())
         for note in workshop.views.notes:
             self._channel.send(Note(note))
         workshop.views.notes.clear()
         self._channel.send(finished)
-        if view is not None:
-            self._grave.bury(view.close())
 
     def _give_up(self, error: str, hint: str = "", *, traceback: str = "") -> None:
         self._channel.send(Ready(error=error, hint=hint, traceback=traceback))

@@ -1,6 +1,6 @@
 """Plans the narrow view: what is mounted once for a worker and a box, and what is added for one job. Pure.
 
-The template (`plan_template`) is a mount namespace of binds only: everything read-only, /proc, /dev and /run replaced,
+The template (`plan_template`) is a mount namespace of binds only: everything read-only, /dev and /run replaced,
 sockets that control other things masked, jubako's own state hidden, and what the box shares put back read-write. No
 overlay is in it: a lower directory that others publish into is undefined once looked up, so no overlay outlives a job.
 
@@ -34,7 +34,6 @@ from jubako.boxes.operations import (
     MaskFile,
     MountDevpts,
     MountOverlay,
-    MountProc,
     MountTmpfs,
     Operation,
     PlaceTree,
@@ -133,7 +132,10 @@ class JobPlan:
 
 
 def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[Operation, ...]:
-    """The operations that turn a copy of this machine's mounts into the template of a box that shares `shared`."""
+    """The operations that turn a copy of this machine's mounts into the template of a box that shares `shared`.
+
+    The jobs' own /proc is there already: only a process of their pid namespace can make one.
+    """
     own = {one.path for one in shared}
     devices = [one for one in facts.devices if one.path not in own]
     run_files = [KnownPath(path, is_directory=False) for path in facts.run_files if path not in own]
@@ -142,7 +144,6 @@ def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[O
         SetPropagation("/", "private"),
         *(TakeTree(one.path, one.path) for one in shared),  # before all is read-only, so that these stay writable
         SetAttributes("/", read_only=True, nosuid=True, recursive=True),
-        MountProc("/proc", read_only=True),
         *(TakeTree(one.path, one.path) for one in (*devices, *run_files, *run_mounts)),
         *_plan_dev(devices, shared),
         *_plan_run([*run_files, *run_mounts], facts.run_links, shared),

@@ -21,7 +21,7 @@ from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.job import Job
-from jubako.boxes.operations import MountOverlay
+from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
     SCRATCH,
     JobPlan,
@@ -92,12 +92,17 @@ class View:
 class Views:
     """The templates of one worker, and the views made from them."""
 
-    def __init__(self, facts: HostFacts, *, scratch_root: str = "") -> None:
-        """`scratch_root`: where scratch on disk may be made, a directory of this run below the state root."""
+    def __init__(self, facts: HostFacts, proc_fd: int, *, scratch_root: str = "") -> None:
+        """`proc_fd`: a detached /proc of the jobs' pid namespace, which is taken over. `scratch_root`: where scratch on
+        disk may be made, a directory of this run below the state root.
+        """
         self.notes: list[str] = []  # what a job cannot have on this machine; the owner tells and empties them
         self._facts = facts
         self._scratch_root = scratch_root
         self._own_fd = open_namespace("mnt")
+        # In a view /proc is that of the jobs' pid namespace, where this process has no entry.
+        self._self_fd = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._base_fd = self._make_base(proc_fd)
         self._templates: dict[tuple[object, ...], _Template] = {}
         self._lasting: dict[str, Place] = {}
         self._plans: dict[Shape, ViewPlan] = {}
@@ -140,7 +145,7 @@ class Views:
                 apply_operations(plan.build, trees)
                 fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
                 apply_operations(plan.show, trees)
-                fds.append(open_namespace("mnt"))
+                fds.append(self._open_current())
             finally:
                 setns(self._own_fd, CLONE_NEWNS)
         except BaseException:
@@ -206,12 +211,26 @@ class Views:
             template = self._templates[key] = self._make_template(box)
         return template
 
-    def _make_template(self, box: Box) -> _Template:
-        shared = _prepare_shared(box)
+    def _open_current(self) -> int:
+        """A descriptor of the mount namespace this process is in now."""
+        return os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._self_fd)
+
+    def _make_base(self, proc_fd: int) -> int:
+        """A copy of this machine's mounts with the jobs' /proc."""
         unshare(CLONE_NEWNS)
         try:
+            apply_operations([SetPropagation("/", "private"), PlaceTree("proc", "/proc")], {"proc": proc_fd})
+            return self._open_current()
+        finally:
+            setns(self._own_fd, CLONE_NEWNS)
+
+    def _make_template(self, box: Box) -> _Template:
+        shared = _prepare_shared(box)
+        setns(self._base_fd, CLONE_NEWNS)
+        try:
+            unshare(CLONE_NEWNS)
             apply_operations(plan_template(self._facts, shared))
-            return _Template(open_namespace("mnt"), shared)
+            return _Template(self._open_current(), shared)
         finally:
             setns(self._own_fd, CLONE_NEWNS)
 

@@ -20,6 +20,7 @@ import json
 import os
 import select
 import signal
+import socket
 import struct
 import sys
 import tempfile
@@ -31,18 +32,31 @@ from typing import Any, Final
 from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
-from jubako.boxes.inside import write_frame
+from jubako.boxes.inside import FRAME_HEADER, write_frame
 from jubako.boxes.plan import TMP
 from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Setup
-from jubako.kernel import capabilities, seccomp
+from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
 from jubako.kernel.namespaces import CLONE_NEWNET
 from jubako.kernel.process import set_no_new_privs
 
-__all__ = ["BROKEN", "DONE", "DONE_FIELDS", "DROPPED_VARIABLES", "LOADED", "SIGNAL_FIELDS", "UNFIT_TO_FORK", "live"]
+__all__ = [
+    "BROKEN",
+    "DONE",
+    "DONE_FIELDS",
+    "DROPPED_VARIABLES",
+    "LOADED",
+    "NO_PROC",
+    "PROC",
+    "SIGNAL_FIELDS",
+    "UNFIT_TO_FORK",
+    "live",
+]
 
 # Frames to the foreman.
+PROC: Final = b"P"  # empty; comes with a descriptor
+NO_PROC: Final = b"N"  # JSON: why there is none
 LOADED: Final = b"L"  # JSON: the variables that were taken out of the environment
 UNFIT_TO_FORK: Final = b"U"  # JSON: a list of reasons
 BROKEN: Final = b"B"  # JSON: {"error": sentence, "traceback": text}; the pipeline cannot be imported
@@ -67,6 +81,8 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     # Pid 1 is deaf to it; Python's handler would let any task interrupt the zygote. Children leave it so: they are
     # in sessions of their own, where no terminal sends it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not _send_proc(links):
+        return 0
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
@@ -111,6 +127,19 @@ def limit_rights() -> None:
     refused = rules["unshare"]
     rules["unshare"] = seccomp.Rule(refused.code, refused.argument, refused.any_bit & ~CLONE_NEWNET)
     seccomp.install_filter(seccomp.compile_filter(rules, os.uname().machine))
+
+
+def _send_proc(links: Links) -> bool:
+    """Gives the foreman a /proc of this pid namespace, which only a process in it can make."""
+    try:
+        fd = filesystems.proc()
+    except OSError as error:
+        _tell(links, NO_PROC, f"a /proc of its own cannot be mounted: {error}")
+        return False
+    header = FRAME_HEADER.pack(PROC, 0)
+    socket.send_fds(links.control, [header], [fd])
+    os.close(fd)
+    return True
 
 
 def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
