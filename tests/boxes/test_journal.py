@@ -100,6 +100,8 @@ def test_places_are_remembered_whatever_their_name(journal):
     journal.add_place("other", "/x")
     assert journal.places("run") == [hostile]
     assert journal.run_ids() == {"run", "other"}
+    journal.add_place("run", "/data/.jubako-trial-run")
+    assert journal.hidden_folders() == [os.path.dirname(hostile)]
     journal.remove_places("run")
     assert journal.places("run") == []
     assert journal.run_ids() == {"other"}

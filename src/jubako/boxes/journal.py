@@ -34,7 +34,9 @@ from jubako.boxes.database import Durability, ensure_schema, open_database, writ
 from jubako.boxes.move import PlannedMove, decode_move, encode_move
 from jubako.errors import BugError
 
-__all__ = ["Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
+__all__ = ["HIDDEN_NAME", "Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
+
+HIDDEN_NAME = ".jubako-stage"  # a staging directory outside the state root; another user adds the uid
 
 _SYNCHRONOUS_FULL = 2
 _MIGRATIONS = (
@@ -155,6 +157,11 @@ class Journal:
         """The directories that a run has made, or was about to make, outside the state root."""
         rows = self.connection.execute("SELECT path FROM places WHERE run_id = ? ORDER BY path", (run_id,))
         return [os.fsdecode(path) for (path,) in rows]
+
+    def hidden_folders(self) -> list[str]:
+        """The staging directories outside the state root of all runs, living or dead: boxes must not see them."""
+        folders = (os.path.dirname(path) for run_id in self.run_ids() for path in self.places(run_id))
+        return sorted({folder for folder in folders if os.path.basename(folder).startswith(HIDDEN_NAME)})
 
     def add_place(self, run_id: str, path: str) -> None:
         """Remembers, in a commit of its own, that `path` is about to be made."""

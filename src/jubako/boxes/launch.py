@@ -219,8 +219,7 @@ def _find_hidden(state: StateRoot) -> list[str]:
         from jubako.boxes.journal import Journal, open_database  # SQLite: 10 ms to import, for living runs alone
 
         with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
-            journal = Journal(connection)
-            hidden += [os.path.dirname(place) for run_id in journal.run_ids() for place in journal.places(run_id)]
+            hidden += Journal(connection).hidden_folders()
     return hidden
 
 

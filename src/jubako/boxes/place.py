@@ -18,16 +18,15 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jubako.boxes.journal import Journal
+from jubako.boxes.journal import HIDDEN_NAME, Journal
 from jubako.boxes.state import StateRoot
 from jubako.errors import HostError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
 
-__all__ = ["HIDDEN_NAME", "Place", "Places", "find_existing_folder", "remove_places"]
+__all__ = ["Place", "Places", "find_existing_folder", "remove_places"]
 
-HIDDEN_NAME = ".jubako-stage"
 _TRIAL_NAME = ".jubako-trial"
 _HINT = "declare the output in a folder that you can write to"
 
