@@ -8,7 +8,7 @@ import pytest
 
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.flow.accounting import RangeAccount
-from jubako.flow.parameters import IntParameter
+from jubako.flow.parameters import IntParameter, Parameter
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups
 from jubako.flow.task import Task
@@ -115,3 +115,12 @@ def test_missing_inputs_are_named_with_what_to_do(capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert "Rates(): /data/r.csv is not there" in said.out.splitlines()
     assert "hint: put what is missing in place" in said.err
+
+
+def test_summary_shows_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    class Named(Task):
+        name = Parameter()
+
+    groups = Groups(completed=[Named(name="\x1b[2Jcleared")])
+    echo_report(RunResult("r1", "host", groups, everything_there=True), "table")
+    assert r"- 1 Named(name=\x1b[2Jcleared)" in capsys.readouterr().out

@@ -40,9 +40,10 @@ def echo_report(
             facts["backfill"] = asdict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
         return
-    click.echo(result.format_summary())
+    for line in result.format_summary().split("\n"):
+        click.echo(printable(line))
     if backfill is not None:
-        click.echo(backfill.describe())
+        click.echo(printable(backfill.describe()))
     for line in result.format_report():
         click.echo(printable(line))
     if tracebacks:

@@ -4,7 +4,8 @@
     second                               kill what runs; publishing is finished all the same
 
 Handlers only count. They interrupt a wait through a pipe, and raise KeyboardInterrupt only where `may_raise` says that
-a task's own code is on the stack, which could run for hours in this process.
+a task's own code is on the stack, which could run for hours in this process. A process that such a task forks has
+inherited them; there, a signal does what it did before the block (a pool of `multiprocessing` ends its workers so).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Interrupts:
 
     def __init__(self, may_raise: Callable[[], bool]) -> None:
         self.count = 0
+        self._pid = os.getpid()
         self._may_raise = may_raise
         self._before: dict[int, Any] = {}
         self._read_fd = self._write_fd = -1
@@ -63,6 +65,10 @@ class Interrupts:
                 pass
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
         self.count += 1
         if self._may_raise():
             raise KeyboardInterrupt
