@@ -1,0 +1,370 @@
+"""What users do wrong and what machines refuse, through the real command, as root and as an ordinary user: one clear
+sentence, the right exit code, no traceback; nothing lost, and nothing left. What needs no box is in
+`tests/cli/test_bad_input.py`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from jubako.kernel.mount_table import read_mount_table
+
+pytestmark = pytest.mark.box
+
+SOURCE = Path(__file__).parents[2] / "src"
+SYSTEM_PYTHON = "/usr/bin/python3"
+USERS = (0, 1000) if os.geteuid() == 0 else (os.geteuid(),)
+IS_ROOT = os.geteuid() == 0
+
+PIPELINE = """
+import ctypes, multiprocessing, os, signal, sqlite3, subprocess, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from jubako import ExternalTask, LocalTarget, Parameter, Task, WrapperTask
+
+print("importing")
+
+
+class Writes(Task):
+    def output(self):
+        return LocalTarget(f"out/{self.get_task_family()}")
+
+    def run(self):
+        with self.output().open("w") as file:
+            file.write(str(self.work()))
+
+    def work(self):
+        return "done"
+
+
+class ExitsAtOnce(Writes):
+    def run(self):
+        super().run()
+        os._exit(3)
+
+
+class Exits(Writes):
+    def work(self):
+        sys.exit(4)
+
+
+class KillsItself(Writes):
+    def work(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Crashes(Writes):
+    def work(self):
+        ctypes.string_at(0)
+
+
+class ClosesDescriptors(Writes):
+    def work(self):
+        os.closerange(0, 1024)
+
+
+class WritesElsewhere(Writes):
+    def work(self):
+        Path("/usr/nobody-declared-this").touch()
+
+
+class LeavesDaemons(Writes):
+    def work(self):
+        subprocess.Popen(["sleep", "4242"], start_new_session=True)
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(4242)
+            os._exit(0)
+        os.wait()
+
+
+class Computes(Writes):
+    def work(self):
+        with ThreadPoolExecutor(4) as threads, multiprocessing.get_context("fork").Pool(2) as pool:
+            squares = sum(threads.map(abs, range(10))) + sum(pool.map(abs, range(10)))
+        with tempfile.NamedTemporaryFile("w") as file, sqlite3.connect(":memory:") as database:
+            file.write("gone afterwards")
+            return squares + database.execute("select 1").fetchone()[0]
+
+
+class All(WrapperTask):
+    def requires(self):
+        return [ExitsAtOnce(), Exits(), KillsItself(), Crashes(), ClosesDescriptors(), WritesElsewhere(),
+                LeavesDaemons(), Computes()]
+
+
+class Named(Writes):
+    name = Parameter()
+
+    def output(self):
+        return LocalTarget(f"out/{self.name}")
+
+
+class Waits(Writes):
+    def work(self):
+        print("waiting", flush=True)
+        while not os.path.exists("go on"):
+            time.sleep(0.01)
+
+
+class After(Writes):
+    def requires(self):
+        return [Named("first"), Waits()]
+
+
+class Big(Writes):
+    def work(self):
+        return "x" * 3_000_000
+
+
+class BigByName(Writes):
+    def run(self):
+        Path(self.output().path).write_text("x" * 3_000_000)
+
+
+class Rates(ExternalTask):
+    def output(self):
+        return LocalTarget("rates.csv")
+
+
+class NeedsRates(Writes):
+    def requires(self):
+        return Rates()
+"""
+
+
+@dataclass
+class Place:
+    """A folder of a user's with the pipeline in it."""
+
+    user_id: int
+    folder: Path
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        import click
+
+        python_path = os.pathsep.join([str(SOURCE), str(Path(click.__file__).parents[1])])
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "PYTHONPATH": python_path,
+            "JUBAKO_STATE": str(self.folder / "state"),
+            "JUBAKO_TEST_SESSION": os.environ["JUBAKO_TEST_SESSION"],
+        }
+
+    def command(self, *words: str, before: str = "", after: str = "") -> list[str]:
+        """The command as this user; `before` runs as root in a mount namespace of its own, `after` as the user."""
+        python = sys.executable if self.user_id == os.geteuid() else SYSTEM_PYTHON
+        command = [python, "-m", "jubako", *words]
+        if after:
+            command = ["sh", "-ec", after, "sh", *command]
+        if self.user_id != os.geteuid():
+            ids = [f"--reuid={self.user_id}", f"--regid={self.user_id}", "--clear-groups"]
+            command = ["setpriv", *ids, *command]
+        if before:
+            rights = [] if IS_ROOT else ["--map-root-user"]
+            command = ["unshare", "--mount", *rights, "sh", "-ec", f'{before}; exec "$@"', "sh", *command]
+        return command
+
+    def start(self, *words: str, before: str = "", after: str = "", **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*words, before=before, after=after),
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="surrogateescape",
+        )
+
+    def run(
+        self, *words: str, before: str = "", after: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The command, ended. It never shows a traceback, and leaves nothing."""
+        process = self.start(*words, before=before, after=after, **environment)
+        out, err = process.communicate(timeout=60)
+        assert "Traceback" not in out + err
+        self.assert_nothing_left()
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def made(self) -> list[str]:
+        """The names of what was published."""
+        out = self.folder / "out"
+        return sorted(path.name for path in out.iterdir()) if out.exists() else []
+
+    def assert_nothing_left(self) -> None:
+        stage = self.folder / "state" / "stage"
+        assert not stage.exists() or list(stage.iterdir()) == []
+        assert not list(self.folder.rglob(".jubako*"))
+        assert not [mount for mount in read_mount_table() if mount.mount_point.startswith(f"{self.folder}/")]
+
+
+@pytest.fixture(params=USERS)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    folder = Path(tempfile.mkdtemp(prefix="jubako-bad-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    (folder / "wrong.py").write_text(PIPELINE)
+    if IS_ROOT:
+        os.chown(folder, request.param, request.param)
+    try:
+        yield Place(request.param, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_tasks_that_misbehave_fail_alone_and_leave_nothing(place: Place) -> None:
+    result = place.run("run", "wrong.py", "All", "--workers", "2")
+    assert result.returncode == 1
+    for sentence in (
+        "ExitsAtOnce(): ended with exit status 3 before it returned",
+        "Exits(): exited with 4",
+        "KillsItself(): was killed by SIGKILL",
+        "Crashes(): was killed by SIGSEGV",
+        "ClosesDescriptors(): ended with exit status",
+        "WritesElsewhere(): OSError: [Errno 30] Read-only file system: '/usr/nobody-declared-this'",
+    ):
+        assert sentence in result.stdout
+    assert place.made() == ["Computes", "LeavesDaemons"]
+    assert (place.folder / "out/Computes").read_text() == "91"
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_readable(path)]
+    assert not [command for command in commands if command == b"sleep\x004242\x00"]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False
+
+
+def test_missing_input_is_named_with_its_path(place: Place) -> None:
+    result = place.run("run", "wrong.py", "NeedsRates")
+    assert result.returncode == 1
+    assert f"Rates(): {place.folder}/rates.csv is not there, and no task makes it" in result.stdout.splitlines()
+    assert "hint: put what is missing in place" in result.stderr
+
+
+@pytest.mark.parametrize("task", ["Big", "BigByName"])
+def test_full_disk_of_an_output_is_named_and_publishes_nothing(place: Place, task: str) -> None:
+    (place.folder / "out").mkdir()
+    result = place.run("run", "wrong.py", task, before="mount -t tmpfs -o size=1m,mode=1777 none out")
+    assert result.returncode in (1, 3)
+    assert f"{task}(): " in result.stdout
+    assert "No space left on device" in result.stdout
+    assert re.search(rf"no room for {place.folder}/out/{task}|the disk of an output is full", result.stdout)
+
+
+def test_full_disk_of_the_state_is_named_and_publishes_nothing(place: Place) -> None:
+    (place.folder / "small").mkdir()
+    mount = "mount -t tmpfs -o size=64k,mode=1777 none small"
+    result = place.run("run", "wrong.py", "Big", before=mount, JUBAKO_STATE=str(place.folder / "small/state"))
+    assert result.returncode == 3
+    assert f"{place.folder}/small/state" in result.stderr
+    assert place.made() == []
+
+
+def test_folder_that_cannot_be_written_is_named(place: Place) -> None:
+    (place.folder / "out").mkdir()
+    result = place.run("run", "wrong.py", "Big", before="mount -t tmpfs -o ro none out")
+    assert result.returncode == 3
+    assert f"the output {place.folder}/out/Big cannot be written: {place.folder}/out is on a read-only" in result.stdout
+    assert "--keep" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("relative", "JUBAKO_STATE='relative' is not an absolute path"),
+        ("/proc/here", "the state root /proc/here cannot be made"),
+        ("{folder}/wrong.py", "the state root {folder}/wrong.py cannot be made"),
+        ("{folder}/damaged", "{folder}/damaged/ledger.sqlite is damaged"),
+    ],
+)
+def test_state_that_cannot_be_used_is_named_and_kept(place: Place, state: str, sentence: str) -> None:
+    damaged = place.folder / "damaged"
+    damaged.mkdir(mode=0o700)
+    (damaged / "ledger.sqlite").write_text("this is no database")
+    if IS_ROOT:
+        for path in (damaged, damaged / "ledger.sqlite"):
+            os.chown(path, place.user_id, place.user_id)
+    result = place.run("run", "wrong.py", "Computes", JUBAKO_STATE=state.format(folder=place.folder))
+    assert result.returncode in (2, 3)
+    assert result.stderr.splitlines()[1].startswith(f"Error: {sentence.format(folder=place.folder)}"), result.stderr
+    assert result.stderr.splitlines()[2].startswith("hint: ")
+    assert (damaged / "ledger.sqlite").read_text() == "this is no database"
+    assert place.made() == []
+
+
+def test_host_without_user_namespaces_is_named_with_the_cure(place: Place) -> None:
+    switched_off = (
+        "exec unshare --user --map-root-user sh -ec 'echo 0 >/proc/sys/user/max_user_namespaces; "
+        'exec setpriv --bounding-set=-all --inh-caps=-all "$@"\' sh "$@"'
+    )
+    result = place.run("run", "wrong.py", "Computes", "--box", "host", after=switched_off)
+    assert result.returncode == 3
+    assert "Error: this host cannot make boxes: user namespaces are switched off" in result.stderr
+    assert "hint: as root: sysctl -w user.max_user_namespaces=" in result.stderr
+    assert place.made() == []
+    unboxed = place.run("run", "wrong.py", "Computes", "--box", "none", after=switched_off)
+    assert (unboxed.returncode, place.made()) == (0, ["Computes"])
+    assert "not boxed" in unboxed.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_run_that_is_ended_from_outside_carries_on_the_next_time(place: Place, number: signal.Signals) -> None:
+    process = place.start("run", "wrong.py", "After")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Waits() | waiting" in line:
+            break
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        place.assert_nothing_left()
+    assert place.made() == ["first"]
+    (place.folder / "go on").touch()
+    again = place.run("run", "wrong.py", "After")
+    assert again.returncode == 0
+    assert "1 complete ones were encountered" in again.stdout
+    assert place.made() == ["After", "Waits", "first"]
+
+
+@pytest.mark.parametrize("format_", ["json", "csv"])
+def test_machine_text_is_all_there_is_on_stdout(place: Place, format_: str) -> None:
+    result = place.run("run", "wrong.py", "Named", "--name", "a\nb", "--format", format_, LC_ALL="C", COLUMNS="40")
+    assert result.returncode == 0
+    rows = json.loads(result.stdout)["tasks"] if format_ == "json" else list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["status"] for row in rows] == ["done"]
+    assert "importing" in result.stderr
+    assert place.made() == ["a\nb"]
+
+
+@pytest.mark.parametrize("name", ["ünïcödé-重箱", "new\nline", "\x1b(0lines", "-", "x" * 200])
+def test_hostile_names_are_published_and_shown_safely(place: Place, name: str) -> None:
+    result = place.run("run", "wrong.py", "Named", f"--name={name}", LC_ALL="C", NO_COLOR="1", COLUMNS="40")
+    assert (result.returncode, place.made()) == (0, [name])
+    assert "\x1b" not in result.stdout + result.stderr
+    assert result.stdout.splitlines()[0].startswith("[1/1] done    Named(name=")
+
+
+def test_name_that_is_too_long_is_refused(place: Place) -> None:
+    result = place.run("run", "wrong.py", "Named", f"--name={'x' * 300}")
+    assert result.returncode in (1, 3)
+    assert "File name too long" in result.stdout
+    assert place.made() == []
