@@ -197,7 +197,8 @@ class ForkedExecutor:
         null_fd = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null_fd, 0), (output_fd, 1), (output_fd, 2)):
             os.dup2(source, target)
-        os.close(output_fd)
+        for fd in (null_fd, output_fd):
+            os.close(fd)
         _reseed()
         # Whatever this process has put in their place (a notebook's, a test's), tasks print into the pipe, by lines.
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, errors="backslashreplace", closefd=False) for fd in (1, 2))

@@ -1,0 +1,165 @@
+"""Running a task here: the order of calls, what becomes of what it raises, generators put off and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jubako.flow.event import Event
+from jubako.flow.executors.performing import Performed, call_after_publish, perform
+from jubako.flow.mock import MockFileSystem, MockTarget
+from jubako.flow.parameters import IntParameter
+from jubako.flow.task import Task
+
+
+@pytest.fixture(autouse=True)
+def empty_memory() -> Iterator[None]:
+    MockFileSystem().clear()
+    yield
+    MockFileSystem().clear()
+
+
+def never(task: Any) -> bool:
+    return False
+
+
+def run(task: Task, **options: Any) -> tuple[Performed, list[tuple[str, Any]]]:
+    said: list[tuple[str, Any]] = []
+    options = {"is_done": never, **options}
+    return perform(task, say=lambda what, value: said.append((what, value)), **options), said
+
+
+class Makes(Task):
+    n = IntParameter(default=0)
+
+    def output(self) -> Any:
+        return MockTarget(f"made {self.n}")
+
+    def run(self) -> Any:
+        with self.output().open("w"):
+            pass
+
+
+def test_success_is_ok() -> None:
+    assert run(Makes())[0] == Performed("ok")
+
+
+def test_setters_work_while_running_and_not_after() -> None:
+    class Says(Makes):
+        def run(self) -> None:
+            assert self.set_status_message and self.set_progress_percentage and self.set_tracking_url
+            self.set_status_message("a")
+            self.set_progress_percentage(1)
+            self.set_tracking_url("b")
+            super().run()
+
+    task = Says()
+    assert run(task)[1] == [("message", "a"), ("percentage", 1), ("tracking_url", "b")]
+    assert (task.set_status_message, task.set_progress_percentage, task.set_tracking_url) == (None, None, None)
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), SystemExit(3), GeneratorExit()])
+def test_whatever_run_raises_is_a_failure(error: BaseException) -> None:
+    class Raises(Task):
+        def run(self) -> None:
+            raise error
+
+    done, _ = run(Raises())
+    assert (done.outcome, done.exception) == ("failed", error)
+    assert "Raises" not in done.error and "in run" in done.traceback
+
+
+def test_keyboard_interrupt_is_cancelled() -> None:
+    class Interrupted(Task):
+        def run(self) -> None:
+            raise KeyboardInterrupt
+
+    assert run(Interrupted())[0].outcome == "cancelled"
+
+
+def test_on_failure_that_raises_adds_to_the_traceback() -> None:
+    class Worse(Task):
+        def run(self) -> None:
+            raise ValueError("first")
+
+        def on_failure(self, exception: BaseException) -> None:
+            raise TypeError("second")
+
+    done, _ = run(Worse())
+    assert done.error == "ValueError: first"
+    assert "TypeError: second" in done.traceback
+
+
+def test_on_success_that_raises_is_a_failure_as_in_luigi() -> None:
+    class Proud(Makes):
+        def on_success(self) -> None:
+            raise ValueError("too proud")
+
+    seen: list[str] = []
+    Proud.event_handler(Event.SUCCESS)(lambda task: seen.append("success"))
+    assert run(Proud())[0].outcome == "failed"
+    assert seen == []
+
+
+def test_missing_outputs_are_named() -> None:
+    class Lazy(Task):
+        def output(self) -> Any:
+            return [MockTarget("this"), MockTarget("that")]
+
+        def run(self) -> None:
+            pass
+
+    assert run(Lazy())[0].error == "run() ended and did not make this, that"
+
+
+def test_own_complete_that_still_says_no_is_a_failure() -> None:
+    class Doubting(Makes):
+        def complete(self) -> bool:
+            return False
+
+    assert "still says it is not done" in run(Doubting())[0].error
+
+
+class Needs(Task):
+    def output(self) -> Any:
+        return MockTarget("needs")
+
+    def run(self) -> Any:
+        (target,) = yield [Makes(1)]
+        assert target.path == "made 1"
+        target = yield Makes(2)
+        assert target.path == "made 2"
+        with self.output().open("w"):
+            pass
+
+
+def test_generator_is_put_off_and_goes_on_where_it_was() -> None:
+    task = Needs()
+    first, _ = run(task)
+    assert first.suspended is not None
+    assert (first.outcome, first.suspended.requirements.flat_requirements) == ("needs", [Makes(1)])
+    Makes(1).run()
+    second, _ = run(task, resumed=first.suspended)
+    assert second.suspended is not None
+    assert second.suspended.requirements.flat_requirements == [Makes(2)]
+    Makes(2).run()
+    assert run(task, resumed=second.suspended)[0].outcome == "ok"
+
+
+def test_generator_goes_on_at_once_when_what_it_needs_is_done() -> None:
+    Makes(1).run()
+    assert run(Needs(), is_done=lambda task: task == Makes(2))[0].outcome == "ok"
+
+
+def test_after_publish_is_called_and_its_error_kept() -> None:
+    class Tells(Task):
+        n = IntParameter()
+
+        def after_publish(self) -> None:
+            if self.n:
+                raise ConnectionError("down")
+
+    assert call_after_publish(Tells(0)) == Performed("ok")
+    assert call_after_publish(Tells(1)).error == "ConnectionError: down"
