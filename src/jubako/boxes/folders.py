@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from types import TracebackType
 from typing import Self
 
@@ -110,7 +111,7 @@ class Folders:
             try:
                 fd = os.open(anchor, _OPEN)
             except (FileNotFoundError, NotADirectoryError):
-                raise ConflictError(f"the folder {anchor} is gone, so {move.target} cannot be published") from None
+                raise _gone(anchor, move.target) from None
             self._keep(anchor, fd)
         if self._inodes[anchor] != move.folder_inode:
             raise ConflictError(f"the folder {anchor} is another one than when publishing {move.target} was begun")
@@ -124,15 +125,23 @@ class Folders:
 def plan_folder(target: str) -> tuple[int, tuple[str, ...]]:
     """The inode of the innermost existing directory above `target`, and the directories to be made below it.
 
-    Raises OSError where something in the way is no directory.
+    Raises ConflictError where something in the way is no directory (it was one, or nothing, when things were staged).
     """
     folder = os.path.dirname(target)
     missing: list[str] = []
     while True:
         try:
-            return os.stat(folder).st_ino, tuple(reversed(missing))
+            found = os.stat(folder)
         except FileNotFoundError:
-            if folder == "/":
-                raise
             missing.append(folder)
             folder = os.path.dirname(folder)
+            continue
+        except NotADirectoryError:
+            raise _gone(folder, target) from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise _gone(folder, target)
+        return found.st_ino, tuple(reversed(missing))
+
+
+def _gone(folder: str, target: str) -> ConflictError:
+    return ConflictError(f"{folder} is not a directory any more, so {target} cannot be published")

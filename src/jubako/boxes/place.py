@@ -53,6 +53,7 @@ class Places:
         self._home_mount = found.mnt_id
         self._by_mount: dict[tuple[int, int], Place] = {}
         self._foreign: list[Place] = []
+        self._is_open = True
 
     def everywhere(self) -> list[Place]:
         """All places there are, the one below the state root first."""
@@ -77,10 +78,12 @@ class Places:
         self.close()
 
     def close(self) -> None:
+        """Closes the descriptors; what was made stays. Idempotent."""
+        if not self._is_open:
+            return
+        self._is_open = False
         for place in self.everywhere():
             os.close(place.fd)
-        self._foreign.clear()
-        self._by_mount.clear()
 
     def _choose(self, folder: str, *, same_mount: bool) -> Place:
         if same_mount and self._try(self._home, folder):

@@ -29,7 +29,7 @@ from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
 from jubako.boxes.signature import Signature
 from jubako.boxes.stage import find_runs, sweep_run
 from jubako.boxes.state import StateRoot
-from jubako.errors import ConflictError
+from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
@@ -56,12 +56,14 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What a recovery did. `swept` are the ids of dead runs of which nothing is left any more."""
+    """What a recovery did. `swept` are the ids of dead runs of which nothing is left any more; `not_swept` says, in
+    sentences, what could not be removed (the next recovery tries again)."""
 
     rolled_forward: tuple[Recovered, ...] = ()
     rolled_back: tuple[Recovered, ...] = ()
     needs_person: tuple[Recovered, ...] = ()
     swept: tuple[str, ...] = ()
+    not_swept: tuple[str, ...] = ()
 
 
 # Called in the database transaction that closes a row; the flag says whether the transaction was published.
@@ -74,7 +76,7 @@ def recover(journal: Journal, state: StateRoot, *, record: RecoveryRecord | None
     Waits while another process recovers. Raises HostError where the database or the state root cannot be written.
     """
     done: dict[Way, list[Recovered]] = {way: [] for way in Way}
-    swept = []
+    swept, not_swept = [], []
     with hold_sweeping(state):
         for run_id in find_runs(state, journal):
             with lock_dead_run(state, run_id) as dead:
@@ -83,9 +85,18 @@ def recover(journal: Journal, state: StateRoot, *, record: RecoveryRecord | None
                 for entry in journal.entries(run_id):
                     way, recovered = _recover_entry(journal, entry, record)
                     done[way].append(recovered)
-            if sweep_run(state, journal, run_id):
-                swept.append(run_id)
-    return RecoveryReport(tuple(done[Way.FORWARD]), tuple(done[Way.BACK]), tuple(done[Way.WAIT]), tuple(swept))
+            try:
+                if sweep_run(state, journal, run_id):
+                    swept.append(run_id)
+            except HostError as error:
+                not_swept.append(error.message)
+    return RecoveryReport(
+        rolled_forward=tuple(done[Way.FORWARD]),
+        rolled_back=tuple(done[Way.BACK]),
+        needs_person=tuple(done[Way.WAIT]),
+        swept=tuple(swept),
+        not_swept=tuple(not_swept),
+    )
 
 
 def plan_recovery(state: EntryState, progress: Sequence[Progress]) -> Way:

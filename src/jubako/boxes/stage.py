@@ -94,20 +94,25 @@ class StageArea:
     def discard(self, attempt_id: str) -> None:
         """Removes what an attempt has staged. Does nothing for an attempt that never staged anything.
 
-        What an open journal entry still needs stays; the next start's recovery decides about it.
+        What an open journal entry still needs stays; the next start's recovery decides about it. What cannot be removed
+        (a disk turned read-only) stays too: `close` tries again, and complains.
         """
         directories = self._attempts.pop(attempt_id, [])
         needed = [move.aside for entry in self._journal.entries(self.run_id) for move in entry.moves]
         for directory in directories:
             if any(path.startswith(directory + "/") for path in needed):
                 continue
-            try:
+            with contextlib.suppress(OSError):
                 os.rmdir(directory)
-            except OSError:
+                continue
+            with contextlib.suppress(OSError):
                 remove_tree(directory)
 
     def close(self) -> None:
-        """Removes everything the run has staged, and ends its lock. With open journal entries only the lock ends."""
+        """Removes everything the run has staged, and ends its lock. With open journal entries only the lock ends.
+
+        Raises HostError where something cannot be removed; the next sweep tries again.
+        """
         if self._lock_fd is None:
             return
         try:
@@ -116,7 +121,10 @@ class StageArea:
             else:
                 self._places.remove()
                 _remove_run_folder(self._state, self.run_id)
+        except OSError as error:
+            raise _cannot_sweep(self.run_id, error) from error
         finally:
+            self._places.close()
             self._journal.owner = None
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -169,7 +177,8 @@ class StageArea:
 def sweep(state: StateRoot, journal: Journal) -> tuple[str, ...]:
     """Removes what dead runs have left, and answers with their ids. Idempotent; may be killed; safe concurrently.
 
-    A run that has open journal entries keeps everything: recovery comes first.
+    A run that has open journal entries keeps everything: recovery comes first. Raises HostError where something of a
+    dead run cannot be removed.
     """
     with hold_sweeping(state):
         return tuple(run_id for run_id in find_runs(state, journal) if sweep_run(state, journal, run_id))
@@ -180,8 +189,11 @@ def sweep_run(state: StateRoot, journal: Journal, run_id: str) -> bool:
     with lock_dead_run(state, run_id) as dead:
         if not dead or journal.entries(run_id):
             return False
-        remove_places(journal, run_id)
-        _remove_run_folder(state, run_id)
+        try:
+            remove_places(journal, run_id)
+            _remove_run_folder(state, run_id)
+        except OSError as error:
+            raise _cannot_sweep(run_id, error) from error
         return True
 
 
@@ -221,6 +233,13 @@ def _read_default_acl(folder: str) -> bytes:
         if error.errno in (errno.ENODATA, errno.ENOTSUP):
             return b""
         raise
+
+
+def _cannot_sweep(run_id: str, error: OSError) -> HostError:
+    return HostError(
+        f"what run {run_id} has staged cannot be removed: {os.fsdecode(error.filename or '')}: {error.strerror}",
+        hint="the next start of jubako tries again",
+    )
 
 
 def _why_not(folder: str) -> str:
