@@ -1,39 +1,63 @@
-"""Interrupts are counted in the process of the run, and in no other."""
+"""Signals as something to ask about."""
 
 from __future__ import annotations
 
-import os
+import select
 import signal
+import threading
 
 import pytest
 
 from jubako.flow.interrupts import Interrupts
 
 
-def test_interrupts_are_counted_and_wake_a_wait() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_signals_are_counted_and_wake_a_wait() -> None:
     with Interrupts(lambda: False) as interrupts:
-        signal.raise_signal(signal.SIGTERM)
+        assert select.select([interrupts], [], [], 0)[0] == []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        assert interrupts.count == 3
+        assert select.select([interrupts], [], [], 0)[0] == [interrupts]
+        interrupts.drain()
+        assert select.select([interrupts], [], [], 0)[0] == []
+        assert interrupts.count == 3
+
+
+def test_keyboard_interrupt_is_raised_only_where_it_may_be() -> None:
+    may = [True]
+    with Interrupts(lambda: may.pop() if may else False) as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert interrupts.count == 2
-        assert len(os.read(interrupts.fileno(), 10)) == 2
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_interrupt_while_a_task_runs_in_this_process_ends_it() -> None:
-    with Interrupts(lambda: True) as interrupts, pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
-    assert interrupts.count == 1
+def test_handlers_and_wakeup_are_as_before_afterwards() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with Interrupts(lambda: False):
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_signal_to_a_fork_of_this_process_does_what_it_did_before() -> None:
-    with Interrupts(lambda: True) as interrupts:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                os._exit(0)  # not ended by the signal
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
-        assert interrupts.count == 0
+def test_hangup_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts(lambda: False) as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupts.count == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_get_a_silent_one() -> None:
+    counts = []
+
+    def enter() -> None:
+        with Interrupts(lambda: False) as interrupts:
+            counts.append(interrupts.count)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert counts == [0]

@@ -10,6 +10,7 @@ comes back as references and it is run again from the top when that is done.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import random
@@ -106,8 +107,8 @@ class ForkedExecutor:
         return min(moments, default=None)
 
     def start(self, order: Order) -> None:
-        frames_read, frames_write = os.pipe2(os.O_CLOEXEC)
-        output_read, output_write = os.pipe2(os.O_CLOEXEC)
+        frames_read, frames_write = _open_pipe()
+        output_read, output_write = _open_pipe()
         theirs = (frames_write, output_write)
         try:
             unwanted = [frames_read, output_read, *self.filenos(), *_descriptors_below(self._hidden)]
@@ -197,8 +198,8 @@ class ForkedExecutor:
         null_fd = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null_fd, 0), (output_fd, 1), (output_fd, 2)):
             os.dup2(source, target)
-        for fd in (null_fd, output_fd):
-            os.close(fd)
+        os.closerange(output_fd, output_fd + 1)
+        os.closerange(max(null_fd, 3), null_fd + 1)
         _reseed()
         # Whatever this process has put in their place (a notebook's, a test's), tasks print into the pipe, by lines.
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, errors="backslashreplace", closefd=False) for fd in (1, 2))
@@ -256,6 +257,15 @@ def _due(child: _Child) -> float | None:
     if child.ending:
         return child.kill_s
     return None if child.order.timeout_s is None else child.began_s + child.order.timeout_s
+
+
+def _open_pipe() -> tuple[int, int]:
+    """A pipe whose ends are not 0, 1 or 2, even where this process was started with those closed."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    moved = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in ends)
+    for fd in ends:
+        os.close(fd)
+    return moved[0], moved[1]
 
 
 def _descriptors_below(directory: str) -> list[int]:

@@ -1,0 +1,24 @@
+"""How a run is to be done: everything wrong is said at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jubako.errors import InputError
+from jubako.flow.options import RunOptions
+
+
+def test_defaults_are_valid() -> None:
+    assert (RunOptions().workers, RunOptions().box, RunOptions().durability) == (1, None, "full")
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    wrong: dict[str, Any] = {
+        "workers": 0, "attempts": 0, "retry_delay_s": -1.0, "box": "docker", "durability": "eventual",
+    }  # fmt: skip
+    with pytest.raises(InputError) as caught:
+        RunOptions(**wrong)
+    for name in wrong:
+        assert f"{name}=" in caught.value.message
