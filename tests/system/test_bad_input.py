@@ -169,7 +169,13 @@ class Place:
     def command(self, *words: str, before: str = "", after: str = "") -> list[str]:
         """The command as this user; `before` runs as root in a mount namespace of its own, `after` as the user."""
         python = sys.executable if self.user_id == os.geteuid() else SYSTEM_PYTHON
-        command = [python, "-m", "jubako", *words]
+        command = [
+            python,
+            "-P",
+            "-m",
+            "jubako",
+            *words,
+        ]  # -P: as the installed command, not the working directory first
         if after:
             command = ["sh", "-ec", after, "sh", *command]
         if self.user_id != os.geteuid():
@@ -368,3 +374,9 @@ def test_name_that_is_too_long_is_refused(place: Place) -> None:
     assert result.returncode in (1, 3)
     assert "File name too long" in result.stdout
     assert place.made() == []
+
+
+def test_file_that_is_called_as_a_module_of_python_is_no_obstacle(place: Place) -> None:
+    (place.folder / "json.py").write_text("raise ImportError('not the one')")
+    result = place.run("run", "wrong.py", "Named", "--name", "a")
+    assert (result.returncode, place.made()) == (0, ["a"]), result.stderr

@@ -21,7 +21,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -81,7 +80,6 @@ def main(fd: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the runner's to deal with
     set_process_name("jubako-worker")
     set_child_subreaper()
-    sys.path[:] = setup.sys_path
     os.chdir(setup.cwd)
     status = _supervise(fd, runner, setup, is_preloaded=True)
     if status == UNFIT:

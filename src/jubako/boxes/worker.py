@@ -12,7 +12,7 @@ Nothing here waits but `close` and the sending of a job. A worker that dies answ
 
 from __future__ import annotations
 
-import json
+import os
 import select
 import socket
 import subprocess
@@ -32,11 +32,14 @@ __all__ = ["Worker", "WorkerState"]
 _OUTPUT_LIMIT_BYTES = 64 << 20  # of one job; what comes after is dropped, and said so
 _PATIENCE_S = 10.0  # a worker that was told to end does so in milliseconds
 
-# The interpreter is told where to look before it looks for jubako: the runner's own path may have been changed by hand.
+# The interpreter is told where this jubako is: the runner's own path may have been changed by hand. It gets the rest of
+# that path with the setup, and -P keeps the working directory off: files beside a pipeline may be called as modules are
+# that are imported here.
 _START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "import sys; sys.argv[2] in sys.path or sys.path.insert(0, sys.argv[2]); "
     "from jubako.boxes.supervisor import main; main(int(sys.argv[1]))"
 )
+_HOME = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
+                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _HOME],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what importing the pipeline prints must not be taken for the runner's output

@@ -86,8 +86,11 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
+    # The pipeline's folder comes last until what is imported here is; files in it may be called as such modules are.
+    sys.path.extend(one for one in setup.sys_path if one not in sys.path)
     if is_preloaded and setup.preload and not _preload(setup, links, ours):
         return 0
+    sys.path[:] = setup.sys_path
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
     tempfile.tempdir = None  # what was found while the pipeline was imported
@@ -145,7 +148,9 @@ def _send_proc(links: Links) -> bool:
 def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
     """Imports the pipeline; True if tasks can be forked from this process now."""
     try:
-        load_function(setup.preload)(setup.preload_argument)
+        preload = load_function(setup.preload)
+        sys.path[:] = setup.sys_path
+        preload(setup.preload_argument)
     except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
         text = "".join(traceback.format_exception(error))
         _tell(links, BROKEN, {"error": explain_failure(error), "traceback": text})
