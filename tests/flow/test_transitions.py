@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,13 @@ def test_terminal_states_are_those_a_task_can_end_in() -> None:
     assert {state.name for state in TERMINAL} == {
         "DONE", "COMPLETE", "MISSING", "UNSCHEDULED", "DENIED", "FAILED", "STUCK", "STOPPED",
     }  # fmt: skip
+
+
+def test_docs_show_this_table_and_every_state() -> None:
+    page = (Path(__file__).parents[2] / "docs/engine.md").read_text()
+    assert format_table() in page
+    for state in State:
+        assert f"| {state.name} | " in page
 
 
 def test_format_table_has_a_row_per_transition() -> None:

@@ -60,6 +60,7 @@ class Prepared:
     inputs: tuple[tuple[str, Signature | None], ...] = ()
     kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
     kept_fd: int = -1
+    stages_undeclared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,8 @@ class Desk:
         if prepared is None:
             return ""
         self.area.discard(attempt.id)
-        self.area.discard(_undeclared_id(attempt))
+        if prepared.stages_undeclared:
+            self.area.discard(_undeclared_id(attempt))
         if prepared.kept_fd < 0:
             return prepared.kept_box
         directory = os.path.join(self.state.boxes_path, prepared.kept_box)
@@ -185,6 +187,7 @@ class Desk:
         )
         if not finished.undeclared_in:
             return moves, ()
+        prepared.stages_undeclared = True
         extra, left_out = stage_undeclared(
             self.area, _undeclared_id(attempt), finished.undeclared, finished.undeclared_in, attempt.started_s
         )
