@@ -15,7 +15,7 @@ from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea, sweep
 from jubako.boxes.state import StateRoot, open_state_root
-from jubako.errors import BugError, HostError
+from jubako.errors import BugError, HostError, InputError
 from jubako.kernel.filesystems import make_filesystem, tmpfs
 from jubako.kernel.mounts import MOUNT_ATTR_RDONLY, MS_BIND, attach, mount
 from jubako.layers.remove import remove_tree
@@ -396,3 +396,20 @@ def test_link_in_place_of_a_hidden_folder_is_not_followed_by_a_sweep(ground):
     journal.add_place("dead", str(folder / "out" / ".jubako-stage" / "dead"))
     assert sweep(state, journal) == ("dead",)
     assert (folder / "precious" / "dead").is_dir()
+
+
+def test_output_that_cannot_be_staged_is_named_and_nothing_is_left(ground):
+    folder, state, journal = ground
+    fine, long = str(folder / "out" / "fine"), str(folder / "out" / ("x" * 300))
+    with StageArea(state, "run", journal) as area:
+        with pytest.raises(HostError, match=r"the output .*/xxx.* cannot be staged: File name too long"):
+            area.stage("attempt", [Output(fine), Output(long)])
+        assert os.listdir(f"{state.stage_path}/run") == ["lock"]
+
+
+def test_output_that_no_file_can_be_called_is_wrong_input(ground):
+    folder, state, journal = ground
+    with StageArea(state, "run", journal) as area:
+        with pytest.raises(InputError, match=r"a\\x00b' cannot be the name of a file"):
+            area.stage("attempt", [Output(str(folder / "out" / "a\0b"))])
+        assert os.listdir(f"{state.stage_path}/run") == ["lock"]

@@ -25,7 +25,7 @@ from jubako.boxes.place import Place, Places, find_existing_folder, remove_place
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
 from jubako.boxes.state import StateRoot
-from jubako.errors import BugError, HostError
+from jubako.errors import BugError, HostError, InputError
 from jubako.layers.remove import remove_tree
 
 __all__ = ["StageArea", "sweep", "sweep_run"]
@@ -76,20 +76,27 @@ class StageArea:
         """Makes the staging directories of one attempt (mode 0700) and says where to write each output.
 
         For a file nothing is there yet; for a directory an empty one is, as `mkdir` would have made it in place.
-        Raises HostError, naming the output and leaving nothing, where an output cannot be written.
+        Raises HostError, naming the output and leaving nothing, where an output cannot be written; InputError for a
+        name that no file can have.
         """
         if "/" in attempt_id or attempt_id in ("", ".", "..", LOCK_NAME):
             raise BugError(f"attempt id {attempt_id!r} is no file name")
         if attempt_id in self._attempts:
             raise BugError(f"attempt {attempt_id} is staged already")
         self._attempts[attempt_id] = []
+        staged: list[StagedOutput] = []
         try:
-            return tuple(self._stage(attempt_id, number, output) for number, output in enumerate(outputs))
+            for output in outputs:
+                staged.append(self._stage(attempt_id, len(staged), output))
         except BaseException as error:
             self.discard(attempt_id)
             if isinstance(error, OSError):
-                raise HostError(f"an output of {attempt_id} cannot be staged: {error}", hint=_HINT) from error
+                why = error.strerror or str(error)
+                raise HostError(f"the output {output.path} cannot be staged: {why}", hint=_HINT) from error
+            if isinstance(error, ValueError):
+                raise InputError(f"the output {output.path!r} cannot be the name of a file: {error}") from error
             raise
+        return tuple(staged)
 
     def discard(self, attempt_id: str) -> None:
         """Removes what an attempt has staged. Does nothing for an attempt that never staged anything.
