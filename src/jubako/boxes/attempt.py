@@ -22,7 +22,7 @@ from jubako.boxes.job import Finished, Job, Outcome
 from jubako.boxes.keep import keep_box
 from jubako.boxes.plan import TMP, staged_in_box
 from jubako.boxes.view import View, Views
-from jubako.boxes.watch import Deadline, Ended, Outflow, ZygoteLink
+from jubako.boxes.watch import Deadline, Ended, Errand, Outflow, ZygoteLink
 from jubako.boxes.wire import Channel
 from jubako.boxes.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
@@ -77,8 +77,8 @@ def run_attempt(job: Job, workshop: Workshop) -> tuple[Finished, View | None]:
     try:
         environment = workshop.environment if job.environment is None else job.environment
         _mark_unwritten(job, workshop.umask)
-        view = workshop.views.open(job, environment)
-        _run(job, workshop, view, result)
+        view, errand = _open(job, workshop, environment)
+        _run(job, workshop, view, errand, result)
         _collect(job, workshop, view, result)
         if result.outcome != "ok" and job.keep_in:
             keep_box(job, view, result.error, started_ns)
@@ -97,18 +97,37 @@ def _mark_unwritten(job: Job, umask: int) -> None:
             os.utime(output.staged, ns=(UNWRITTEN_NS, UNWRITTEN_NS))
 
 
-def _run(job: Job, workshop: Workshop, view: View, result: _Result) -> None:
+def _open(job: Job, workshop: Workshop, environment: Mapping[str, str]) -> tuple[View, Errand]:
+    """The view, and a child that moves in while it is being made."""
+    errands: list[Errand] = []
+
+    def send_child(namespace_fd: int) -> None:
+        while errands:  # the view it went to had to be given up
+            errands.pop().abandon()
+        errands.append(workshop.zygote.begin(namespace_fd))
+
+    try:
+        view = workshop.views.open(job, environment, send_child)
+    except BaseException:
+        for errand in errands:
+            errand.abandon()
+        raise
+    return view, errands[0]
+
+
+def _run(job: Job, workshop: Workshop, view: View, errand: Errand, result: _Result) -> None:
     """The call, and the check if there is one."""
     deadline = Deadline(None if job.timeout_s is None else time.monotonic() + job.timeout_s, job.grace_s)
     outflow = Outflow(job.id, workshop.channel, workshop.output_limit_bytes)
-    _judge(_call(job, workshop, view, outflow, deadline, is_check=False), result, is_check=False)
+    _judge(errand.finish(_plan_call(job, workshop, view, is_check=False), outflow, deadline), result, is_check=False)
     if result.outcome == "ok" and job.check:
         view.freeze()
-        _judge(_call(job, workshop, view, outflow, deadline, is_check=True), result, is_check=True)
+        errand = workshop.zygote.begin(view.namespace_fd)
+        _judge(errand.finish(_plan_call(job, workshop, view, is_check=True), outflow, deadline), result, is_check=True)
 
 
-def _call(job: Job, workshop: Workshop, view: View, outflow: Outflow, deadline: Deadline, *, is_check: bool) -> Ended:
-    call = Call(
+def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> Call:
+    return Call(
         function=job.check if is_check else job.call,
         payload=job.payload,
         cwd=job.cwd,
@@ -120,7 +139,6 @@ def _call(job: Job, workshop: Workshop, view: View, outflow: Outflow, deadline: 
         network=job.box.network,
         is_check=is_check,
     )
-    return workshop.zygote.run_call(call, view.namespace_fd, outflow, deadline)
 
 
 def _plan_environment(job: Job, workshop: Workshop) -> dict[str, str] | None:

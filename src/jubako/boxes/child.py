@@ -1,8 +1,8 @@
 """The life of a forked child: from the fork in the zygote to `os._exit`. It runs one function of the pipeline.
 
 Forked ahead, it waits for its command: a packet with three descriptors, the mount namespace of its view, a line to the
-foreman, and a pipe for what it prints. The rest of the command comes down the line. Then it gives up the zygote's
-capabilities and descriptors, before any code of the pipeline runs.
+foreman, and a pipe for what it prints. It enters the view while that is still being made. What it is to do comes down
+the line when the view is ready; then it gives up the zygote's capabilities, before any code of the pipeline runs.
 
 It answers in frames (`inside.write_frame`) on the line: messages while it runs, then one report or one failure. A
 failure is JSON and not a pickle: the foreman, which has capabilities, must not load what a task has made.
@@ -92,15 +92,18 @@ def run_child(nursery: Nursery) -> NoReturn:
         if ancillary:
             os.write(nursery.taken_fd, b".")
             namespace_fd, line_fd, output_fd = _DESCRIPTORS.unpack(ancillary[0][2])
-            status = _obey(_read_call(line_fd), nursery, namespace_fd, line_fd, output_fd)
+            _move_in(nursery, namespace_fd, line_fd, output_fd)
+            call = _read_call(line_fd)
+            if call is not None:
+                status = _obey(call, nursery, line_fd)
     finally:
         os._exit(status)
 
 
-def _obey(call: Call, nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) -> int:
+def _obey(call: Call, nursery: Nursery, line_fd: int) -> int:
     """Does what the command says; the status to exit with."""
     try:
-        _enter(call, nursery, namespace_fd, line_fd, output_fd)
+        _settle(call, line_fd)
         _run(call, nursery, line_fd)
     except SystemExit as error:
         _flush()
@@ -126,8 +129,8 @@ def load_function(name: str) -> Any:
     return found
 
 
-def _enter(call: Call, nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) -> None:
-    """Makes this process the job's: view, descriptors, environment, rights, working directory."""
+def _move_in(nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) -> None:
+    """Enters the view, with the descriptors a task has. What is mounted there until the call comes shows up in it."""
     setns(namespace_fd, CLONE_NEWNS)
     os.dup2(nursery.null_fd, 0)
     os.dup2(output_fd, 1)
@@ -137,6 +140,10 @@ def _enter(call: Call, nursery: Nursery, namespace_fd: int, line_fd: int, output
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, _MAX_FD)
+
+
+def _settle(call: Call, line_fd: int) -> None:
+    """Gives this process the job's environment, rights and working directory."""
     os.umask(call.umask)
     if call.environment is not None:
         os.environ.clear()
@@ -188,12 +195,13 @@ def _flush() -> None:
             stream.flush()
 
 
-def _read_call(line_fd: int) -> Call:
+def _read_call(line_fd: int) -> Call | None:
+    """What the foreman wants done; None if it has changed its mind."""
     data = bytearray(os.read(line_fd, _READ_BYTES))
     while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
         piece = os.read(line_fd, _READ_BYTES)
         if not piece:
-            raise EOFError("the foreman is gone")
+            return None
         data += piece
     return Call._make(marshal.loads(memoryview(data)[_LENGTH.size :]))
 

@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -30,14 +31,16 @@ from jubako.kernel.children import fork_child, reap_all
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, unshare
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
+from jubako.layers.remove import remove_tree
 
-__all__ = ["UNFIT", "Grave", "Links", "main"]
+__all__ = ["UNFIT", "Dead", "Grave", "Links", "main"]
 
 UNFIT = 75  # exit status of a foreman whose zygote must not be forked; EX_TEMPFAIL in sysexits.h
 
 _FAILED = 1
 _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
 _FDS_AT_ONCE = 16
+_PATH_BYTES = 1 << 13
 _HINT = "`jubako doctor` says what is missing here"
 
 
@@ -54,19 +57,27 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
+class Dead:
+    """What is left of a view: descriptors that hold its mounts, and a directory on disk, "" if it has none."""
+
+    fds: tuple[int, ...]
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Grave:
-    """Where the foreman leaves descriptors of mounts nobody needs: the kernel lets whoever closes them wait."""
+    """Where the foreman leaves what nobody needs any more: the kernel lets whoever takes mounts away wait."""
 
     connection: socket.socket
 
-    def bury(self, fds: list[int]) -> None:
-        """Has `fds` closed elsewhere; they are closed here in any case."""
+    def bury(self, dead: Dead) -> None:
+        """Has `dead` taken away elsewhere; its descriptors are closed here in any case."""
         try:
-            socket.send_fds(self.connection, [b"."], fds)
+            socket.send_fds(self.connection, [b"." + os.fsencode(dead.directory)], dead.fds)
         except OSError:
             pass  # the supervisor is ending, and so is this process
         finally:
-            for fd in fds:
+            for fd in dead.fds:
                 os.close(fd)
 
 
@@ -107,16 +118,22 @@ def _supervise(fd: int, runner: int, setup: Setup, *, is_preloaded: bool) -> int
                 break
             if not _bury(dead):
                 poll.unregister(dead)
+        # The zygote is this process's to reap when the foreman was killed before it could.
+        status = reap_all()[foreman]
+        while _bury(dead):
+            pass
     os.close(ended)
-    # The zygote is this process's to reap when the foreman was killed before it could.
-    return reap_all()[foreman]
+    return status
 
 
 def _bury(dead: socket.socket) -> bool:
-    """Closes the descriptors that were sent; False when there will be no more."""
-    data, fds, _, _ = socket.recv_fds(dead, 1, _FDS_AT_ONCE)
+    """Takes away what was sent; False when there will be no more."""
+    data, fds, _, _ = socket.recv_fds(dead, _PATH_BYTES, _FDS_AT_ONCE)
     for fd in fds:
         os.close(fd)
+    if len(data) > 1:
+        with suppress(OSError):  # what cannot be removed now is swept with the run
+            remove_tree(os.fsdecode(data[1:]))
     return bool(data)
 
 

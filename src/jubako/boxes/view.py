@@ -13,7 +13,7 @@ length of a call. The tops (`view.scratch`) stay readable from outside until `cl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,6 +34,7 @@ from jubako.boxes.plan import (
     plan_view,
 )
 from jubako.boxes.spec import Box
+from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
@@ -79,14 +80,12 @@ class View:
         with self.entered():
             apply_operations(self.plan.freeze)
 
-    def close(self) -> list[int]:
+    def close(self) -> Dead:
         """Lets go of the view and all that was written in it; no process may live in it any more.
 
-        The descriptors are the caller's to close. That takes the mounts away, and waits for a while.
+        What comes back is the caller's to take away. That waits for a while, as the kernel does with mounts.
         """
-        if self._scratch_directory:
-            remove_tree(self._scratch_directory)
-        return [self.namespace_fd, self._scratch_fd]
+        return Dead((self.namespace_fd, self._scratch_fd), self._scratch_directory)
 
 
 class Views:
@@ -114,8 +113,12 @@ class Views:
         """Makes the template of `box` now, so that what this machine refuses is known early. Raises HostError."""
         self._find_template(box)
 
-    def open(self, job: Job, environment: Mapping[str, str]) -> View:
-        """The view of `job`. Raises HostError where it cannot be made."""
+    def open(self, job: Job, environment: Mapping[str, str], announce: Callable[[int], None] = lambda fd: None) -> View:
+        """The view of `job`. Raises HostError where it cannot be made.
+
+        `announce` is called with the mount namespace as soon as there is one, while nothing is mounted in it yet; and
+        again with another one, where the first had to be given up.
+        """
         outputs = tuple(
             LocatedOutput(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
             for output in job.outputs
@@ -125,14 +128,22 @@ class Views:
         while True:
             cover = self._find_cover(job, home, outputs)
             try:
-                return self._make(job, cover, template, outputs, home)
+                return self._make(job, cover, template, outputs, home, announce)
             except OperationFailed as failure:
                 if not isinstance(failure.operation, MountOverlay):
                     raise
                 self._refused.add(failure.operation.target)
                 self._covers.clear()
 
-    def _make(self, job: Job, cover: Cover, template: _Template, outputs: tuple[LocatedOutput, ...], home: str) -> View:
+    def _make(
+        self,
+        job: Job,
+        cover: Cover,
+        template: _Template,
+        outputs: tuple[LocatedOutput, ...],
+        home: str,
+        announce: Callable[[int], None],
+    ) -> View:
         directory = self._make_scratch_directory(job)
         trees: dict[str, int] = {}
         fds: list[int] = []
@@ -142,10 +153,11 @@ class Views:
             setns(template.namespace_fd, CLONE_NEWNS)
             try:
                 unshare(CLONE_NEWNS)
+                fds.append(self._open_current())
+                announce(fds[0])
                 apply_operations(plan.build, trees)
                 fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
                 apply_operations(plan.show, trees)
-                fds.append(self._open_current())
             finally:
                 setns(self._own_fd, CLONE_NEWNS)
         except BaseException:
@@ -155,7 +167,7 @@ class Views:
             if directory:
                 remove_tree(directory)
             raise
-        scratch_fd, namespace_fd = fds
+        namespace_fd, scratch_fd = fds
         return View(
             plan=plan,
             outputs=outputs,

@@ -23,7 +23,7 @@ from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
 
-__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Outflow", "ZygoteGone", "ZygoteLink"]
+__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
 Stopped = Literal["", "timeout", "cancelled"]
 
@@ -90,26 +90,19 @@ class ZygoteLink:
     links: Links
     command: int = 1  # the number of the command that runs, or will run next, as the zygote counts them
 
-    def run_call(self, call: Call, namespace_fd: int, outflow: Outflow, deadline: Deadline) -> Ended:
-        """Has the zygote's next child do `call` in the view `namespace_fd`, and waits until nothing of it lives.
+    def begin(self, namespace_fd: int) -> Errand:
+        """Sends the zygote's next child into the view `namespace_fd`, where it waits for what to do.
 
-        Raises ZygoteGone, and EOFError when the runner is gone.
+        Raises ZygoteGone.
         """
-        line, child_line = socket.socketpair()
-        output, child_output = os.pipe2(os.O_CLOEXEC)
-        # The child's ends stay open here as well: their closing says nothing that the zygote does not say, and each
-        # would wake this process.
+        errand = Errand(self, *socket.socketpair(), *os.pipe2(os.O_CLOEXEC))
         try:
-            try:
-                socket.send_fds(self.links.commands, [b"."], [namespace_fd, child_line.fileno(), child_output])
-            except OSError as error:
-                raise ZygoteGone(str(error)) from error
-            return _Watch(line.fileno(), output, self, outflow, deadline).run(format_call(call))
-        finally:
-            line.close()
-            child_line.close()
-            os.close(output)
-            os.close(child_output)
+            fds = [namespace_fd, errand.child_line.fileno(), errand.child_output_fd]
+            socket.send_fds(self.links.commands, [b"."], fds)
+        except OSError as error:
+            errand.close()
+            raise ZygoteGone(str(error)) from error
+        return errand
 
     def was_taken(self) -> bool:
         """True if no command waits in the socket to be taken."""
@@ -118,12 +111,53 @@ class ZygoteLink:
         return unread[0] == 0
 
 
+@dataclass(slots=True)
+class Errand:
+    """A child that was sent into a view. Ended by `finish` or `abandon`, once.
+
+    The child's ends stay open here as well: their closing says nothing that the zygote does not say, and each would
+    wake this process.
+    """
+
+    zygote: ZygoteLink
+    line: socket.socket
+    child_line: socket.socket
+    output_fd: int
+    child_output_fd: int
+
+    def finish(self, call: Call, outflow: Outflow, deadline: Deadline) -> Ended:
+        """Has the child do `call`, and waits until nothing of it lives. Raises ZygoteGone, and EOFError when the runner
+        is gone."""
+        try:
+            return _Watch(self, outflow, deadline).run(format_call(call))
+        finally:
+            self.close()
+
+    def abandon(self) -> None:
+        """Lets the child end without having done anything. Raises ZygoteGone."""
+        self.close()
+        header_and_fields = FRAME_HEADER.size + DONE_FIELDS.size
+        took = False
+        while not took:
+            notice = self.zygote.links.control.recv(header_and_fields, socket.MSG_WAITALL)
+            if len(notice) < header_and_fields:
+                raise ZygoteGone("it has ended")
+            took, *_ = DONE_FIELDS.unpack_from(notice, FRAME_HEADER.size)
+        self.zygote.command += 1
+
+    def close(self) -> None:
+        self.line.close()
+        self.child_line.close()
+        for fd in (self.output_fd, self.child_output_fd):
+            os.close(fd)
+
+
 class _Watch:
-    def __init__(self, line_fd: int, output_fd: int, zygote: ZygoteLink, outflow: Outflow, deadline: Deadline) -> None:
-        self._line_fd = line_fd
-        self._output_fd = output_fd
-        self._control_fd = zygote.links.control.fileno()
-        self._zygote = zygote
+    def __init__(self, errand: Errand, outflow: Outflow, deadline: Deadline) -> None:
+        self._line_fd = errand.line.fileno()
+        self._output_fd = errand.output_fd
+        self._zygote = errand.zygote
+        self._control_fd = self._zygote.links.control.fileno()
         self._outflow = outflow
         self._channel = outflow.channel
         self._deadline = deadline
@@ -135,8 +169,8 @@ class _Watch:
         self._notices = bytearray()
         self._poll = select.poll()
         self._listened: dict[int, int] = {}
-        os.set_blocking(line_fd, False)
-        os.set_blocking(output_fd, False)
+        os.set_blocking(self._line_fd, False)
+        os.set_blocking(self._output_fd, False)
 
     def run(self, command: bytes) -> Ended:
         self._unsent = memoryview(command)

@@ -175,6 +175,10 @@ class _Zygote:
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._serve(nursery)
+
+    def _serve(self, nursery: Nursery) -> None:
         while True:
             pid = os.fork()
             if pid == 0:

@@ -185,6 +185,7 @@ def test_scratch_on_disk_is_used_and_removed(bench: Bench) -> None:
     )
     assert ran.report != "tmpfs\n"
     assert ran.undeclared == [str(bench.work / "d"), str(bench.work / "stray")]
+    bench.ask("restart", {})
     assert [path.name for path in stage.iterdir() if path.name.endswith(".scratch")] == []
 
 
