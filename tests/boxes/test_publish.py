@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -114,6 +115,29 @@ def test_many_tasks_publish_into_one_folder_in_one_batch(desk):
     batch = [desk.plan(f"2010/{number % 3}/day-{number}") for number in range(100)]
     assert desk.publish(*batch) == [Published(each.id) for each in batch]
     assert sum(text == "new" for text in desk.seen().values()) == 100
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_transaction_of_more_folders_than_descriptors_is_all_or_nothing(tmp_path, in_child, fails):
+    def act() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        desk = Desk(tmp_path)
+        for number in range(0, 400, 2):
+            (desk.out / str(number)).mkdir()
+        before = set(os.listdir("/proc/self/fd"))
+        transaction = desk.plan(*(f"{number}/deep/x" for number in range(400)), "last")
+        if fails:
+            second = desk.plan("last", text="first")
+            outcomes = desk.publish(second, transaction)
+            assert [type(outcome) for outcome in outcomes] == [Published, ConflictError]
+            assert desk.seen() == {"last": "first"} | {str(number): "(directory)" for number in range(0, 400, 2)}
+        else:
+            assert desk.publish(transaction) == [Published(transaction.id)]
+            assert sum(text == "new" for text in desk.seen().values()) == 401
+        assert set(os.listdir("/proc/self/fd")) == before
+        desk.close()
+
+    in_child(act)
 
 
 def test_hostile_names_are_published(desk):

@@ -20,11 +20,14 @@ from jubako.errors import ConflictError
 __all__ = ["Folders", "plan_folder"]
 
 _OPEN = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC  # O_PATH is Linux only; importing works anywhere
-_HELD = 64  # between two transactions; within one, as many as it has folders
+_HELD = 64
 
 
 class Folders:
-    """Opened directories by path. Everything raised as ConflictError means: this is not the directory planned for."""
+    """Opened directories by path. Everything raised as ConflictError means: this is not the directory planned for.
+
+    More than a few are not held at once: one that is opened again must be the one it was.
+    """
 
     def __init__(self) -> None:
         self._fds: dict[str, int] = {}
@@ -39,34 +42,36 @@ class Folders:
         self.forget()
 
     def open(self, move: PlannedMove) -> int:
-        """A descriptor of the directory that the target of `move` lies in; it is made where it is missing."""
+        """A descriptor of the directory that the target of `move` lies in; it is made where it is missing.
+
+        It stays open until the next call.
+        """
+        self._make_room()
         fd = self._fds.get(move.folder)
         if fd is not None:
             return fd
         fd = self._open_anchor(move)
         for path in move.made:
-            above = fd
             with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.basename(path), dir_fd=above)
+                os.mkdir(os.path.basename(path), dir_fd=fd)
             try:
-                fd = os.open(os.path.basename(path), _OPEN | os.O_NOFOLLOW, dir_fd=above)
-            except NotADirectoryError:
-                raise ConflictError(f"{path} should have been made a directory, but something else is there") from None
-            self._keep(path, fd)
+                fd = self._open_below(path, fd)
+            except (NotADirectoryError, FileNotFoundError):
+                raise _gone(path, move.target) from None
         return fd
 
     def find(self, move: PlannedMove) -> int | None:
         """As `open`, but nothing is made: None if the directory is missing below the one that was there."""
+        self._make_room()
         fd = self._fds.get(move.folder)
         if fd is not None:
             return fd
         fd = self._open_anchor(move)
         for path in move.made:
             try:
-                fd = os.open(os.path.basename(path), _OPEN | os.O_NOFOLLOW, dir_fd=fd)
+                fd = self._open_below(path, fd)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            self._keep(path, fd)
         return fd
 
     def check(self, move: PlannedMove) -> None:
@@ -82,6 +87,7 @@ class Folders:
         """Removes the directories made for `move`, as far as they are empty. Call `forget` after the last one."""
         if not move.made:
             return
+        self._make_room()
         anchor = self._open_anchor(move)
         steps = [os.path.basename(path) for path in move.made]
         for depth in range(len(steps), 0, -1):
@@ -93,16 +99,18 @@ class Folders:
                 return
 
     def forget(self) -> None:
-        """Closes everything."""
+        """Closes everything, and forgets what it was: for between two transactions."""
+        self._close()
+        self._inodes.clear()
+
+    def _make_room(self) -> None:
+        if len(self._fds) > _HELD:
+            self._close()
+
+    def _close(self) -> None:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
-        self._inodes.clear()
-
-    def trim(self) -> None:
-        """Closes everything if it has become much; for between two transactions."""
-        if len(self._fds) > _HELD:
-            self.forget()
 
     def _open_anchor(self, move: PlannedMove) -> int:
         anchor = move.anchor
@@ -117,9 +125,19 @@ class Folders:
             raise ConflictError(f"the folder {anchor} is another one than when publishing {move.target} was begun")
         return fd
 
+    def _open_below(self, path: str, above: int) -> int:
+        fd = self._fds.get(path)
+        if fd is None:
+            fd = os.open(os.path.basename(path), _OPEN | os.O_NOFOLLOW, dir_fd=above)
+            self._keep(path, fd)
+        return fd
+
     def _keep(self, path: str, fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        if self._inodes.setdefault(path, inode) != inode:
+            os.close(fd)
+            raise ConflictError(f"the folder {path} was moved or replaced while something was published in it")
         self._fds[path] = fd
-        self._inodes[path] = os.fstat(fd).st_ino
 
 
 def plan_folder(target: str) -> tuple[int, tuple[str, ...]]:

@@ -102,7 +102,6 @@ class Publisher:
             for each in work:
                 if each.refusal is None:
                     self._apply(each)
-                self._folders.trim()
             if self.durability == "full":
                 self._sync_renamed(work)
             self._close(work, record)
