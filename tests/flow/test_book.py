@@ -52,7 +52,7 @@ def test_note_is_said_once() -> None:
         book = Book(begin_fake_run(ledger), seen)
         book.note("a", hint="do b")
         book.note("a", hint="do b")
-        assert (book.notes, seen.events) == (["a"], [Note("a", "do b")])
+        assert (list(book.notes), seen.events) == (["a"], [Note("a", "do b")])
 
 
 def test_success_forgets_why_it_failed_and_not_that_it_did() -> None:

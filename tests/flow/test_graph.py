@@ -357,6 +357,26 @@ def test_priority_resources_and_retries_reach_the_engine() -> None:
     assert (event.priority, event.needs, event.attempts) == (7, (("db", 2),), 3)
 
 
+def test_priority_that_raises_breaks_its_task_alone() -> None:
+    class Odd(Node):
+        @property
+        def priority(self) -> Any:
+            raise ZeroDivisionError("no idea")
+
+    make(a="")
+    graph, _ = explore(Odd("odd"), NODES["a"])
+    assert graph.broken[0].sentence == "asking for its priority and resources raised ZeroDivisionError: no idea"
+    assert list(graph.broken) == [0]
+
+
+def test_find_complete_asks_and_adds_nothing() -> None:
+    make(a="", b="")
+    THERE.add("b")
+    graph = Graph(exist_many)
+    assert graph.find_complete([NODES["a"], NODES["b"]]) == [NODES["b"]]
+    assert (graph.tasks, graph.has(NODES["b"])) == ([], False)
+
+
 def test_disabled_task_is_found_disabled_unless_it_is_done() -> None:
     class Off(Task):
         disabled = True

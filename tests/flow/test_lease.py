@@ -113,6 +113,29 @@ def test_ended_run_holds_nothing(begin: Begin) -> None:
     assert second.leases.claim(["a"], NOW).holders == {}
 
 
+def test_leases_of_dead_runs_are_dropped_when_a_run_begins(begin: Begin, locked: set[str]) -> None:
+    first, second = begin("r1"), begin("r2")
+    first.leases.claim(["a", "b"], NOW)
+    second.leases.claim(["c"], NOW)
+    locked.remove("r1")
+    third = begin("r3")
+    rows = third._connection.execute("SELECT task_id FROM leases").fetchall()
+    assert (rows, third.leases.has_company) == ([("c",)], True)
+    locked.remove("r2")
+    assert not begin("r4").leases.has_company
+
+
+def test_company_is_noticed_by_the_tokens_it_took(begin: Begin) -> None:
+    first, second = begin("r1"), begin("r2")
+    first.leases.claim(["a"], NOW)
+    first.leases.claim(["b"], NOW)
+    assert not first.leases.has_company
+    second.leases.claim(["c"], NOW)
+    second.leases.release(["c"])
+    first.leases.claim(["d"], NOW)
+    assert first.leases.has_company
+
+
 def test_leases_do_not_change_how_durable_commits_are(begin: Begin) -> None:
     run = begin("r1")
     run.leases.claim(["a"], NOW)

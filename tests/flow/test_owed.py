@@ -44,7 +44,7 @@ def test_calls_are_made_a_few_at_a_time_and_struck_out() -> None:
     with open_memory_ledger() as ledger:
         run, executor = begin_fake_run(ledger), FakeExecutor()
         owe(run, Tells(1), Tells(2), Tells(3))
-        calls = OwedCalls(run, executor, limit=2)
+        calls = OwedCalls(run, lambda: executor, limit=2)
         calls.look()
         calls.look()
         assert executor.labels == ["Tells(n=1)", "Tells(n=2)"]
@@ -59,7 +59,7 @@ def test_call_that_fails_stays_owed_and_is_not_made_twice_in_a_run() -> None:
     with open_memory_ledger() as ledger:
         run, executor = begin_fake_run(ledger), FakeExecutor({"Tells(n=1)": ["failed"]})
         owe(run, Tells(1))
-        calls = OwedCalls(run, executor, limit=2)
+        calls = OwedCalls(run, lambda: executor, limit=2)
         calls.look()
         end_all(calls, executor)
         calls.look()
@@ -72,7 +72,7 @@ def test_stopped_calls_stay_owed() -> None:
     with open_memory_ledger() as ledger:
         run, executor = begin_fake_run(ledger), FakeExecutor(by_hand=True)
         owe(run, Tells(1), Tells(2))
-        calls = OwedCalls(run, executor, limit=1)
+        calls = OwedCalls(run, lambda: executor, limit=1)
         calls.look()
         calls.stop()
         (attempt_id,) = calls.running
@@ -86,7 +86,7 @@ def test_payload_that_means_nothing_here_is_said() -> None:
     with open_memory_ledger() as ledger:
         run = begin_fake_run(ledger)
         owe(run, Tells(1), payload=b"no pickle")
-        calls = OwedCalls(run, FakeExecutor(), limit=1)
+        calls = OwedCalls(run, FakeExecutor, limit=1)
         calls.look()
         assert "cannot be made again" in calls.errors[0].sentence
         assert len(run.list_owed()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import sqlite3
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from jubako.flow.parameters import (
     IntParameter,
     MonthParameter,
     Parameter,
+    ParameterVisibility,
     YearParameter,
 )
 from jubako.flow.partitions import (
@@ -130,6 +132,30 @@ _EVE = datetime.datetime(1969, 12, 31, 23, 55)
 )
 def test_find_partition(task: Task, expected: Partition | None) -> None:
     assert find_partition(task) == expected
+
+
+def test_concealed_values_stay_out_of_the_ledger() -> None:
+    class Secret(Task):
+        date = DateParameter()
+        password = Parameter(visibility=ParameterVisibility.PRIVATE)
+
+    assert find_partition(Secret(datetime.date(1970, 1, 1), "s3cret")) == Partition("Secret", "", "date", "day", 0)
+
+
+def test_value_that_is_no_date_has_no_partition() -> None:
+    class Optional(Task):
+        at: Any = DateHourParameter(default=None)  # type: ignore[arg-type]  # as Luigi allows
+
+    assert find_partition(Optional()) is None
+
+
+def test_class_that_changed_is_looked_at_anew() -> None:
+    class Changing(Task):
+        date = DateParameter()
+
+    assert find_partition(Changing(datetime.date(1970, 1, 1))) is not None
+    Changing.second = DateParameter()  # type: ignore[attr-defined]  # what tests of pipelines do
+    assert find_partition(Changing(datetime.date(1970, 1, 1), datetime.date(1970, 1, 1))) is None
 
 
 @given(st.dates(datetime.date(1900, 1, 1), datetime.date(2200, 1, 1)))

@@ -165,7 +165,7 @@ def test_task_another_run_has_is_waited_for_and_not_run_when_that_made_it(world:
     assert world.executor.labels == ["Work(n=2)"]
     assert states(loop) == ["COMPLETE", "DONE"]
     assert loop.held_elsewhere == {}
-    assert "another run (run-0)" in loop.book.notes[0]
+    assert "another run (run-0)" in next(iter(loop.book.notes))
 
 
 def test_task_of_a_run_that_died_is_run_here(world: World) -> None:

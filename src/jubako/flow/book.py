@@ -32,7 +32,7 @@ class Book:
     ever_failed: set[int] = field(default_factory=set)
     undeclared: dict[str, Sequence[Change]] = field(default_factory=dict)
     undeclared_published: dict[str, Sequence[Change]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)  # an ordered set
     _records: list[AttemptRecord] = field(default_factory=list)
     _released: list[str] = field(default_factory=list)
     _oldest_s: float = 0.0
@@ -49,7 +49,7 @@ class Book:
     def note(self, text: str, *, hint: str = "") -> None:
         """Says something once."""
         if text not in self.notes:
-            self.notes.append(text)
+            self.notes[text] = None
             self.tell(Note(text, hint))
 
     def fail(self, number: int, error: TaskError) -> None:

@@ -15,7 +15,7 @@ from jubako.errors import InputError
 from jubako.flow.engine import Engine, Found
 from jubako.flow.event import Event
 from jubako.flow.output_paths import OutputPaths
-from jubako.flow.standing import Answer, Broken, ExistMany, Standing
+from jubako.flow.standing import Answer, Broken, ExistMany, Standing, describe_broken
 from jubako.flow.task import Task
 from jubako.flow.transitions import State
 
@@ -117,9 +117,13 @@ class Graph:
         for other in required:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
             dependencies.append(self._number(other))
+        try:
+            attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+            found = Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
+        except Exception as error:  # noqa: BLE001  (priority and resources may be the task's own code)
+            return self._break(number, describe_broken(task, "asking for its priority and resources", error))
         self._tell(task, "pending")
-        attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
-        return Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
+        return found
 
     def _break(self, number: int, broken: Broken) -> Found:
         self.broken[number] = broken

@@ -59,9 +59,20 @@ class Leases:
         self.has_company = False  # another run holds or has taken a lease since this one began
         self._last_token = 0
 
-    def begin(self) -> None:
-        """Looks who is there, inside the transaction that records the run: before anything is asked if it is done."""
+    def begin(self, now: Moment) -> None:
+        """Looks who is there, inside the transaction that records the run: before anything is asked if it is done.
+
+        Leases of runs that hold nothing any more are dropped: else every later run would look twice at each task.
+        """
         (self._last_token,) = self._connection.execute("SELECT token FROM sequence").fetchone()
+        rows = self._connection.execute(
+            "SELECT DISTINCT run, run_id, boot_id, expires_s FROM leases LEFT JOIN runs ON runs.number = leases.run"
+            " WHERE leases.pipeline = ? AND run != ?",
+            (self._pipeline, self._run),
+        ).fetchall()
+        for run, run_id, boot_id, expires_s in rows:
+            if run_id is None or not self._is_holding(run_id, boot_id, expires_s, now):
+                self._connection.execute("DELETE FROM leases WHERE pipeline = ? AND run = ?", (self._pipeline, run))
         self.has_company = self._find_others()
 
     def claim(self, task_ids: Iterable[str], now: Moment) -> Claim:
@@ -133,9 +144,10 @@ class Leases:
         if row is None:
             return None
         run, run_id, boot_id, expires_s = row
-        if run == self._run or is_expired(boot_id, expires_s, now) or not self._is_locked(run_id):
-            return None
-        return str(run_id)
+        return str(run_id) if run != self._run and self._is_holding(run_id, boot_id, expires_s, now) else None
+
+    def _is_holding(self, run_id: str, boot_id: str, expires_s: float | None, now: Moment) -> bool:
+        return not is_expired(boot_id, expires_s, now) and self._is_locked(run_id)
 
 
 @contextmanager

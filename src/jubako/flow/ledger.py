@@ -127,7 +127,7 @@ class Ledger:
             ).fetchone()
             self._drop_old()
             begun = LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
-            begun.leases.begin()
+            begun.leases.begin(now)
         return begun
 
     def settle_recovered(
@@ -261,22 +261,21 @@ class LedgerRun:
 
     def settle_owed(self, number: int, error: str = "") -> None:
         """Strikes out an owed call that returned, or notes why it did not."""
-        if error:
-            self._connection.execute(
-                "UPDATE pending SET tries = tries + 1, error = ? WHERE number = ?", (_storable(error), number)
-            )
-        else:
-            self._connection.execute("DELETE FROM pending WHERE number = ?", (number,))
+        with self.transaction() as connection:
+            if error:
+                connection.execute(
+                    "UPDATE pending SET tries = tries + 1, error = ? WHERE number = ?", (_storable(error), number)
+                )
+            else:
+                connection.execute("DELETE FROM pending WHERE number = ?", (number,))
 
     def beat(self, now: Moment) -> None:
         """Says that the run lives; its leases hold for another LEASE_S."""
-        self._connection.execute(
-            "UPDATE runs SET expires_s = ? WHERE number = ?", (now.monotonic_s + LEASE_S, self._run)
-        )
+        self._expire(now.monotonic_s + LEASE_S)
 
     def stop_beating(self) -> None:
         """Says that this run will not beat for long stretches: from now on only its lock tells that it lives."""
-        self._connection.execute("UPDATE runs SET expires_s = NULL WHERE number = ?", (self._run,))
+        self._expire(None)
 
     def end(self, status: str, counts: Mapping[str, int], now_s: float) -> None:
         """Closes the run and gives every lease back. Idempotent."""
@@ -291,6 +290,10 @@ class LedgerRun:
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """One commit for what is written in the `with` block; rolled back if it raises."""
         return write_transaction(self._connection)
+
+    def _expire(self, expires_s: float | None) -> None:
+        with self.transaction() as connection:
+            connection.execute("UPDATE runs SET expires_s = ? WHERE number = ?", (expires_s, self._run))
 
 
 _PARTITION_STATUS: Final[Mapping[PartitionStatus, frozenset[str]]] = {

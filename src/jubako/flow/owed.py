@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class OwedCalls:
     """Makes owed calls, at most `limit` at a time. Their attempt ids begin with "after-"."""
 
     run: LedgerRun
-    executor: Executor
+    get_executor: Callable[[], Executor]  # asked when there is a call to make
     limit: int
     errors: list[TaskError] = field(default_factory=list)
     _known: set[int] = field(default_factory=set)
@@ -81,7 +81,7 @@ class OwedCalls:
             owed, task = self._waiting.popleft()
             attempt_id = f"after-{owed.number}"
             self._running[attempt_id] = (owed, task)
-            self.executor.start(Order(attempt_id, task, action="after_publish"))
+            self.get_executor().start(Order(attempt_id, task, action="after_publish"))
 
     def _complain(self, owed: Owed, error: str, text: str) -> None:
         sentence = f"after_publish() did not succeed: {error}; it is called again by the next run"

@@ -19,6 +19,7 @@ from jubako.flow.parameters import (
     DateParameter,
     DateSecondParameter,
     MonthParameter,
+    ParameterVisibility,
     YearParameter,
 )
 from jubako.flow.register import find_signature
@@ -65,7 +66,7 @@ def find_partition(task: Any) -> Partition | None:
     if series.count_places is None:
         return None
     value = getattr(task, series.parameter)
-    if not isinstance(value, datetime.date):  # None, or whatever else the constructor was given
+    if not isinstance(value, series.kind):  # None, or whatever else the constructor was given
         return None
     fixed = ", ".join([f"{name}={serialize(getattr(task, name))}" for name, serialize in series.others])
     return Partition(series.signature.family, fixed, series.parameter, series.unit, series.count_places(value))
@@ -146,11 +147,17 @@ class _Series(NamedTuple):
     parameter: str = ""
     unit: str = ""
     count_places: Callable[[Any], int] | None = None
+    kind: type = datetime.date  # of values that have a place
     others: tuple[tuple[str, Callable[[Any], str]], ...] = ()
 
 
 def _find_series(signature: Signature) -> _Series:
-    significant = [(name, parameter) for name, parameter in signature.parameters if parameter.significant]
+    # Concealed values tell no tasks apart (they are not in the id either), and are kept out of the ledger.
+    significant = [
+        (name, parameter)
+        for name, parameter in signature.parameters
+        if parameter.significant and parameter.visibility is ParameterVisibility.PUBLIC
+    ]
     dated: list[tuple[str, int, str, Callable[[Any], int]]] = []
     for name, parameter in significant:
         found = next(((unit, count) for kind, unit, count in _UNITS if isinstance(parameter, kind)), None)
@@ -161,10 +168,11 @@ def _find_series(signature: Signature) -> _Series:
         return _Series(signature)
     ((name, step, unit, count),) = dated
     others = tuple((other, parameter.serialize) for other, parameter in significant if other != name)
+    kind = datetime.datetime if unit in ("hour", "minute", "second") else datetime.date
     if step == 1:
-        return _Series(signature, name, unit, count, others)
+        return _Series(signature, name, unit, count, kind, others)
     # Only every n-th unit exists; they are numbered so that neighbours still differ by 1.
-    return _Series(signature, name, f"{step} {unit}", lambda value: count(value) // step, others)
+    return _Series(signature, name, f"{step} {unit}", lambda value: count(value) // step, kind, others)
 
 
 def _count_seconds(value: datetime.datetime) -> int:

@@ -85,7 +85,7 @@ class RunLoop:
         self.book = book
         self.was_interrupted = False
         self.held_elsewhere: dict[int, str] = {}  # tasks another run is working on, and which
-        self.owed = OwedCalls(book.run, executors.for_owed(), options.workers)
+        self.owed = OwedCalls(book.run, executors.for_owed, options.workers)
         self._executors = executors
         self._logs = logs
         self._desk = desk
@@ -99,6 +99,7 @@ class RunLoop:
         self._todo: deque[Instruction] = deque()
         self._serial = itertools.count(1)
         self._same_again: Counter[int] = Counter()
+        self._looked_at: set[type] = set()
         self._seen_interrupts = 0
         self._beats = True
         self._next_beat_s = 0.0
@@ -165,6 +166,7 @@ class RunLoop:
         job = None
         try:
             executor = self._executors.choose(task)
+            self._say_what_is_lost(task, in_process=executor is self._executors.in_process)
             if executor is self._executors.in_process:
                 if type(task).run is not Task.run:
                     self._stop_beating()
@@ -180,6 +182,18 @@ class RunLoop:
         if self.book.watches:
             self.book.tell(TaskStarted(task, attempt.id))
         executor.start(Order(attempt.id, task, get_timeout_s(task, self._options), job))
+
+    def _say_what_is_lost(self, task: Any, *, in_process: bool) -> None:
+        """Says once what a task would have had in a box, where it does not run in one."""
+        cls = type(task)
+        if cls in self._looked_at or cls.run is Task.run:
+            return
+        self._looked_at.add(cls)
+        if self._desk is None:
+            if task.has_check():
+                self.book.note(f"check() of {cls.__name__} is not called: without a box there is nothing to hold back")
+        elif in_process:
+            self.book.note(f"{cls.__name__} makes targets that live in memory: it runs in this process, not in a box")
 
     # what has happened
 

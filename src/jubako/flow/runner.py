@@ -122,7 +122,9 @@ class _Session:
         loop = self._make_loop(engine, graph)
         loop.work()
         result = self._sum_up(loop, time.perf_counter() - began_s)
-        self._ledger_run.end(result.status.name, result.counts, self._clock.wall_s())
+        self._ledger_run.end(
+            "INTERRUPTED" if result.interrupted else result.status.name, result.counts, self._clock.wall_s()
+        )
         book.tell(RunEnded(result.interrupted))
         return result
 

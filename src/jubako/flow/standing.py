@@ -21,7 +21,7 @@ from jubako.flow.nesting import flatten
 from jubako.flow.target import Target
 from jubako.flow.task import Task, WrapperTask
 
-__all__ = ["Answer", "Broken", "Standing", "ask_complete", "flatten_targets"]
+__all__ = ["Answer", "Broken", "Standing", "ask_complete", "describe_broken", "flatten_targets"]
 
 _BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
 
@@ -91,7 +91,7 @@ class Standing:
                 else:
                     self._answers[task] = _as_bool(task.complete())
             except Exception as error:  # noqa: BLE001  (the task's own code)
-                self._answers[task] = _broken(task, "complete()", error)
+                self._answers[task] = describe_broken(task, "complete()", error)
             if asked >= _BULK:
                 self._ask_plain(plain)
                 plain, asked = [], 0
@@ -161,7 +161,7 @@ class Standing:
                     raise InputError(f"requires() of {task} gives {other!r}, which is not a task")
             return required
         except Exception as error:  # noqa: BLE001  (the task's own code)
-            return _broken(task, "requires()", error)
+            return describe_broken(task, "requires()", error)
 
 
 def flatten_targets(outputs: Any) -> list[Any]:
@@ -181,7 +181,7 @@ def _ask_targets(task: Any, targets: Sequence[Any]) -> Answer:
     try:
         return bool(targets) and all(_as_bool(target.exists()) for target in targets)
     except Exception as error:  # noqa: BLE001  (the target's own code)
-        return _broken(task, "complete()", error)
+        return describe_broken(task, "complete()", error)
 
 
 def _as_bool(value: object) -> bool:
@@ -190,6 +190,7 @@ def _as_bool(value: object) -> bool:
     return value
 
 
-def _broken(task: Any, what: str, error: Exception) -> Broken:
+def describe_broken(task: Any, what: str, error: Exception) -> Broken:
+    """What asking `task` for `what` came to."""
     reason = error.message if isinstance(error, InputError) else f"{what} raised {type(error).__name__}: {error}"
     return Broken(reason, "".join(traceback.format_exception(error)), error)

@@ -520,6 +520,23 @@ def test_tasks_that_live_in_memory_run_in_this_process(world: Any, options: dict
     MockFileSystem().clear()
 
 
+def test_what_a_task_loses_without_a_box_is_said_once(world: Any) -> None:
+    world.write(
+        """
+        class Checked(Task):
+            n = IntParameter()
+
+            def run(self):
+                pass
+
+            def check(self):
+                raise AssertionError("never")
+        """
+    )
+    result = world.run(*(world.Checked(n) for n in range(3)), box="none")
+    assert list(result.notes) == ["check() of Checked is not called: without a box there is nothing to hold back"]
+
+
 @pytest.mark.box
 def test_pipeline_that_no_other_process_can_import_is_refused(world: Any) -> None:
     from jubako import LocalTarget, Task
