@@ -162,10 +162,10 @@ class Tree:
         return found
 
     def build(self, root: Path) -> None:
-        """Makes the tree on the real disk, at `root`, which is empty."""
+        """Makes the tree on the real disk, at `root`, which is empty but for directories."""
         for path, node in self.paths().items():
             if node in self.folders:
-                (root / path).mkdir()
+                (root / path).mkdir(exist_ok=True)
             else:
                 (root / path).write_bytes(self.files[node])
 

@@ -13,52 +13,63 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from crash.disk import Disk, Mark, Operation, Sync, Tree, Truncate, Write, read_tree, record
+from crash.disk import Disk, Mark, Operation, Sync, Tree, Write, read_tree, record
 from crash.world import NEW, OLD, World
+from jubako.kernel.mounts import MS_BIND, mount
+from jubako.layers.remove import remove_tree
 
 SEED = 1
 MARK_FD = 700
+LAYOUTS = ["same mount", "another mount"]
+# Who does it makes no difference here, so one is enough.
+anybody = pytest.mark.parametrize("in_namespace", ["rootless"], indirect=True)
 
 
-@pytest.fixture
-def root():
-    path = Path(f"/dev/shm/jubako-power-{os.getpid()}")
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
+def make_world(layout: str) -> World:
+    """A world in the current directory, a tmpfs; the outputs below a bind mount, or just beside the state root."""
+    os.makedirs("root/state")
+    os.makedirs("root/disk")
+    if layout == "another mount":
+        mount("root/disk", "root/disk", flags=MS_BIND)
+    here = Path.cwd() / "root"
+    return World(here / "state", here / "disk" / "outputs", durability="full", file_outputs_only=True)
 
 
-@pytest.fixture
-def world(root):
-    return World(root / "state", root / "outputs", durability="full", file_outputs_only=True)
-
-
-@pytest.fixture
-def disk(root, world):
+def record_run(world: World) -> Disk:
     """The record of one run, checked: all of it together gives what is there."""
+    root = Path.cwd() / "root"
     world.make()
-    read_end, write_end = os.pipe()
+    _, write_end = os.pipe()
     os.dup2(write_end, MARK_FD)
-    os.close(write_end)
-    try:
-        disk = record(lambda: world.publish(MARK_FD), root, MARK_FD)
-    finally:
-        os.close(MARK_FD)
-        os.close(read_end)
-    replayed = root.parent / f"{root.name}-replayed"
+    disk = record(lambda: world.publish(MARK_FD), root, MARK_FD)
+    os.close(MARK_FD)
+    replayed = Path.cwd() / "replayed"
     replayed.mkdir()
-    try:
-        disk.crash(len(disk.operations), lambda operation: operation).build(replayed)
-        assert read_tree(replayed) == read_tree(root)
-    finally:
-        shutil.rmtree(replayed)
+    disk.crash(len(disk.operations), lambda operation: operation).build(replayed)
+    assert read_tree(replayed) == read_tree(root)
     return disk
+
+
+def prove(
+    in_namespace, layout: str, cuts: int, spoil: Callable[[Disk], None] | None = None
+) -> tuple[list[str], set[str]]:
+    """Cuts the power `cuts` times at seeded moments of a recorded run, of which `spoil` may take something away first;
+    the first violation, and what was found after recovering."""
+
+    def act() -> tuple[list[str], set[str]]:
+        world = make_world(layout)
+        disk = record_run(world)
+        if spoil is not None:
+            spoil(disk)
+        return find_violations(world, disk, cuts)
+
+    return in_namespace(act)
 
 
 def choose_randomly(choose: random.Random):
@@ -79,10 +90,11 @@ def choose_randomly(choose: random.Random):
     return chooser
 
 
-def rebuild(root: Path, disk: Disk, tree: Tree, world: World) -> None:
-    """Makes the tree at `root`, files with their old modification times, and the journal's inode numbers right."""
-    for path in root.iterdir():
-        shutil.rmtree(path)
+def rebuild(disk: Disk, tree: Tree, world: World) -> None:
+    """Makes the tree anew, files with their old modification times, and the journal's inode numbers right."""
+    root = Path.cwd() / "root"
+    for path in [*world.state_path.iterdir(), *world.outputs.parent.iterdir()]:
+        remove_tree(str(path))
     # The shared memory beside the database is no file to be kept: SQLite makes it anew from the log.
     for folder in tree.folders.values():
         folder.pop("ledger.sqlite-shm", None)
@@ -93,8 +105,6 @@ def rebuild(root: Path, disk: Disk, tree: Tree, world: World) -> None:
         if node in tree.files and mtime_ns:
             os.utime(root / path, ns=(mtime_ns, mtime_ns))
         inodes[inode] = os.lstat(root / path).st_ino
-    if "state" not in {path.name for path in root.iterdir()}:
-        return
     _, journal = world.open()
     for number, text in journal.connection.execute("SELECT number, moves FROM journal").fetchall():
         moves = json.loads(text)
@@ -107,62 +117,60 @@ def rebuild(root: Path, disk: Disk, tree: Tree, world: World) -> None:
     journal.connection.close()
 
 
-def find_violations(root: Path, world: World, disk: Disk, cuts: int, most: int) -> tuple[list[str], set[str]]:
-    """Cuts the power `cuts` times; what went wrong (no more than `most`), and what was found after recovering."""
+def find_violations(world: World, disk: Disk, cuts: int) -> tuple[list[str], set[str]]:
+    """Cuts the power `cuts` times or until something goes wrong; what that was, and what was found after recovering."""
     choose = random.Random(SEED)
-    violations: list[str] = []
     found = set()
     for _ in range(cuts):
         length = choose.randrange(len(disk.operations) + 1)
         tree = disk.crash(length, choose_randomly(choose))
-        rebuild(root, disk, tree, world)
+        rebuild(disk, tree, world)
         report = world.recover()
         seen = world.seen()
         acknowledged = any(isinstance(operation, Mark) for operation in disk.operations[:length])
         if seen not in (world.expected(OLD), world.expected(NEW)):
-            violations.append(f"after {length} operations: {seen}")
-        elif acknowledged and seen != world.expected(NEW):
-            violations.append(f"after {length} operations: acknowledged, and gone")
-        elif report.needs_person or world.leftovers():
-            violations.append(f"after {length} operations: {report.needs_person} {world.leftovers()}")
+            return [f"after {length} operations: {seen}"], found
+        if acknowledged and seen != world.expected(NEW):
+            return [f"after {length} operations: acknowledged, and gone"], found
+        if report.needs_person or report.not_swept or world.leftovers():
+            return [f"after {length} operations: {report} {world.leftovers()}"], found
         found.add("new" if seen == world.expected(NEW) else "old")
-        if len(violations) >= most:
-            break
-    return violations, found
+    return [], found
 
 
-def test_power_cut_at_sampled_moments_leaves_old_or_new(root, world, disk):
-    assert find_violations(root, world, disk, 150, 1) == ([], {"old", "new"})
+def drop_sync(number: int) -> Callable[[Disk], None]:
+    """Takes one of the syncs of everything out of the record: 0 is the first barrier, 1 the second."""
+
+    def spoil(disk: Disk) -> None:
+        at = [at for at, operation in enumerate(disk.operations) if operation == Sync(None)][number]
+        del disk.operations[at]
+
+    return spoil
 
 
-@pytest.mark.soak
-def test_power_cut_at_many_moments_leaves_old_or_new(root, world, disk):
-    assert find_violations(root, world, disk, 20_000, 1) == ([], {"old", "new"})
+def drop_syncs_of_files(disk: Disk) -> None:
+    """Takes the database's own syncs out of the record."""
+    disk.operations = [each for each in disk.operations if not isinstance(each, Sync) or each.node is None]
 
 
-def barriers(disk: Disk) -> list[int]:
-    """The syncs of the two barriers: of everything, and the database's own."""
-    return [at for at, operation in enumerate(disk.operations) if isinstance(operation, Sync)]
+@anybody
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cuts", [100, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_power_cut_leaves_old_or_new(in_namespace, layout, cuts):
+    assert prove(in_namespace, layout, cuts) == ([], {"old", "new"})
 
 
-def test_proof_fails_without_the_first_barrier(root, world, disk):
-    first = next(at for at in barriers(disk) if disk.operations[at] == Sync(None))
-    disk.operations[first] = Truncate(-1, 0)
-    violations, _ = find_violations(root, world, disk, 1000, 1)
+SPOILS = {"the first barrier": drop_sync(0), "the second barrier": drop_sync(1), "the database's": drop_syncs_of_files}
+
+
+@anybody
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_proof_fails_without_a_sync(in_namespace, spoil):
+    violations, _ = prove(in_namespace, "same mount", 2000, SPOILS[spoil])
     assert violations
 
 
-def test_proof_fails_without_the_second_barrier(root, world, disk):
-    last = [at for at in barriers(disk) if disk.operations[at] == Sync(None)][1]
-    disk.operations[last] = Truncate(-1, 0)
-    violations, _ = find_violations(root, world, disk, 1000, 1)
-    assert violations
-
-
-def test_proof_fails_without_the_journals_own_syncs(root, world, disk):
-    disk.operations = [
-        Truncate(-1, 0) if isinstance(operation, Sync) and operation.node is not None else operation
-        for operation in disk.operations
-    ]
-    violations, _ = find_violations(root, world, disk, 1000, 1)
+@anybody
+def test_proof_fails_without_the_sync_before_a_place_is_forgotten(in_namespace):
+    violations, _ = prove(in_namespace, "another mount", 2000, drop_sync(2))
     assert violations
