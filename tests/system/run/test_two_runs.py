@@ -117,14 +117,16 @@ def test_interrupt_ends_the_run_in_good_order_and_the_next_carries_on(
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1, output
     assert "interrupted; the same command carries on" in output
-    done = len([name for name in world.files() if name.startswith("slow-")])
-    assert f"done {done}" in output
-    assert 3 <= done < 30
+    made = len([name for name in world.files() if name.startswith("slow-")])
+    done = int(output.rsplit("done ", 1)[1])
+    # Without a box a task may be killed when it has made its output and not yet said so.
+    assert done == made if box == "host" else done <= made <= done + workers
+    assert 3 <= made < 30
     assert not [name for name in world.files() if "tmp" in name]
     again = start(world, box, workers)
     output = again.communicate(timeout=120)[0]
     assert again.returncode == 0, output
-    assert f"done {31 - done}" in output
+    assert f"done {31 - made}" in output
 
 
 STUBBORN = """

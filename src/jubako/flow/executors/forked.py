@@ -229,7 +229,7 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
         "peak_bytes": usage.ru_maxrss * 1024,
     }
     attempt_id = child.order.attempt_id
-    if done is not None and not child.ending:
+    if done is not None:  # also of one that was asked to end, and was faster
         outcome, error, text, required = pickle.loads(done[FRAME_HEADER.size :])
         tasks = load_references(required) if required else ()
         return Ended(attempt_id, outcome, error, text, requirements=tasks, handlers_called=True, **figures)
