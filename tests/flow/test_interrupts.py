@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import threading
@@ -61,3 +62,16 @@ def test_other_threads_get_a_silent_one() -> None:
     thread.start()
     thread.join()
     assert counts == [0]
+
+
+def test_fork_within_the_block_has_the_handlers_from_before_it() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with Interrupts(lambda: True) as interrupts:
+        pid = os.fork()
+        if pid == 0:
+            restored = [signal.getsignal(number) for number in numbers] == before and signal.set_wakeup_fd(-1) == -1
+            os._exit(0 if restored else 1)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert signal.getsignal(signal.SIGTERM) == interrupts._handle

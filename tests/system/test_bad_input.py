@@ -370,6 +370,8 @@ def test_hostile_names_are_published_and_shown_safely(place: Place, name: str) -
 
 
 def test_name_that_is_too_long_is_refused(place: Place) -> None:
+    (place.folder / "out").mkdir()
+    (place.folder / "out").chmod(0o777)
     result = place.run("run", "wrong.py", "Named", f"--name={'x' * 300}")
     assert result.returncode in (1, 3)
     assert f"the output {place.folder}/out/xxx" in result.stdout
