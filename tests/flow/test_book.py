@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jubako.flow.book import Book
+from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord
 from jubako.flow.observer import Note
 from jubako.flow.result import TaskError
@@ -23,7 +24,7 @@ def test_records_are_written_many_at_a_time_with_their_leases() -> None:
         assert len(run.leases.tokens) == 300
         book.record(attempt(255), clock.monotonic_s())
         assert len(run.leases.tokens) == 44
-        assert [a.label for a in ledger.list_attempts("pipeline.py", "T_255")] == ["T(n=255)"]
+        assert [a.label for a in History(ledger.connection).list_attempts("pipeline.py", "T_255")] == ["T(n=255)"]
 
 
 def test_records_do_not_wait_long() -> None:
@@ -33,7 +34,7 @@ def test_records_do_not_wait_long() -> None:
         book.record(attempt(1), clock.monotonic_s())
         clock.advance(1.0)
         book.record(attempt(2), clock.monotonic_s())
-        assert len(ledger.list_attempts("pipeline.py", "T_1")) == 1
+        assert len(History(ledger.connection).list_attempts("pipeline.py", "T_1")) == 1
 
 
 def test_attempt_that_is_not_the_last_keeps_its_lease() -> None:

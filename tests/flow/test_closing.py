@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jubako.flow.closing import group_tasks
-from jubako.flow.engine import Elsewhere, Engine, Failed, Found, Planned, Published, Start, Stop
+from jubako.flow.engine import Engine
+from jubako.flow.engine_events import Elsewhere, Failed, Found, Planned, Published, Start, Stop
 from jubako.flow.summary import format_summary, get_status
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jubako.errors import BugError
-from jubako.flow.engine import (
+from jubako.flow.engine import Engine
+from jubako.flow.engine_events import (
     Cancelled,
     Elsewhere,
-    Engine,
     Entangled,
     Failed,
     Found,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jubako.errors import InputError
-from jubako.flow.engine import Engine, Found, Planned, Start
+from jubako.flow.engine import Engine
+from jubako.flow.engine_events import Found, Planned, Start
 from jubako.flow.event import Event
 from jubako.flow.graph import Graph, refuse_cycle
 from jubako.flow.local_target import LocalTarget

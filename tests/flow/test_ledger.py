@@ -10,9 +10,10 @@ import pytest
 
 from jubako.boxes.database import open_database
 from jubako.errors import HostError
+from jubako.flow.history import History
 from jubako.flow.lease import Moment
 from jubako.flow.ledger import KEEP_ATTEMPTS, AttemptRecord, Ledger, LedgerRun
-from jubako.flow.partitions import Interval, Partition, list_partitions
+from jubako.flow.partitions import Interval, Partition
 
 NOW = Moment("boot-1", 1000.0)
 
@@ -37,12 +38,12 @@ def test_attempts_are_read_back_newest_first(connection: sqlite3.Connection) -> 
     second = AttemptRecord("2", "T_1", "T(n=1)", "published", undeclared=["/tmp/x\udcff"], peak_bytes=9)
     with run.transaction():
         run.record([first, second])
-    found = ledger.list_attempts("p", "T_1")
+    found = History(connection).list_attempts("p", "T_1")
     assert [(a.attempt_id, a.outcome, a.error, a.undeclared) for a in found] == [
         ("2", "published", "", ["/tmp/x\udcff"]),
         ("1", "failed", "it broke", []),
     ]
-    assert ledger.list_attempts("other", "T_1") == []
+    assert History(connection).list_attempts("other", "T_1") == []
 
 
 def test_record_updates_partitions_with_the_attempts(connection: sqlite3.Connection) -> None:
@@ -55,9 +56,7 @@ def test_record_updates_partitions_with_the_attempts(connection: sqlite3.Connect
     ]
     with run.transaction():
         run.record(attempts)
-    number = ledger.find_pipeline("p")
-    assert number is not None
-    assert list_partitions(connection, number, "T") == {
+    assert History(connection).list_intervals("p", "T") == {
         ("date", "day"): [Interval(0, 2, "done"), Interval(2, 3, "failed"), Interval(4, 5, "done")]
     }
 
@@ -68,7 +67,7 @@ def test_rolled_back_transaction_records_nothing(connection: sqlite3.Connection)
     with pytest.raises(KeyboardInterrupt), run.transaction():
         run.record([AttemptRecord("1", "T_1", "", "published")])
         raise KeyboardInterrupt
-    assert ledger.list_attempts("p", "T_1") == []
+    assert History(connection).list_attempts("p", "T_1") == []
 
 
 def test_names_that_are_not_text_are_kept_readable(connection: sqlite3.Connection) -> None:
@@ -76,7 +75,7 @@ def test_names_that_are_not_text_are_kept_readable(connection: sqlite3.Connectio
     run = begin(ledger, pipeline="/home/\udcff/p.py")
     with run.transaction():
         run.record([AttemptRecord("1", "T_1", "T(name=\udcfe)", "failed", error="no \udcfd")])
-    (found,) = ledger.list_attempts("/home/\udcff/p.py", "T_1")
+    (found,) = History(connection).list_attempts("/home/\udcff/p.py", "T_1")
     assert (found.label, found.error) == ("T(name=\\udcfe)", "no \\udcfd")
 
 
@@ -84,12 +83,12 @@ def test_runs_are_listed_newest_first_with_how_they_ended(connection: sqlite3.Co
     ledger = Ledger(connection)
     begin(ledger, "r1").end("SUCCESS", {"done": 3}, 60.0)
     begin(ledger, "r2", pipeline="q")
-    runs = ledger.list_runs()
+    runs = History(connection).list_runs()
     assert [(run.run_id, run.status, run.ended_s, run.counts) for run in runs] == [
         ("r2", "", None, {}),
         ("r1", "SUCCESS", 60.0, {"done": 3}),
     ]
-    assert [run.run_id for run in ledger.list_runs("p")] == ["r1"]
+    assert [run.run_id for run in History(connection).list_runs("p")] == ["r1"]
 
 
 def owe(run: LedgerRun, attempt_id: str, outcome: str) -> None:
@@ -138,14 +137,12 @@ def test_attempt_recorded_before_publishing_is_settled_after(
     with run.transaction():
         run.record([attempt])
         run.owe(attempt, b"", 1.0)
-    number = ledger.find_pipeline("p")
-    assert number is not None
-    assert (run.list_owed(), list_partitions(connection, number, "T")) == ([], {})
+    assert (run.list_owed(), History(connection).list_intervals("p", "T")) == ([], {})
     with run.transaction():
         run.settle("1", outcome, "why")
     assert [o.task_id for o in run.list_owed()] == due
-    assert list_partitions(connection, number, "T") == {("date", "day"): [Interval(3, 4, status)]}
-    assert [a.outcome for a in ledger.list_attempts("p", "T_1")] == [outcome]
+    assert History(connection).list_intervals("p", "T") == {("date", "day"): [Interval(3, 4, status)]}
+    assert [a.outcome for a in History(connection).list_attempts("p", "T_1")] == [outcome]
 
 
 @pytest.mark.parametrize(("published", "due", "outcome"), [(True, ["T_1"], "published"), (False, [], "failed")])
@@ -160,7 +157,7 @@ def test_attempt_of_a_killed_run_is_settled_by_recovery(
         ledger.settle_recovered(connection, "r1", "1", published=published)
         ledger.settle_recovered(connection, "no such run", "1", published=published)
     assert [o.task_id for o in run.list_owed()] == due
-    assert [a.outcome for a in ledger.list_attempts("p", "T_1")] == [outcome]
+    assert [a.outcome for a in History(connection).list_attempts("p", "T_1")] == [outcome]
 
 
 def test_old_attempts_are_dropped_when_a_run_begins(connection: sqlite3.Connection) -> None:
@@ -171,7 +168,7 @@ def test_old_attempts_are_dropped_when_a_run_begins(connection: sqlite3.Connecti
         connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'attempts'", (KEEP_ATTEMPTS,))
         run.record([AttemptRecord("new", "T_1", "", "published")])
     begin(ledger, "r2")
-    assert [a.attempt_id for a in ledger.list_attempts("p", "T_1")] == ["new"]
+    assert [a.attempt_id for a in History(connection).list_attempts("p", "T_1")] == ["new"]
 
 
 def test_ledger_of_a_newer_jubako_is_refused(connection: sqlite3.Connection) -> None:

@@ -13,6 +13,7 @@ from jubako.flow.book import Book
 from jubako.flow.engine import Engine
 from jubako.flow.executors.executor import ExecutorEvent
 from jubako.flow.graph import Graph
+from jubako.flow.history import History
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.lease import LEASE_S
 from jubako.flow.ledger import Ledger
@@ -96,6 +97,9 @@ class World:
         self._stack = stack
         self._logs = logs
 
+    def history(self) -> History:
+        return History(self.ledger.connection)
+
     def begin(self, run_id: str) -> Any:
         return begin_fake_run(self.ledger, run_id, clock=self.clock, is_locked=lambda other: other in self.locked)
 
@@ -136,7 +140,7 @@ def test_tasks_run_in_order_and_are_recorded(world: World) -> None:
     loop.work()
     assert world.executor.labels == ["Work(n=2)", "Work(n=1)"]
     assert [str(event.task) for event in world.seen.of(TaskPublished)] == world.executor.labels
-    (attempt,) = world.ledger.list_attempts("pipeline.py", Work(1).task_id)
+    (attempt,) = world.history().list_attempts("pipeline.py", Work(1).task_id)
     assert (attempt.run_id, attempt.outcome, attempt.label) == ("run-1", "published", "Work(n=1)")
     assert loop.book.run.leases.tokens == {}
 
@@ -147,7 +151,7 @@ def test_retry_waits_its_delay(world: World) -> None:
     assert states(loop) == ["DONE"]
     assert world.clock.monotonic_s() > 20
     assert [event.again for event in world.seen.of(TaskFailed)] == [True, True]
-    outcomes = [attempt.outcome for attempt in world.ledger.list_attempts("pipeline.py", Work(1).task_id)]
+    outcomes = [attempt.outcome for attempt in world.history().list_attempts("pipeline.py", Work(1).task_id)]
     assert outcomes == ["published", "failed", "failed"]
 
 
@@ -221,7 +225,7 @@ def test_interrupt_stops_what_waits_and_cancels_what_runs(world: World) -> None:
     assert loop.was_interrupted
     assert executor.cancelled == ["1"]
     assert states(loop) == ["STOPPED", "WAITING"]
-    (attempt,) = world.ledger.list_attempts("pipeline.py", Work(1).task_id)
+    (attempt,) = world.history().list_attempts("pipeline.py", Work(1).task_id)
     assert attempt.outcome == "cancelled"
 
 
@@ -252,5 +256,5 @@ def test_failure_of_several_tasks_counts_each(world: World) -> None:
     loop.work()
     assert [loop.engine.count(state) for state in (State.DONE, State.FAILED)] == [2, 2]
     assert sorted(loop.book.errors) == [1, 3]
-    outcomes = [world.ledger.list_attempts("pipeline.py", Work(n).task_id)[0].outcome for n in (1, 3)]
+    outcomes = [world.history().list_attempts("pipeline.py", Work(n).task_id)[0].outcome for n in (1, 3)]
     assert outcomes == ["failed", "timeout"]

@@ -6,20 +6,39 @@ edge is looked at a fixed number of times, plus one heap operation where an orde
 
     unfinished dependencies   a count per task; 0 makes it ready
     ready                     one heap by (-priority, number)
-    resources                 a count and a heap of waiters each; a blocked task is looked at again only when woken
+    resources                 `flow.resources`; a blocked task is looked at again only when it is woken
     retries, other runs       one heap by time
     failures                  pushed down the edges once per reason, as bits (`flow.transitions`, BLAME_*)
 
-Events and instructions are named tuples: a run makes millions of them.
+Events and instructions: `flow.engine_events`. States and what moves a task from one to another: `flow.transitions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from jubako.errors import BugError
+from jubako.flow.engine_events import (
+    Cancelled,
+    Elsewhere,
+    Entangled,
+    Event,
+    Failed,
+    Found,
+    GiveUp,
+    Instruction,
+    Planned,
+    Published,
+    Ran,
+    Start,
+    Stop,
+    There,
+    Tick,
+    Yielded,
+)
+from jubako.flow.resources import Entry, Needs, Resources
 from jubako.flow.transitions import (
     BLAME_DENIED,
     BLAME_FAILED,
@@ -32,145 +51,7 @@ from jubako.flow.transitions import (
     State,
 )
 
-__all__ = [
-    "Cancelled",
-    "Elsewhere",
-    "Engine",
-    "Entangled",
-    "Event",
-    "Failed",
-    "Found",
-    "GiveUp",
-    "Instruction",
-    "Planned",
-    "Published",
-    "Ran",
-    "Start",
-    "Stop",
-    "There",
-    "Tick",
-    "Yielded",
-]
-
-Standing = Literal["pending", "complete", "missing", "broken", "disabled"]
-
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-class Found(NamedTuple):
-    """A task was explored. Dependencies may be numbers that are found later."""
-
-    task: int
-    standing: Standing = "pending"
-    dependencies: tuple[int, ...] = ()
-    priority: float = 0
-    needs: tuple[tuple[str, int], ...] = ()  # (resource, amount); a resource without a stated capacity has 1
-    attempts: int = 1  # how often it may be tried
-
-
-class _OfRun(NamedTuple):
-    """Base of events that name no task."""
-
-
-class _OfTask(NamedTuple):
-    """Base of events that name a task and nothing else."""
-
-    task: int
-
-
-class Planned(_OfRun):
-    """Everything asked for so far was found: work may be handed out."""
-
-    __slots__ = ()
-
-
-class Ran(_OfTask):
-    """The work ended well and its slot is free; publishing is under way."""
-
-    __slots__ = ()
-
-
-class Published(_OfTask):
-    """The result is where others see it."""
-
-    __slots__ = ()
-
-
-class Failed(NamedTuple):
-    """An attempt failed. `again` gives one more attempt than was allowed (a conflict's second chance)."""
-
-    task: int
-    again: bool = False
-
-
-class Elsewhere(NamedTuple):
-    """Another run holds the task's lease; ask again at `until_s`."""
-
-    task: int
-    until_s: float
-
-
-class There(_OfTask):
-    """Another run completed the task meanwhile."""
-
-    __slots__ = ()
-
-
-class Yielded(NamedTuple):
-    """run() asked for these; the attempt is discarded and repeated when they are done."""
-
-    task: int
-    dependencies: tuple[int, ...]
-
-
-class Entangled(_OfTask):
-    """A waiting task turned out to wait for itself, because of what was asked for while running."""
-
-    __slots__ = ()
-
-
-class Cancelled(_OfTask):
-    """The attempt was cut short because the run is being interrupted."""
-
-    __slots__ = ()
-
-
-class Tick(_OfRun):
-    """Time has passed."""
-
-    __slots__ = ()
-
-
-class Stop(_OfRun):
-    """Start nothing more; what runs may end."""
-
-    __slots__ = ()
-
-
-Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
-
-
-# --- instructions -----------------------------------------------------------------------------------------------------
-
-
-class Start(_OfTask):
-    """Give the task to an executor. It counts as running until an event says otherwise."""
-
-    __slots__ = ()
-
-
-class GiveUp(NamedTuple):
-    """The task cannot run any more because `because` cannot be had. Said once per task."""
-
-    task: int
-    because: int
-
-
-Instruction = Start | GiveUp
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
+__all__ = ["Engine"]
 
 
 class _Node:
@@ -183,7 +64,7 @@ class _Node:
         self.waits = 0
         self.dependents: list[int] | tuple[()] = ()
         self.priority: float = 0
-        self.needs: tuple[tuple[str, int], ...] = ()
+        self.needs: Needs = ()
         self.attempts = 1
         self.blame = 0
         self.because = -1
@@ -197,14 +78,12 @@ class Engine:
 
     def __init__(self, *, slots: int, capacities: Mapping[str, int] | None = None, retry_delay_s: float = 0.0) -> None:
         self._slots = slots
-        self._capacities = dict(capacities or {})
+        self._resources = Resources(capacities or {})
         self._retry_delay_s = retry_delay_s
         self._nodes: list[_Node] = []
         self._counts = [0] * len(State)
-        self._ready: list[tuple[float, int]] = []
+        self._ready: list[Entry] = []
         self._delayed: list[tuple[float, int]] = []
-        self._used: dict[str, int] = {}
-        self._waiters: dict[str, list[tuple[float, int]]] = {}
         self._is_open = False
         self._is_stopped = False
         self._out: list[Instruction] = []
@@ -227,7 +106,7 @@ class Engine:
         """Takes one event; returns what to do now, in order. Raises BugError for an event the state does not allow."""
         self._handlers[type(event)](event, now_s)
         if self._is_open and not self._is_stopped:
-            self._hand_out(now_s)
+            self._hand_out()
         out = self._out
         if out:
             self._out = []
@@ -304,7 +183,7 @@ class Engine:
         elif event.standing == "broken":
             self._move(event.task, Cause.BREAK)
             self._push_blame(event.task, BLAME_SCHEDULING_DIRECT | BLAME_SCHEDULING)
-        elif event.standing == "disabled" or (event.needs and self._is_too_much(event.needs)):
+        elif event.standing == "disabled" or (event.needs and self._resources.is_too_much(event.needs)):
             self._move(event.task, Cause.DENY)
             self._push_blame(event.task, BLAME_DENIED)
         else:
@@ -462,61 +341,34 @@ class Engine:
             if handed_on:
                 pending.extend((below, handed_on) for below in node.dependents)
 
-    # resources and hand-out
+    # hand-out
 
-    def _hand_out(self, now_s: float) -> None:
+    def _hand_out(self) -> None:
         ready, counts = self._ready, self._counts
         while ready and counts[State.RUNNING] < self._slots:
-            _, task = heappop(ready)
-            if self._nodes[task].needs and not self._take(task):
+            entry = heappop(ready)
+            task = entry[1]
+            needs = self._nodes[task].needs
+            if needs and not self._take(entry, needs):
                 continue
             self._move(task, Cause.START)
             self._out.append(Start(task))
 
-    def _take(self, task: int) -> bool:
-        """Takes all the task needs, or nothing and queues it at the first resource that is short."""
-        node = self._nodes[task]
-        short = next((name for name, amount in node.needs if self._is_short(name, amount, task)), None)
-        if short is None:
-            for name, amount in node.needs:
-                self._used[name] = self._used.get(name, 0) + amount
+    def _take(self, entry: Entry, needs: Needs) -> bool:
+        """Takes what a task needs; or lets it wait, and wakes those it makes way for."""
+        woken = self._resources.take(entry, needs)
+        if woken is None:
             return True
-        self._move(task, Cause.TAKEN)
-        heappush(self._waiters.setdefault(short, []), (-node.priority, task))
-        # It may have been woken for another resource, which it leaves to the next in that queue.
-        for name, _ in node.needs:
-            if name != short:
-                self._wake(name)
+        self._move(entry[1], Cause.TAKEN)
+        self._wake(woken)
         return False
-
-    def _is_short(self, name: str, amount: int, task: int) -> bool:
-        """True when `amount` is not there, or somebody more important waits for it: a big need is not starved."""
-        waiters = self._waiters.get(name)
-        if waiters and waiters[0] < (-self._nodes[task].priority, task):
-            return True
-        return self._left(name) < amount
-
-    def _is_too_much(self, needs: tuple[tuple[str, int], ...]) -> bool:
-        return any(amount > self._capacities.get(name, 1) for name, amount in needs)
-
-    def _left(self, name: str) -> int:
-        return self._capacities.get(name, 1) - self._used.get(name, 0)
 
     def _give_back(self, task: int) -> None:
         needs = self._nodes[task].needs
-        for name, amount in needs:
-            self._used[name] -= amount
-        for name, _ in needs:
-            self._wake(name)
+        if needs:
+            self._wake(self._resources.give_back(needs))
 
-    def _wake(self, name: str) -> None:
-        """Makes the first waiters ready, as many as would fit."""
-        waiters, left = self._waiters.get(name), self._left(name)
-        while waiters and left > 0:
-            amount = next(amount for need, amount in self._nodes[waiters[0][1]].needs if need == name)
-            if amount > left:
-                break
-            left -= amount
-            entry = heappop(waiters)
+    def _wake(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
             self._move(entry[1], Cause.RELEASED)
             heappush(self._ready, entry)

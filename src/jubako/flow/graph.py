@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from jubako.errors import InputError
-from jubako.flow.engine import Engine, Found
+from jubako.flow.engine import Engine
+from jubako.flow.engine_events import Found
 from jubako.flow.event import Event
 from jubako.flow.output_paths import OutputPaths
 from jubako.flow.standing import Answer, Broken, ExistMany, Standing, describe_broken

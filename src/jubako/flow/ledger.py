@@ -7,8 +7,8 @@ journal, so that "published" and "recorded" are one commit:
     journal closed        `settle`                                        one transaction, the publisher's
     killed in between     `Ledger.settle_recovered`                       one transaction, recovery's
 
-Tables: `flow.schema`; leases: `flow.lease`. The connection must be in autocommit mode (`isolation_level=None`); methods
-that say "inside the caller's transaction" do not open one, the others do.
+Tables: `flow.schema`; leases: `flow.lease`; reading: `flow.history`. The connection must be in autocommit mode
+(`isolation_level=None`); methods that say "inside the caller's transaction" do not open one, the others do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
 
-__all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "PastAttempt", "PastRun"]
+__all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
 
 KEEP_ATTEMPTS: Final = 200_000
 _KEEP_RUNS: Final = 5_000
@@ -59,41 +59,12 @@ class Owed(NamedTuple):
     error: str
 
 
-class PastRun(NamedTuple):
-    """A run as history. `ended_s` None: it is running, or was killed."""
-
-    run_id: str
-    asked: str
-    mode: str
-    pid: int
-    started_s: float
-    ended_s: float | None
-    status: str
-    counts: Mapping[str, int]
-
-
-class PastAttempt(NamedTuple):
-    """An attempt as history."""
-
-    run_id: str
-    attempt_id: str
-    task_id: str
-    label: str
-    outcome: str
-    error: str
-    started_s: float
-    wall_s: float
-    cpu_s: float
-    peak_bytes: int
-    undeclared: Sequence[str]
-
-
 class Ledger:
-    """Reading, and beginning runs. Safe for several processes; one connection belongs to one thread."""
+    """Where runs begin. Safe for several processes; one connection belongs to one thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         ensure_schema(connection, "ledger", MIGRATIONS)
-        self._connection = connection
+        self.connection = connection
 
     def begin_run(
         self,
@@ -109,15 +80,15 @@ class Ledger:
         is_locked: Callable[[str], bool],
     ) -> LedgerRun:
         """Records a run that starts now and drops history beyond retention. `beats`: it will call `beat` regularly."""
-        with write_transaction(self._connection):
+        with write_transaction(self.connection):
             number = self._pipeline(pipeline)
-            (run,) = self._connection.execute(
+            (run,) = self.connection.execute(
                 "INSERT INTO runs (run_id, pipeline, asked, mode, pid, boot_id, expires_s, started_s)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
                 (
                     run_id,
                     number,
-                    _storable(asked),
+                    storable(asked),
                     mode,
                     pid,
                     now.boot_id,
@@ -126,7 +97,7 @@ class Ledger:
                 ),
             ).fetchone()
             self._drop_old()
-            begun = LedgerRun(self._connection, run=run, pipeline=number, is_locked=is_locked)
+            begun = LedgerRun(self.connection, run=run, pipeline=number, is_locked=is_locked)
             begun.leases.begin(now)
         return begun
 
@@ -139,42 +110,14 @@ class Ledger:
             error = "" if published else "its run was killed while publishing it; everything was put back"
             _settle(connection, row[0], row[1], attempt_id, "published" if published else "failed", error)
 
-    def list_runs(self, pipeline: str | None = None, *, limit: int = 50) -> list[PastRun]:
-        """The newest runs first, of one pipeline or of all."""
-        rows = self._connection.execute(
-            "SELECT run_id, asked, mode, pid, started_s, ended_s, status, counts FROM runs"
-            " JOIN pipelines ON pipelines.number = runs.pipeline WHERE ?1 IS NULL OR name = ?1"
-            " ORDER BY runs.number DESC LIMIT ?2",
-            (None if pipeline is None else _storable(pipeline), limit),
-        )
-        return [PastRun(*(*row[:-1], json.loads(row[-1]))) for row in rows]
-
-    def list_attempts(self, pipeline: str, task_id: str, *, limit: int = 50) -> list[PastAttempt]:
-        """The newest attempts at one task first."""
-        rows = self._connection.execute(
-            "SELECT run_id, attempt_id, task_id, label, outcome, error, attempts.started_s, wall_s, cpu_s, peak_bytes,"
-            " undeclared FROM attempts JOIN runs ON runs.number = attempts.run"
-            " JOIN pipelines ON pipelines.number = attempts.pipeline"
-            " WHERE name = ? AND task_id = ? ORDER BY attempts.number DESC LIMIT ?",
-            (_storable(pipeline), task_id, limit),
-        )
-        return [PastAttempt(*(*row[:-1], json.loads(row[-1]))) for row in rows]
-
-    def find_pipeline(self, pipeline: str) -> int | None:
-        """The number `flow.partitions.list_partitions` wants, or None if the pipeline never ran."""
-        row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (_storable(pipeline),)).fetchone()
-        return int(row[0]) if row else None
-
     def _pipeline(self, name: str) -> int:
-        self._connection.execute("INSERT OR IGNORE INTO pipelines (name) VALUES (?)", (_storable(name),))
-        (number,) = self._connection.execute(
-            "SELECT number FROM pipelines WHERE name = ?", (_storable(name),)
-        ).fetchone()
+        self.connection.execute("INSERT OR IGNORE INTO pipelines (name) VALUES (?)", (storable(name),))
+        (number,) = self.connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(name),)).fetchone()
         return int(number)
 
     def _drop_old(self) -> None:
         for table, keep in (("attempts", KEEP_ATTEMPTS), ("runs", _KEEP_RUNS)):
-            self._connection.execute(
+            self.connection.execute(
                 f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?", (keep,)
             )
 
@@ -203,9 +146,9 @@ class LedgerRun:
                     pipeline,
                     attempt.attempt_id,
                     attempt.task_id,
-                    _storable(attempt.label),
+                    storable(attempt.label),
                     attempt.outcome,
-                    _storable(attempt.error),
+                    storable(attempt.error),
                     attempt.started_s,
                     attempt.wall_s,
                     attempt.cpu_s,
@@ -238,7 +181,7 @@ class LedgerRun:
                 self._pipeline,
                 attempt.attempt_id,
                 attempt.task_id,
-                _storable(attempt.label),
+                storable(attempt.label),
                 payload,
                 attempt.outcome == "published",
                 now_s,
@@ -264,7 +207,7 @@ class LedgerRun:
         with self.transaction() as connection:
             if error:
                 connection.execute(
-                    "UPDATE pending SET tries = tries + 1, error = ? WHERE number = ?", (_storable(error), number)
+                    "UPDATE pending SET tries = tries + 1, error = ? WHERE number = ?", (storable(error), number)
                 )
             else:
                 connection.execute("DELETE FROM pending WHERE number = ?", (number,))
@@ -310,7 +253,7 @@ def _settle(connection: sqlite3.Connection, run: int, pipeline: int, attempt_id:
     if row is not None:
         connection.execute(
             "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE number = ?",
-            (outcome, _storable(error), row[1]),
+            (outcome, storable(error), row[1]),
         )
     if row is not None and row[0]:
         for status, outcomes in _PARTITION_STATUS.items():
@@ -328,7 +271,7 @@ def _encode_partition(partition: Partition | None) -> str:
     return json.dumps([partition.family, partition.fixed, partition.parameter, partition.unit, partition.place])
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """`text` with lone surrogates (bytes of names that are not UTF-8) spelt out: SQLite's text is UTF-8."""
     if text.isascii():
         return text

@@ -22,10 +22,10 @@ from jubako.flow.book import Book
 from jubako.flow.claims import Claims
 from jubako.flow.clock import Clock
 from jubako.flow.ending import Endings, blame
-from jubako.flow.engine import (
+from jubako.flow.engine import Engine
+from jubako.flow.engine_events import (
     Cancelled,
     Elsewhere,
-    Engine,
     Entangled,
     Event,
     Failed,
