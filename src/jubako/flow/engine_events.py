@@ -30,7 +30,6 @@ __all__ = [
     "There",
     "Tick",
     "Yielded",
-    ,
 ]
 
 Standing = Literal["pending", "complete", "missing", "broken", "disabled"]
