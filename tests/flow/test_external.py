@@ -13,7 +13,7 @@ from jubako.flow.register import Register
 from jubako.flow.task import Task
 
 
-class Work(Task):
+class Digging(Task):
     """Does work."""
 
     n = IntParameter(default=1)
@@ -23,21 +23,21 @@ class Work(Task):
 
 
 def test_external_class_has_no_run_and_keeps_name_family_and_words() -> None:
-    external = externalize(Work)
+    external = externalize(Digging)
     assert (external.run, external(5).run, external(5).n) == (None, None, 5)
-    assert (external.__name__, external.__module__, external.__doc__) == ("Work", __name__, "Does work.")
-    assert external(5).task_id == Work(5).task_id
-    assert external(5) != Work(5)
-    assert Work().run() == "ran"
-    assert Register.get_task_cls("Work") is Work
+    assert (external.__name__, external.__module__, external.__doc__) == ("Digging", __name__, "Does work.")
+    assert external(5).task_id == Digging(5).task_id
+    assert external(5) != Digging(5)
+    assert Digging().run() == "ran"
+    assert Register.get_task_cls("Digging") is Digging
 
 
 def test_external_object_has_no_run_and_is_equal() -> None:
-    task = Work(7)
+    task = Digging(7)
     external = externalize(task)
     assert (external.run, external == task, external is task) == (None, True, False)
     assert task.run() == "ran"
-    assert Work(7) is task
+    assert Digging(7) is task
     assert pickle.loads(pickle.dumps(external)).run is None
 
 
