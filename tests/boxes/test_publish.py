@@ -353,6 +353,23 @@ def test_mount_put_over_the_folder_meanwhile_is_refused_and_changes_nothing(in_n
     assert "Invalid cross-device link" in in_namespace(act)
 
 
+def test_deletion_that_cannot_be_staged_refuses_its_transaction_alone(in_namespace):
+    def act() -> str:
+        os.mkdir("out")
+        desk = Desk(Path.cwd())
+        os.mkdir("out/disk")
+        attach(make_filesystem("tmpfs", {"nr_inodes": "2"}), "out/disk")
+        (desk.out / "disk" / "full").touch()
+        fine, broken = desk.plan("fine"), desk.plan("-disk/full")
+        outcomes = desk.publish(fine, broken)
+        assert [type(outcome) for outcome in outcomes] == [Published, HostError]
+        assert desk.seen() == {"disk": "(directory)", "disk/full": "", "fine": "new"}
+        desk.close()
+        return str(outcomes[1])
+
+    assert "out/disk" in in_namespace(act)
+
+
 def test_folder_removed_meanwhile_is_made_again(desk):
     (desk.out / "sub").mkdir()
     transaction = desk.plan("sub/x")

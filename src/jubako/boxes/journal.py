@@ -108,6 +108,9 @@ class Journal:
             raise BugError(f"the journal of run {self._owner.run_id} cannot serve run {owner.run_id} too")
         self._owner = owner
 
+    def has_owner(self, owner: Owner) -> bool:
+        return self._owner is owner
+
     def open(self, id: str, label: str, moves: Sequence[PlannedMove]) -> None:
         """Adds the row of a transaction, within the caller's database transaction. An id twice is a BugError."""
         body = json.dumps([encode_move(move) for move in moves], separators=(",", ":"))

@@ -120,7 +120,7 @@ class Publisher:
             work.planned = tuple(
                 planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
             )
-        except ConflictError as error:
+        except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
             work.refusal = _host_error(label, error)

@@ -53,9 +53,11 @@ class StageArea:
         self._serial = itertools.count()
         self._lock_fd: int | None = lock_new_run(state, run_id)
         try:
-            self._places = Places(state, run_id, journal)
             journal.owner = self
+            self._places = Places(state, run_id, journal)
         except BaseException:
+            if journal.has_owner(self):
+                journal.owner = None
             os.close(self._lock_fd)
             raise
 
