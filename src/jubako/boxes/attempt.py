@@ -132,6 +132,7 @@ def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> C
         payload=job.payload,
         cwd=job.cwd,
         staged={one.path: staged_in_box(one, view.plan.stages) for one in job.outputs},
+        directories=view.plan.placed,
         writable=tuple(overlay.target for overlay in view.plan.overlays),
         umask=workshop.umask,
         environment=_plan_environment(job, workshop),

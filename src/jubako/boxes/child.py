@@ -13,6 +13,7 @@ which together are most of what a fork costs. So there is little code here, and 
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import importlib
 import json
@@ -23,13 +24,14 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from jubako.boxes import inside
 from jubako.boxes.explain import explain_failure
-from jubako.kernel.capabilities import capability_number, capset, drop_capabilities
+from jubako.kernel.capabilities import capability_number, drop_all_capabilities, drop_capabilities
 from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
@@ -62,12 +64,13 @@ class Nursery:
 
 
 class Call(NamedTuple):
-    """What a child is to do. Plain values in a plain tuple: this is marshalled, and made in every child."""
+    """What a child is to do. Plain values, so that it can be marshalled; `_obey` names them in the same order."""
 
     function: str  # "module:function"
     payload: bytes
     cwd: str
     staged: dict[str, str]  # declared path: staged path, as the child names them
+    directories: frozenset[str]  # those of the declared paths that show their staging directory already
     writable: tuple[str, ...]  # directories it may write below, for error texts
     umask: int
     environment: dict[str, str] | None = None  # None: the zygote's
@@ -93,26 +96,57 @@ def run_child(nursery: Nursery) -> NoReturn:
             os.write(nursery.taken_fd, b".")
             namespace_fd, line_fd, output_fd = _DESCRIPTORS.unpack(ancillary[0][2])
             _move_in(nursery, namespace_fd, line_fd, output_fd)
-            call = _read_call(line_fd)
-            if call is not None:
-                status = _obey(call, nursery, line_fd)
+            data = os.read(line_fd, _READ_BYTES)
+            if data:
+                status = _obey(line_fd, nursery, *marshal.loads(_read_rest(line_fd, data)))
     finally:
         os._exit(status)
 
 
-def _obey(call: Call, nursery: Nursery, line_fd: int) -> int:
-    """Does what the command says; the status to exit with."""
+def _obey(
+    line_fd: int,
+    nursery: Nursery,
+    function: str,
+    payload: bytes,
+    cwd: str,
+    staged: dict[str, str],
+    directories: frozenset[str],
+    writable: tuple[str, ...],
+    umask: int,
+    environment: dict[str, str] | None,
+    capabilities: tuple[str, ...],
+    network: bool,
+    is_check: bool,
+) -> int:
+    """Does what the call says; the status to exit with. Its parts are arguments: making a record takes more pages."""
     try:
-        _settle(call, line_fd)
-        _run(call, nursery, line_fd)
+        os.umask(umask)
+        if environment is not None:
+            os.environ.clear()
+            os.environ.update(environment)
+        _give_up_rights(capabilities, network)
+        os.chdir(cwd)
+        inside.activate(staged, directories, line_fd)
+        # `random` gives itself a new seed after a fork; numpy's old interface does not.
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:
+            numpy_random.seed()
+        if nursery.preload:
+            load_function(nursery.preload)(nursery.preload_argument)
+        result = load_function(function)(payload)
+        _finish()
+        if is_check and not (result is None or isinstance(result, bytes) or result):
+            inside.write_frame(line_fd, REJECTED, b"")
+        else:
+            inside.write_frame(line_fd, REPORT, bytes(result) if result and not is_check else b"")
     except SystemExit as error:
         _flush()
         status = _status_of(error)
-        kind, data = (FAILURE, _describe(error, call)) if status else (REPORT, b"")
+        kind, data = (FAILURE, _describe(error, writable)) if status else (REPORT, b"")
         inside.write_frame(line_fd, kind, data)
         return status
     except BaseException as error:  # noqa: BLE001  the fork boundary: nothing may unwind into the zygote's frames
-        inside.write_frame(line_fd, FAILURE, _describe(error, call))
+        inside.write_frame(line_fd, FAILURE, _describe(error, writable))
         _flush()
         return _STATUS_OF_FAILURE
     return 0
@@ -142,46 +176,24 @@ def _move_in(nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) 
     os.closerange(low, _MAX_FD)
 
 
-def _settle(call: Call, line_fd: int) -> None:
-    """Gives this process the job's environment, rights and working directory."""
-    os.umask(call.umask)
-    if call.environment is not None:
-        os.environ.clear()
-        os.environ.update(call.environment)
-    if not call.network:
+def _give_up_rights(capabilities: tuple[str, ...], network: bool) -> None:
+    """Drops what the zygote holds but for what the box keeps. Its filter is inherited, its bounding set empty."""
+    if not network:
         # Imported here: fcntl would be in every zygote, and this is asked for by few.
         from jubako.boxes.loopback import bring_loopback_up
 
         unshare(CLONE_NEWNET)
         bring_loopback_up()
-    if call.capabilities:
-        drop_capabilities([capability_number(name) for name in call.capabilities], bounding=False)
+    if capabilities:
+        drop_capabilities([capability_number(name) for name in capabilities], bounding=False)
         install_filter(default_filter())  # without any, the kernel refuses what the zygote's filter leaves open
     else:
-        capset(effective=0, permitted=0, inheritable=0)
-    os.chdir(call.cwd)
-    # `random` gives itself a new seed after a fork; numpy's old interface does not.
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-    inside.activate(call.staged, line_fd)
-
-
-def _run(call: Call, nursery: Nursery, line_fd: int) -> None:
-    if nursery.preload:
-        load_function(nursery.preload)(nursery.preload_argument)
-    result = load_function(call.function)(call.payload)
-    _finish()
-    if call.is_check:
-        accepted = result is None or isinstance(result, bytes) or bool(result)
-        inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
-    else:
-        inside.write_frame(line_fd, REPORT, bytes(result or b""))
+        drop_all_capabilities()
 
 
 def _finish() -> None:
     """What the end of an interpreter would do: wait for threads, run exit handlers, flush."""
-    if threading.active_count() > 1:
+    if _thread._count():
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
@@ -195,21 +207,24 @@ def _flush() -> None:
             stream.flush()
 
 
-def _read_call(line_fd: int) -> Call | None:
-    """What the foreman wants done; None if it has changed its mind."""
-    data = bytearray(os.read(line_fd, _READ_BYTES))
-    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
-        piece = os.read(line_fd, _READ_BYTES)
-        if not piece:
-            return None
-        data += piece
-    return Call._make(marshal.loads(memoryview(data)[_LENGTH.size :]))
+def _read_rest(line_fd: int, data: bytes) -> bytes:
+    """What the foreman marshalled, of which `data` is the beginning, a length first."""
+    size = _LENGTH.size
+    while len(data) < size:
+        data += os.read(line_fd, size)
+    (length,) = _LENGTH.unpack_from(data)
+    if len(data) < size + length:
+        rest = bytearray(data)
+        while len(rest) < size + length:
+            rest += os.read(line_fd, _READ_BYTES)
+        data = bytes(rest)
+    return data[size:]
 
 
-def _describe(error: BaseException, call: Call) -> bytes:
+def _describe(error: BaseException, writable: Sequence[str]) -> bytes:
     text = "".join(traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__)))
     return json.dumps(
-        {"error": explain_failure(error, call.writable)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
+        {"error": explain_failure(error, writable)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
     ).encode()
 
 

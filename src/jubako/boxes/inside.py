@@ -17,7 +17,7 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -29,7 +29,8 @@ FRAME_HEADER: Final = struct.Struct("=cQ")  # what it is, how many bytes follow
 MESSAGE: Final = b"M"
 
 
-_box: tuple[Mapping[str, str], int] | None = None  # where outputs are staged, and the descriptor for frames
+# Where outputs are staged, which of them are directories put in place, and the descriptor for frames.
+_box: tuple[Mapping[str, str], Collection[str], int] | None = None
 _sending = threading.Lock()  # frames of two threads must not mix
 _serial = itertools.count()
 
@@ -58,11 +59,11 @@ def expose(path: str | os.PathLike[str]) -> None:
     Its folders are made. Where the folder cannot be written in this box, nothing is shown, and the output is
     published all the same. Raises BugError for a path without a staged one.
     """
-    staged = staged_path(path)
-    if staged is None:
-        raise BugError(f"{os.fspath(path)} is no declared output of this task")
     name = os.path.abspath(path)
-    if os.path.isdir(staged):
+    staged = staged_path(name)
+    if staged is None or _box is None:
+        raise BugError(f"{name} is no declared output of this task")
+    if name in _box[1]:
         os.utime(staged)  # tells an output that is meant to be empty from one that was never written
         return
     try:
@@ -76,13 +77,15 @@ def send(data: bytes) -> None:
     """Sends `data` to the runner, where it comes out as a `Message`; outside a box nothing happens. Thread-safe."""
     if _box is not None:
         with _sending:
-            write_frame(_box[1], MESSAGE, data)
+            write_frame(_box[2], MESSAGE, data)
 
 
-def activate(staged: Mapping[str, str], frames_fd: int) -> None:
-    """Says that this process runs in a box, for good. `staged` maps declared paths to where they are staged."""
+def activate(staged: Mapping[str, str], directories: Collection[str], frames_fd: int) -> None:
+    """Says that this process runs in a box, for good. `staged` maps declared paths to where they are staged;
+    `directories` are those of them where the staging directory itself is mounted.
+    """
     global _box  # noqa: PLW0603  a process is in a box or not; every target in it must be able to ask
-    _box = (staged, frames_fd)
+    _box = (staged, directories, frames_fd)
 
 
 def frame(kind: bytes, data: bytes) -> bytes:
@@ -92,9 +95,10 @@ def frame(kind: bytes, data: bytes) -> bytes:
 
 def write_frame(fd: int, kind: bytes, data: bytes) -> None:
     """Writes one frame to a blocking descriptor whose reader lives."""
-    rest = memoryview(frame(kind, data))
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    whole = frame(kind, data)
+    sent = os.write(fd, whole)
+    while sent < len(whole):
+        sent += os.write(fd, memoryview(whole)[sent:])
 
 
 def _place_link(staged: str, name: str) -> None:

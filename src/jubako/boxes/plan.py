@@ -129,6 +129,7 @@ class JobPlan:
     build: tuple[Operation, ...]  # in a copy of the template
     show: tuple[Operation, ...]  # after the scratch was opened, which this covers
     freeze: tuple[Operation, ...]  # before check(): nothing of the result can be changed any more
+    placed: frozenset[str]  # declared paths of the directory outputs that are put in place
 
 
 def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[Operation, ...]:
@@ -204,6 +205,7 @@ def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_dire
             SetAttributes(target, read_only=True)
             for target in (*(overlay.target for overlay in view.overlays), *places, *(output.path for output in bound))
         ),
+        placed=frozenset([output.path for output in bound]),
     )
 
 

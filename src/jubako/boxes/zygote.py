@@ -171,6 +171,8 @@ class _Zygote:
     def __init__(self, control_fd: int, taken_fd: int) -> None:
         self._control_fd = control_fd
         self._taken_fd = taken_fd
+        self._poll = select.poll()
+        self._poll.register(control_fd, select.POLLIN)
         self._command = 1  # the number of the command that runs, or will run next
 
     def serve(self, nursery: Nursery) -> None:
@@ -197,12 +199,10 @@ class _Zygote:
     def _wait(self, pid: int, usages: list[Any]) -> int | None:
         """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""
         pidfd = os.pidfd_open(pid)
+        self._poll.register(pidfd, select.POLLIN)
         try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.register(self._control_fd, select.POLLIN)
             while True:
-                ready = [fd for fd, _ in poll.poll(_REAP_EVERY_MS)]
+                ready = [fd for fd, _ in self._poll.poll(_REAP_EVERY_MS)]
                 if self._control_fd in ready and not self._pass_signal():
                     return None
                 if pidfd in ready or not ready:
@@ -210,6 +210,7 @@ class _Zygote:
                     if status is not None:
                         return status
         finally:
+            self._poll.unregister(pidfd)
             os.close(pidfd)
 
     def _pass_signal(self) -> bool:
@@ -247,10 +248,8 @@ def _reap(pid: int, usages: list[Any]) -> int | None:
 
 def _kill_the_rest(usages: list[Any]) -> None:
     """Kills every other process of this pid namespace, and waits until none is left."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):  # nobody, or such as have ended and want to be reaped
         os.kill(-1, signal.SIGKILL)
-    while True:
-        try:
+    with suppress(ChildProcessError):
+        while True:
             usages.append(os.wait4(-1, 0)[2])
-        except ChildProcessError:
-            return

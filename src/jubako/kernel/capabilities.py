@@ -17,6 +17,7 @@ __all__ = [
     "capbset_drop",
     "capget",
     "capset",
+    "drop_all_capabilities",
     "drop_capabilities",
     "last_capability",
     "read_capability_sets",
@@ -30,6 +31,9 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _HEADER = struct.Struct("=Ii")  # version, pid
 _DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
+
+_HEADER_OF_THIS = _HEADER.pack(_VERSION_3, 0)
+_NONE = _DATA.pack(0, 0, 0, 0, 0, 0)
 
 # By number, from 0.
 _NAMES = (
@@ -149,6 +153,11 @@ def read_capability_sets(pid: int | str = "self") -> CapabilitySets:
         bounding=values["CapBnd"],
         ambient=values["CapAmb"],
     )
+
+
+def drop_all_capabilities() -> None:
+    """Gives up every capability of this thread but its bounding set, in one call, for who has to be quick."""
+    call("capset", _HEADER_OF_THIS, _NONE)
 
 
 def drop_capabilities(keep: Iterable[int] = (), *, bounding: bool = True) -> None:

@@ -118,6 +118,12 @@ def test_fork_bomb_is_swept_up(bench: Bench) -> None:
     assert bench.run("list_processes").report == "2", "pid 1 and the task"
 
 
+def test_orphans_are_reaped_dead_or_alive(bench: Bench) -> None:
+    for _ in range(5):
+        assert bench.run("leave_zombies").outcome == "ok"
+        assert bench.run("list_processes").report == "2", "pid 1 and the task"
+
+
 def test_task_cannot_end_its_zygote(bench: Bench) -> None:
     assert bench.run("kill_all_others").report == "still here"
     assert bench.run("say_loaded").report == "preloaded"
