@@ -175,11 +175,19 @@ def _judge(ended: Ended, result: _Result, *, is_check: bool) -> None:
     elif answer.kind == REJECTED:
         _fail(result, failed, "the check did not accept the result")
     elif answer.kind == FAILURE:
-        told = json.loads(answer.data)
-        _fail(result, failed, what + told["error"])
-        result.traceback = told["traceback"]
+        error, result.traceback = _parse_failure(answer.data)
+        _fail(result, failed, what + error)
     else:
         _fail(result, failed, what + explain_status(ended.status))
+
+
+def _parse_failure(data: bytes) -> tuple[str, str]:
+    """The sentence and the traceback in a child's failure frame, which the task could write as well."""
+    try:
+        told = json.loads(data)
+        return str(told["error"]), str(told["traceback"])
+    except (ValueError, KeyError, TypeError):
+        return "failed, and what it said about it makes no sense", ""
 
 
 def _collect(job: Job, workshop: Workshop, view: View, result: _Result) -> None:

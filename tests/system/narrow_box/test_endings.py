@@ -118,6 +118,14 @@ def test_fork_bomb_is_swept_up(bench: Bench) -> None:
     assert bench.run("list_processes").report == "2", "pid 1 and the task"
 
 
+@pytest.mark.parametrize("nonsense", [b"\xff" * 9, b"R\3\0\0\0\0\0\0\0abc", b"F\2\0\0\0\0\0\0\0{}"])
+def test_task_that_writes_nonsense_to_the_foreman_fails(bench: Bench, nonsense: bytes) -> None:
+    ran = bench.run("write_nonsense", nonsense)
+    assert ran.outcome in ("failed", "ok"), "a report is a report, whoever of the task wrote it"
+    assert ran.outcome == "failed" or nonsense.startswith(b"R")
+    assert bench.run("say_loaded").report == "preloaded"
+
+
 def test_orphans_are_reaped_dead_or_alive(bench: Bench) -> None:
     for _ in range(5):
         assert bench.run("leave_zombies").outcome == "ok"
