@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jubako.boxes import facts
 from jubako.boxes.facts import HostFacts, find_place, is_below, must_split, read_host_facts, read_known_paths
 from jubako.kernel import filesystems, mounts
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def facts() -> HostFacts:
+def here() -> HostFacts:
     return read_host_facts([], {})
 
 
-def test_host_facts_are_about_this_process(facts: HostFacts) -> None:
-    assert (facts.uid, facts.gid) == (os.geteuid(), os.getegid())
-    assert facts.mounts[0].mount_point
-    assert "/dev/null" in [device.path for device in facts.devices]
+def test_host_facts_are_about_this_process(here: HostFacts) -> None:
+    assert (here.uid, here.gid) == (os.geteuid(), os.getegid())
+    assert here.mounts[0].mount_point
+    assert "/dev/null" in [device.path for device in here.devices]
 
 
 def test_hidden_places_are_real_and_existing(tmp_path: Path) -> None:
@@ -49,10 +50,10 @@ def test_control_socket_that_is_elsewhere_or_hidden_anyway_is_left_out() -> None
     assert not {"tcp://localhost:1", "/run"} & {*found.control_sockets}
 
 
-def test_place_of_an_existing_directory_is_its_real_path(tmp_path: Path, facts: HostFacts) -> None:
+def test_place_of_an_existing_directory_is_its_real_path(tmp_path: Path, here: HostFacts) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    place = find_place(str(tmp_path / "link"), "x", facts)
+    place = find_place(str(tmp_path / "link"), "x", here)
     assert (place.path, place.rest, place.target, place.writable) == (
         str(tmp_path / "real"),
         "",
@@ -61,23 +62,23 @@ def test_place_of_an_existing_directory_is_its_real_path(tmp_path: Path, facts: 
     )
 
 
-def test_place_of_what_does_not_exist_is_the_nearest_directory_and_the_rest(tmp_path: Path, facts: HostFacts) -> None:
+def test_place_of_what_does_not_exist_is_the_nearest_directory_and_the_rest(tmp_path: Path, here: HostFacts) -> None:
     (tmp_path / "file").touch()
-    place = find_place(str(tmp_path / "file" / "a" / "b"), "x", facts)
+    place = find_place(str(tmp_path / "file" / "a" / "b"), "x", here)
     assert (place.path, place.rest) == (str(tmp_path), "file/a/b")
     assert place.target == str(tmp_path / "file" / "a" / "b")
 
 
-def test_place_that_somebody_else_owns_is_not_writable(in_user_child: Runner, facts: HostFacts) -> None:
-    writable = in_user_child(lambda: (os.geteuid(), find_place("/etc", "x", facts).writable))
+def test_place_that_somebody_else_owns_is_not_writable(in_user_child: Runner, here: HostFacts) -> None:
+    writable = in_user_child(lambda: (os.geteuid(), find_place("/etc", "x", here).writable))
     assert writable[1] is (writable[0] == 0)
 
 
-def test_directory_must_be_split_only_in_a_user_namespace_with_mounts_below(facts: HostFacts) -> None:
-    confined = replace(facts, in_user_namespace=True)
+def test_directory_must_be_split_only_in_a_user_namespace_with_mounts_below(here: HostFacts) -> None:
+    confined = replace(here, in_user_namespace=True)
     assert must_split("/", confined)
     assert not must_split("/etc", confined)
-    assert not must_split("/", replace(facts, in_user_namespace=False))
+    assert not must_split("/", replace(here, in_user_namespace=False))
 
 
 @pytest.mark.box
@@ -87,8 +88,8 @@ def test_place_to_be_split_lists_its_directories(in_namespace: Runner) -> None:
             Path(name).mkdir()
         Path("file").touch()
         mounts.attach(filesystems.tmpfs(), "mounted")
-        facts = replace(read_host_facts([], {}), in_user_namespace=True)
-        return find_place("/mnt", "x", facts).children
+        confined = replace(read_host_facts([], {}), in_user_namespace=True)
+        return find_place("/mnt", "x", confined).children
 
     assert in_namespace(look) == ("a", "b", "mounted")
 
@@ -102,11 +103,11 @@ def test_disk_below_run_is_found_once_and_memory_there_is_not(in_namespace: Runn
         mounts.attach(filesystems.tmpfs(), "/run/memory")
         table = read_host_facts([], {})
         inner = next(one for one in table.mounts if one.mount_point == "/run/memory")
-        usb = replace(inner, id=1000, mount_point="/run/media", fstype="ext4")
-        below = replace(inner, id=1001, mount_point="/run/media/usb", fstype="ext4", parent_id=1000)
-        from jubako.boxes import facts
-
-        return facts._find_run_mounts((*table.mounts, usb, below))
+        usb = replace(inner, id=1000, mount_point="/run/media", fstype="ext4", device=12345)
+        below = replace(usb, id=1001, mount_point="/run/media/usb", parent_id=1000)
+        around = next(one for one in table.mounts if one.mount_point == "/run")
+        again = replace(around, id=1002, mount_point="/run/netns", fstype="ext4")
+        return facts._find_run_mounts((*table.mounts, usb, below, again))
 
     assert in_namespace(look) == ("/run/media",)
 

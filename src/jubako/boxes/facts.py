@@ -178,8 +178,18 @@ def _find_run_links() -> tuple[tuple[str, str], ...]:
 
 
 def _find_run_mounts(mounts: Sequence[Mount]) -> tuple[str, ...]:
-    """Disks below /run (removable ones are mounted there), each once, without those below another."""
-    points = sorted({mount.mount_point for mount in mounts_below(mounts, "/run") if _is_disk(mount)})
+    """Disks below /run (removable ones are mounted there), each once, without those below another.
+
+    A part of the file system of /run itself that is mounted once more is none: network namespaces are kept so.
+    """
+    around = find_mount(mounts, "/run")
+    points = sorted(
+        {
+            mount.mount_point
+            for mount in mounts_below(mounts, "/run")
+            if _is_disk(mount) and (around is None or mount.device != around.device)
+        }
+    )
     return tuple(one for one in points if not any(one != other and is_below(one, other) for other in points))
 
 
