@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import select
 import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from jubako.boxes.job import Finished, Job
 from jubako.boxes.worker import Worker
 from jubako.errors import BugError, HostError
+from jubako.kernel import mounts
+from jubako.kernel.filesystems import tmpfs
+from jubako.kernel.idmap import enter_user_namespace
+from jubako.kernel.namespaces import CLONE_NEWNS, unshare
+from jubako.kernel.overlay import Overlay, mount_overlay
+
+if TYPE_CHECKING:
+    from tests.conftest import Runner
 
 pytestmark = pytest.mark.box
 DEADLINE_S = 30
@@ -90,3 +100,65 @@ def test_cancelling_what_does_not_run_does_nothing() -> None:
         worker.submit(job("one"))
         worker.cancel("another")
         assert finish(worker).job_id == "one"
+
+
+def test_directory_that_the_kernel_will_not_overlay_is_read_only_and_said(in_child: Runner) -> None:
+    """An overlay of an overlay of an overlay is one too many: what a box in a box in a container would be."""
+
+    def work() -> tuple[str, str, str, list[str]]:
+        if os.geteuid() == 0:
+            unshare(CLONE_NEWNS)
+        else:
+            enter_user_namespace(CLONE_NEWNS)
+        mounts.mount("none", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
+        mounts.attach(tmpfs(), "/mnt")
+        lower = "/mnt/0"
+        os.mkdir(lower)
+        for level in "12":
+            for name in ("", "u", "w"):
+                os.mkdir(f"/mnt/{level}{name}")
+            overlay = Overlay((lower,), f"/mnt/{level}u", f"/mnt/{level}w", userxattr=os.geteuid() != 0)
+            mount_overlay(overlay, f"/mnt/{level}")
+            lower = f"/mnt/{level}"
+        with Worker.start(cwd=lower) as worker:
+            worker.submit(Job("one", "Test(one)", "os:rmdir", b"empty", cwd=lower))
+            first = finish(worker)
+            worker.submit(Job("two", "Test(two)", "os:mkdir", b"new", cwd=lower))
+            second = finish(worker)
+            return first.error, second.outcome, second.error, worker.take_notes()
+
+    removing, outcome, error, notes = in_child(work)
+    assert "empty is read-only in this box" in removing
+    assert outcome == "failed"
+    assert "new is read-only in this box" in error
+    assert [note for note in notes if "the kernel refused an overlay" in note and "/mnt/2" in note]
+
+
+def test_killing_the_runner_ends_all_of_its_worker() -> None:
+    read_end, write_end = os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        try:
+            worker = Worker.start()
+            worker.wait_until_ready(DEADLINE_S)
+            worker.submit(job("one", "signal:pause"))
+            os.write(write_end, b"%d" % worker.pid)
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(write_end)
+    supervisor = int(os.read(read_end, 100))
+    os.close(read_end)
+    pidfds = [os.pidfd_open(pid) for pid in descendants(supervisor)]
+    os.kill(runner, signal.SIGKILL)
+    os.waitpid(runner, 0)
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], DEADLINE_S)[0], "a process of the worker lives on"
+        os.close(pidfd)
+    assert len(pidfds) >= 3
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(below for child in children for below in descendants(int(child)))]

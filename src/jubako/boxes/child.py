@@ -135,10 +135,13 @@ def _obey(
             load_function(nursery.preload)(nursery.preload_argument)
         result = load_function(function)(payload)
         _finish()
-        if is_check and not (result is None or isinstance(result, bytes) or result):
-            inside.write_frame(line_fd, REJECTED, b"")
+        if is_check:
+            accepted = result is None or isinstance(result, bytes) or bool(result)
+            inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
+        elif result is None or isinstance(result, bytes):
+            inside.write_frame(line_fd, REPORT, result or b"")
         else:
-            inside.write_frame(line_fd, REPORT, bytes(result) if result and not is_check else b"")
+            raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
     except SystemExit as error:
         _flush()
         status = _status_of(error)

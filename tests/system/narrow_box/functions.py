@@ -43,6 +43,10 @@ def nothing(payload: bytes) -> None:
     pass
 
 
+def return_number(payload: bytes) -> int:
+    return 10**12
+
+
 def say_loaded(payload: bytes) -> bytes:
     return state["loaded with"]
 

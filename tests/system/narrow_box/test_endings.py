@@ -69,6 +69,7 @@ def test_cost_of_a_job_is_told(bench: Bench) -> None:
         ("leave_politely", "3", "failed", "exited with 3", 3),
         ("leave_politely", '"no"', "failed", "exited with 'no'", 1),
         ("close_everything", "", "failed", "ended with exit status 1 before it returned", 1),
+        ("return_number", "", "failed", "TypeError: functions:return_number returned int, not bytes", 1),
         ("no_such_function", "", "failed", "AttributeError: module 'functions' has no attribute 'no_such_function'", 1),
     ],
 )
@@ -151,7 +152,7 @@ def test_flood_of_output_is_cut_and_said(bench: Bench) -> None:
 def test_worker_that_is_killed_answers_for_its_job_and_leaves_nothing(bench: Bench) -> None:
     pid = bench.ask("pid")
     others = descendants(pid)
-    assert len(others) == 3, "foreman, zygote, and the child forked ahead"
+    assert len(others) in (2, 3), "foreman, zygote, and the child forked ahead, if it is already"
     job = Job("killed", "Test()", "functions:say_and_wait", b"", cwd=str(bench.work))
     finished, _, _ = bench.ask("kill the worker after it spoke", job)
     assert (finished.job_id, finished.outcome) == ("killed", "host")
