@@ -176,7 +176,7 @@ def _judge(ended: Ended, result: _Result, *, is_check: bool) -> None:
         _fail(result, failed, "the check did not accept the result")
     elif answer.kind == FAILURE:
         error, result.traceback = _parse_failure(answer.data)
-        _fail(result, failed, what + error)
+        _fail(result, failed, error)
     else:
         _fail(result, failed, what + explain_status(ended.status))
 

@@ -5,6 +5,7 @@ The JSON form has a version; keys are added, never renamed or removed, within on
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,12 @@ __all__ = ["RunResult", "TaskError"]
 
 _JSON_VERSION: Final = 1
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+# The standard library, and jubako itself.
+_NOT_THE_PIPELINE: Final = (
+    "<frozen",
+    os.path.dirname(os.__file__) + os.sep,
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,13 @@ class TaskError:
 
     @property
     def place(self) -> str:
-        """The innermost line of the traceback, "/data/pipeline.py:27, in run"; "" without a traceback."""
+        """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" without a traceback.
+
+        Where none is the pipeline's, the innermost of all: libraries and jubako are passed over, not left out.
+        """
         frames = _FRAME.findall(self.traceback)
-        return "{}:{}, in {}".format(*frames[-1]) if frames else ""
+        theirs = [frame for frame in frames if not _is_of_a_library(frame[0])]
+        return "{}:{}, in {}".format(*(theirs or frames)[-1]) if frames else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +184,7 @@ class RunResult:
             "notes": list(self.notes),
             "wall_s": round(self.wall_s, 3),
         }
+
+
+def _is_of_a_library(file: str) -> bool:
+    return file.startswith(_NOT_THE_PIPELINE) or "/site-packages/" in file or "/dist-packages/" in file
