@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ PLAYGROUND = "/mnt"  # covered in the child's own mount namespace only
 MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests start
 
 Result = TypeVar("Result")
+
+
+# A job that a shell starts in the background ignores Ctrl-C, and so would every program that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- no skips where all must work ------------------------------------------------------------------------------------
