@@ -29,6 +29,10 @@ __all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "sto
 
 KEEP_ATTEMPTS: Final = 200_000
 _KEEP_RUNS: Final = 5_000
+_INSERT: Final = (
+    "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s, cpu_s,"
+    " peak_bytes, undeclared, partition) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(slots=True)  # not frozen: one is made for every task, which would cost three times as much
@@ -105,10 +109,14 @@ class Ledger:
         self, connection: sqlite3.Connection, run_id: str, attempt_id: str, *, published: bool
     ) -> None:
         """Notes what recovery made of an attempt that was being published, inside the caller's transaction."""
-        row = connection.execute("SELECT number, pipeline FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        row = connection.execute(
+            "SELECT attempts.number FROM attempts JOIN runs ON runs.number = run"
+            " WHERE run_id = ? AND attempt_id = ? AND outcome = 'publishing'",
+            (run_id, attempt_id),
+        ).fetchone()
         if row is not None:
             error = "" if published else "its run was killed while publishing it; everything was put back"
-            _settle(connection, row[0], row[1], attempt_id, "published" if published else "failed", error)
+            _settle(connection, row[0], "published" if published else "failed", error)
 
     def _pipeline(self, name: str) -> int:
         self.connection.execute("INSERT OR IGNORE INTO pipelines (name) VALUES (?)", (storable(name),))
@@ -133,39 +141,25 @@ class LedgerRun:
         self._pipeline = pipeline
         self._is_locked = is_locked
         self.leases = Leases(connection, pipeline=pipeline, run=run, is_locked=is_locked)
+        self._unsettled: dict[str, int] = {}  # rows of attempts that are being published
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         """Writes attempts and the state of their partitions, inside the caller's transaction."""
-        run, pipeline = self._run, self._pipeline
-        self._connection.executemany(
-            "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s,"
-            " cpu_s, peak_bytes, undeclared, partition) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    run,
-                    pipeline,
-                    attempt.attempt_id,
-                    attempt.task_id,
-                    storable(attempt.label),
-                    attempt.outcome,
-                    storable(attempt.error),
-                    attempt.started_s,
-                    attempt.wall_s,
-                    attempt.cpu_s,
-                    attempt.peak_bytes,
-                    json.dumps(list(attempt.undeclared)) if attempt.undeclared else "[]",
-                    _encode_partition(attempt.partition) if attempt.outcome == "publishing" else "",
-                )
-                for attempt in attempts
-            ],
-        )
+        rows = [self._row(attempt) for attempt in attempts if attempt.outcome != "publishing"]
+        self._connection.executemany(_INSERT, rows)
+        for attempt in attempts:
+            if attempt.outcome == "publishing":
+                number = self._connection.execute(_INSERT, self._row(attempt)).lastrowid
+                self._unsettled[attempt.attempt_id] = number or 0
         for status, outcomes in _PARTITION_STATUS.items():
             found = [a.partition for a in attempts if a.partition is not None and a.outcome in outcomes]
             set_partitions(self._connection, self._pipeline, found, status)
 
     def settle(self, attempt_id: str, outcome: str, error: str = "") -> None:
         """Notes what became of an attempt recorded as "publishing", inside the caller's transaction."""
-        _settle(self._connection, self._run, self._pipeline, attempt_id, outcome, error)
+        number = self._unsettled.pop(attempt_id, None)
+        if number is not None:
+            _settle(self._connection, number, outcome, error)
 
     def owe(self, attempt: AttemptRecord, payload: bytes, now_s: float) -> None:
         """Notes an after_publish() call, inside the caller's transaction.
@@ -234,6 +228,24 @@ class LedgerRun:
         """One commit for what is written in the `with` block; rolled back if it raises."""
         return write_transaction(self._connection)
 
+    def _row(self, attempt: AttemptRecord) -> tuple[object, ...]:
+        is_open = attempt.outcome == "publishing"
+        return (
+            self._run,
+            self._pipeline,
+            attempt.attempt_id,
+            attempt.task_id,
+            storable(attempt.label),
+            attempt.outcome,
+            storable(attempt.error),
+            attempt.started_s,
+            attempt.wall_s,
+            attempt.cpu_s,
+            attempt.peak_bytes,
+            json.dumps(list(attempt.undeclared)) if attempt.undeclared else "[]",
+            _encode_partition(attempt.partition) if is_open else "",
+        )
+
     def _expire(self, expires_s: float | None) -> None:
         with self.transaction() as connection:
             connection.execute("UPDATE runs SET expires_s = ? WHERE number = ?", (expires_s, self._run))
@@ -245,20 +257,19 @@ _PARTITION_STATUS: Final[Mapping[PartitionStatus, frozenset[str]]] = {
 }
 
 
-def _settle(connection: sqlite3.Connection, run: int, pipeline: int, attempt_id: str, outcome: str, error: str) -> None:
-    row = connection.execute(
-        "SELECT partition, number FROM attempts WHERE run = ? AND attempt_id = ? AND outcome = 'publishing'",
-        (run, attempt_id),
+def _settle(connection: sqlite3.Connection, number: int, outcome: str, error: str) -> None:
+    """Settles the attempt in row `number`, with its partition and the call it owes."""
+    run, pipeline, attempt_id, partition = connection.execute(
+        "SELECT run, pipeline, attempt_id, partition FROM attempts WHERE number = ?", (number,)
     ).fetchone()
-    if row is not None:
-        connection.execute(
-            "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE number = ?",
-            (outcome, storable(error), row[1]),
-        )
-    if row is not None and row[0]:
+    connection.execute(
+        "UPDATE attempts SET outcome = ?, error = ?, partition = '' WHERE number = ?",
+        (outcome, storable(error), number),
+    )
+    if partition:
         for status, outcomes in _PARTITION_STATUS.items():
             if outcome in outcomes:
-                set_partitions(connection, pipeline, [Partition(*json.loads(row[0]))], status)
+                set_partitions(connection, pipeline, [Partition(*json.loads(partition))], status)
     if outcome == "published":
         connection.execute("UPDATE pending SET is_due = 1 WHERE run = ? AND attempt_id = ?", (run, attempt_id))
     else:

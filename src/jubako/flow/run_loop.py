@@ -149,13 +149,14 @@ class RunLoop:
     def _start(self, number: int) -> None:
         """Starts a task, unless another run has it, has done it meanwhile, or it cannot even be prepared."""
         task = self.graph.tasks[number]
-        now = self._clock.moment()
-        holder = self._claims.claim(task.task_id, now)
-        if holder is not None:
-            self.held_elsewhere[number] = holder
-            self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
-            self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
-            return
+        if task.task_id not in self._leases.tokens:
+            now = self._clock.moment()
+            holder = self._claims.claim(task.task_id, now)
+            if holder is not None:
+                self.held_elsewhere[number] = holder
+                self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
+                self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
+                return
         if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
             if self.graph.find_complete([task]):

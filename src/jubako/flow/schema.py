@@ -5,7 +5,8 @@
     pipelines    a number per pipeline, so that rows stay small
     runs         one row per run; `expires_s` is CLOCK_MONOTONIC of boot `boot_id`, null: only its lock says if it lives
     attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them; outcome "publishing" from the commit that
-                 makes the journal valid to the one that closes it (or that recovery closes it with)
+                 makes the journal valid to the one that closes it (or that recovery closes it with). No index: one
+                 would cost every task more than the row itself, and reading through all of them takes 30 ms
     partitions   the state of dated tasks as intervals: [first, after) of `unit` counted from 1970, one status each
     leases       who may run a task: unique per pipeline and task; `token` never repeats
     pending      after_publish() calls still owed; `is_due` once the outputs are published
@@ -34,8 +35,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             attempt_id TEXT NOT NULL, task_id TEXT NOT NULL, label TEXT NOT NULL, outcome TEXT NOT NULL,
             error TEXT NOT NULL, started_s REAL NOT NULL, wall_s REAL NOT NULL, cpu_s REAL NOT NULL,
             peak_bytes INTEGER NOT NULL, undeclared TEXT NOT NULL, partition TEXT NOT NULL)""",
-        "CREATE INDEX attempts_of_task ON attempts (pipeline, task_id, number)",
-        "CREATE INDEX attempts_unsettled ON attempts (run, attempt_id) WHERE outcome = 'publishing'",
         """CREATE TABLE partitions (
             pipeline INTEGER NOT NULL, family TEXT NOT NULL, fixed TEXT NOT NULL, parameter TEXT NOT NULL,
             unit TEXT NOT NULL, first INTEGER NOT NULL, after INTEGER NOT NULL, status TEXT NOT NULL,

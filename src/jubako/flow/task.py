@@ -181,6 +181,8 @@ class Task(metaclass=Register):
 
     def trigger_event(self, event: str, *args: Any, **kwargs: Any) -> None:
         """Calls the handlers of `event`. What they raise is logged, and doesn't disturb the task."""
+        if not self._event_callbacks:
+            return
         for cls, handlers in list(self._event_callbacks.items()):
             if isinstance(self, cls):
                 for callback in list(handlers.get(event, ())):

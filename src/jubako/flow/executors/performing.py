@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Generator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from jubako.errors import JubakoError, WorkError
 from jubako.flow.dynamic import DynamicRequirements
@@ -52,6 +52,9 @@ class Performed(NamedTuple):
     suspended: Suspended | None = None
 
 
+_OK: Final = Performed("ok")
+
+
 def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None = None) -> Performed:
     """Runs `task`, or goes on with a suspended run of it. What it raises becomes part of the answer.
 
@@ -74,7 +77,7 @@ def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None =
         task.trigger_event(Event.PROCESSING_TIME, task, time.perf_counter() - began_s)
         task.on_success()
         task.trigger_event(Event.SUCCESS, task)
-        return Performed("ok")
+        return _OK
     except KeyboardInterrupt as error:
         return Performed("cancelled", "it was interrupted", exception=error)
     except BaseException as error:  # noqa: BLE001  (the task's own code, SystemExit included, as in Luigi)
