@@ -1,7 +1,8 @@
 """What scheduling costs: n dated tasks, each writing one small file, by jubako and by Luigi 3.8.1, both without a box.
 
-Every case runs in a process of its own, on the same folder's file system, with the same task; CPU seconds are those of
-the process and its children (wait4), interpreter start and imports included. Afterwards each file's content is compared
+Every case runs in a process of its own, on the same folder's file system, with the same task, each side started as its
+documentation says; what it prints is thrown away. CPU seconds are those of the process and its children (wait4),
+interpreter start and imports included. Afterwards each file's content is compared
 with what it has to be, on both sides; a case that has not made everything is void and ends the bench.
 
     python bench/flow.py                 the whole table (minutes, nearly all of them Luigi's)
@@ -54,7 +55,7 @@ JUBAKO = (
 )
 LUIGI = (
     "import os, warnings; warnings.simplefilter('ignore')\nfrom luigi import DateParameter, LocalTarget, Task, build\n"
-    "{head}{task}\nsys.exit(0 if build(tasks, local_scheduler=True, log_level='CRITICAL') else 1)"
+    "{head}{task}\nsys.exit(0 if build(tasks, local_scheduler=True) else 1)"
 )
 
 
@@ -78,12 +79,14 @@ def measure(side: str, count: int, folder: Path) -> Case:
     script = folder / f"{side}-{count}.py"
     script.write_text(text)
     began_s = time.perf_counter()
-    process = subprocess.Popen([sys.executable, str(script)], cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall_s = time.perf_counter() - began_s
     if process.returncode != 0:
-        sys.exit(f"void: {side} with {count} tasks ended with {process.returncode}")
+        sys.exit(f"void: {side} with {count} tasks ended with {process.returncode} (see {script})")
     verify(out, count)
     shutil.rmtree(out)
     return Case(count, usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024)

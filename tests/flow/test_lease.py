@@ -53,7 +53,7 @@ def test_claim_in_another_pipeline_is_independent(begin: Begin) -> None:
 def test_claim_again_by_the_same_run_changes_nothing(begin: Begin) -> None:
     run = begin("r1")
     run.leases.claim(["a"], NOW)
-    assert run.leases.claim(["a"], NOW) == Claim()
+    assert run.leases.claim(["a"], NOW) == Claim({}, {})
     assert run.leases.find_lost(["a"]) == []
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jubako.layers.change import Change
+if TYPE_CHECKING:
+    from jubako.layers.change import Change
 
 __all__ = ["RangeAccount", "format_accounts", "format_seconds", "format_undeclared"]
 

@@ -7,13 +7,14 @@ leases they give back: their outputs are the truth, so nothing waits for that co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.observer import Note, Observer, RunEvent
 from jubako.flow.result import TaskError
-from jubako.layers.change import Change
+
+if TYPE_CHECKING:
+    from jubako.layers.change import Change
 
 __all__ = ["Book"]
 
@@ -21,30 +22,27 @@ _MANY: Final = 256
 _OLD_S: Final = 0.5
 
 
-@dataclass(slots=True)
 class Book:
     """The books of one run. `watches` is False when nobody does: then no event need be made."""
 
-    run: LedgerRun
-    observer: Observer | None
-    errors: dict[int, TaskError] = field(default_factory=dict)  # by task; gone again when a later attempt succeeds
-    other_errors: list[TaskError] = field(default_factory=list)  # what went wrong after publishing
-    ever_failed: set[int] = field(default_factory=set)
-    undeclared: dict[str, Sequence[Change]] = field(default_factory=dict)
-    undeclared_published: dict[str, Sequence[Change]] = field(default_factory=dict)
-    notes: dict[str, None] = field(default_factory=dict)  # an ordered set
-    _records: list[AttemptRecord] = field(default_factory=list)
-    _released: list[str] = field(default_factory=list)
-    _oldest_s: float = 0.0
-
-    @property
-    def watches(self) -> bool:
-        return self.observer is not None
+    def __init__(self, run: LedgerRun, observer: Observer | None) -> None:
+        self.run = run
+        self.watches = observer is not None
+        self.errors: dict[int, TaskError] = {}  # by task; gone again when a later attempt succeeds
+        self.other_errors: list[TaskError] = []  # what went wrong after publishing
+        self.ever_failed: set[int] = set()
+        self.undeclared: dict[str, Sequence[Change]] = {}
+        self.undeclared_published: dict[str, Sequence[Change]] = {}
+        self.notes: dict[str, None] = {}  # an ordered set
+        self._observer = observer
+        self._records: list[AttemptRecord] = []
+        self._released: list[str] = []
+        self._oldest_s = 0.0
 
     def tell(self, event: RunEvent) -> None:
         """Passes an event on."""
-        if self.observer is not None:
-            self.observer.see(event)
+        if self._observer is not None:
+            self._observer.see(event)
 
     def note(self, text: str, *, hint: str = "") -> None:
         """Says something once."""

@@ -8,7 +8,6 @@ of one pipeline share the work.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from jubako.flow.lease import Leases, Moment
@@ -19,21 +18,21 @@ _MOST: Final = 256
 _QUICK_S: Final = 0.05
 
 
-@dataclass(slots=True)
 class Claims:
     """What this run may start. `upcoming(limit)` gives the ids of tasks that would start next."""
 
-    leases: Leases
-    upcoming: Callable[[int], Iterable[str]]
-    _ahead: int = 0
-    _last_s: float = field(default=float("-inf"))
+    def __init__(self, leases: Leases, upcoming: Callable[[int], Iterable[str]]) -> None:
+        self._leases = leases
+        self._upcoming = upcoming
+        self._ahead = 0
+        self._last_s = float("-inf")
 
     def claim(self, task_id: str, now: Moment) -> str | None:
         """Makes the task ours; None if it is, or the id of the run that has it."""
-        if task_id in self.leases.tokens:
+        if task_id in self._leases.tokens:
             return None
         quick = now.monotonic_s - self._last_s < _QUICK_S
         self._ahead = min(max(1, self._ahead * 2), _MOST) if quick else 0
         self._last_s = now.monotonic_s
-        claim = self.leases.claim(dict.fromkeys((task_id, *self.upcoming(self._ahead))), now)
+        claim = self._leases.claim(dict.fromkeys((task_id, *self._upcoming(self._ahead))), now)
         return claim.holders.get(task_id)

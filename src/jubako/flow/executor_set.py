@@ -9,7 +9,6 @@ no box otherwise                     a process each
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jubako.flow.attempts import get_timeout_s, lives_in_memory
@@ -28,30 +27,34 @@ if TYPE_CHECKING:
 __all__ = ["ExecutorSet"]
 
 
-@dataclass(slots=True)
 class ExecutorSet:
     """The executors of one run. `hidden` is the state root: children keep no descriptor of it."""
 
-    mode: Mode
-    options: RunOptions
-    is_done: IsDone
-    start_worker: Callable[[], WorkerLike]
-    hidden: str
-    in_process: InProcessExecutor = field(init=False)
-    living: list[Executor] = field(init=False)  # those that were needed so far
-    _forked: ForkedExecutor | None = None
-    _boxed: BoxedExecutor | None = None
-
-    def __post_init__(self) -> None:
-        self.in_process = InProcessExecutor(self.is_done)
-        self.living = [self.in_process]
+    def __init__(
+        self,
+        mode: Mode,
+        options: RunOptions,
+        is_done: IsDone,
+        start_worker: Callable[[], WorkerLike],
+        *,
+        hidden: str,
+    ) -> None:
+        self.in_process = InProcessExecutor(is_done)
+        self.living: list[Executor] = [self.in_process]  # those that were needed so far
+        self._mode = mode
+        self._options = options
+        self._is_done = is_done
+        self._start_worker = start_worker
+        self._hidden = hidden
+        self._forked: ForkedExecutor | None = None
+        self._boxed: BoxedExecutor | None = None
 
     @property
     def forked(self) -> ForkedExecutor:
         if self._forked is None:
             from jubako.flow.executors.forked import ForkedExecutor  # 5 ms that most runs need not pay
 
-            self._forked = ForkedExecutor(self.is_done, hidden=self.hidden)
+            self._forked = ForkedExecutor(self._is_done, hidden=self._hidden)
             self.living.append(self._forked)
         return self._forked
 
@@ -60,15 +63,15 @@ class ExecutorSet:
         if self._boxed is None:
             from jubako.flow.executors.boxed import BoxedExecutor  # 15 ms that an unboxed run need not pay
 
-            self._boxed = BoxedExecutor(self.start_worker, self.options.workers)
+            self._boxed = BoxedExecutor(self._start_worker, self._options.workers)
             self.living.append(self._boxed)
         return self._boxed
 
     def choose(self, task: Any) -> Executor:
         """Where `task` is to run. Asks the task for its outputs only where it matters."""
-        if self.mode == "host":
+        if self._mode == "host":
             return self.boxed if self.needs_box(task) else self.in_process
-        if self.options.workers == 1 and get_timeout_s(task, self.options) is None:
+        if self._options.workers == 1 and get_timeout_s(task, self._options) is None:
             return self.in_process
         return self.in_process if lives_in_memory(flatten(task.output())) else self.forked
 
@@ -78,7 +81,7 @@ class ExecutorSet:
 
     def for_owed(self) -> Executor:
         """Where after_publish() is called: beside the tasks, unless everything happens in this process."""
-        return self.in_process if self.mode == "none" and self.options.workers == 1 else self.forked
+        return self.in_process if self._mode == "none" and self._options.workers == 1 else self.forked
 
     def may_interrupt(self) -> bool:
         """True, once, while a task's own code runs in this process: then KeyboardInterrupt ends it."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from jubako.boxes.database import write_transaction
@@ -32,12 +31,11 @@ class Moment(NamedTuple):
     monotonic_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Answer to a claim: tokens of what was granted, and who holds the rest."""
 
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    holders: Mapping[str, str] = field(default_factory=dict)  # task id -> id of the run that holds it
+    tokens: Mapping[str, int]
+    holders: Mapping[str, str]  # task id -> id of the run that holds it
 
 
 def is_expired(boot_id: str, expires_s: float | None, now: Moment) -> bool:

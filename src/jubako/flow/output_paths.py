@@ -8,16 +8,14 @@ directory that was not met before.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ["Clash", "OutputPaths"]
 
 T = TypeVar("T", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Clash(Generic[T]):
+class Clash(NamedTuple, Generic[T]):
     """`path` of one task is equal to, inside, or around `other_path` of another (or the same) task."""
 
     path: str

@@ -10,29 +10,30 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from jubako.errors import JubakoError
 from jubako.flow.executors.executor import Ended, Executor, Order
 from jubako.flow.ledger import LedgerRun, Owed
 from jubako.flow.result import TaskError
-from jubako.flow.task_reference import TaskReference, refer
 
 __all__ = ["OwedCalls", "dump_owed"]
 
 
-@dataclass(slots=True)
 class OwedCalls:
-    """Makes owed calls, at most `limit` at a time. Their attempt ids begin with "after-"."""
+    """Makes owed calls, at most `limit` at a time. Their attempt ids begin with "after-".
 
-    run: LedgerRun
-    get_executor: Callable[[], Executor]  # asked when there is a call to make
-    limit: int
-    errors: list[TaskError] = field(default_factory=list)
-    _known: set[int] = field(default_factory=set)
-    _waiting: deque[tuple[Owed, Any]] = field(default_factory=deque)
-    _running: dict[str, tuple[Owed, Any]] = field(default_factory=dict)
+    `get_executor` is asked when there is a call to make.
+    """
+
+    def __init__(self, run: LedgerRun, get_executor: Callable[[], Executor], limit: int) -> None:
+        self.errors: list[TaskError] = []
+        self._run = run
+        self._get_executor = get_executor
+        self._limit = limit
+        self._known: set[int] = set()
+        self._waiting: deque[tuple[Owed, Any]] = deque()
+        self._running: dict[str, tuple[Owed, Any]] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -45,7 +46,7 @@ class OwedCalls:
 
     def look(self) -> None:
         """Takes up what has become due, and starts what can be started."""
-        for owed in self.run.list_owed():
+        for owed in self._run.list_owed():
             if owed.number not in self._known:
                 self._known.add(owed.number)
                 self._take(owed)
@@ -63,13 +64,15 @@ class OwedCalls:
         """Notes how a call has ended."""
         owed, _ = self._running.pop(event.attempt_id)
         if event.outcome == "ok":
-            self.run.settle_owed(owed.number)
+            self._run.settle_owed(owed.number)
         else:
-            self.run.settle_owed(owed.number, event.error)
+            self._run.settle_owed(owed.number, event.error)
             self._complain(owed, event.error, event.traceback)
         self._start()
 
     def _take(self, owed: Owed) -> None:
+        from jubako.flow.task_reference import TaskReference  # as below
+
         try:
             reference: TaskReference = pickle.loads(owed.payload)
             self._waiting.append((owed, reference.resolve()))
@@ -77,11 +80,11 @@ class OwedCalls:
             self._complain(owed, f"the task cannot be made again: {error}", "")
 
     def _start(self) -> None:
-        while self._waiting and len(self._running) < self.limit:
+        while self._waiting and len(self._running) < self._limit:
             owed, task = self._waiting.popleft()
             attempt_id = f"after-{owed.number}"
             self._running[attempt_id] = (owed, task)
-            self.get_executor().start(Order(attempt_id, task, action="after_publish"))
+            self._get_executor().start(Order(attempt_id, task, action="after_publish"))
 
     def _complain(self, owed: Owed, error: str, text: str) -> None:
         sentence = f"after_publish() did not succeed: {error}; it is called again by the next run"
@@ -90,4 +93,8 @@ class OwedCalls:
 
 def dump_owed(task: Any) -> bytes | None:
     """What has to be remembered to call `task.after_publish()` later; None if it has none."""
-    return pickle.dumps(refer(task)) if task.has_after_publish() else None
+    if not task.has_after_publish():
+        return None
+    from jubako.flow.task_reference import refer  # 2 ms that few runs need
+
+    return pickle.dumps(refer(task))

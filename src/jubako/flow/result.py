@@ -9,12 +9,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
 from jubako.flow.observer import Mode
 from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
-from jubako.layers.change import Change
+
+if TYPE_CHECKING:
+    from jubako.layers.change import Change
 
 __all__ = ["RunResult", "TaskError"]
 
@@ -110,7 +112,10 @@ class RunResult:
         return format_summary(self.groups, summary_length=summary_length)
 
     def format_report(self) -> list[str]:
-        """Our lines after it: what ranges left out, undeclared writes, errors, notes, seconds."""
+        """Our lines after it: what ranges left out, undeclared writes, errors, seconds.
+
+        Notes are not among them: an observer is told each as it comes, and `notes` has them all.
+        """
         lines = format_accounts(self.accounts)
         for label, changes in self.undeclared.items():
             lines += format_undeclared(label, changes)
@@ -123,7 +128,6 @@ class RunResult:
             lines += [f"    jubako box enter {error.kept_box}"] if error.kept_box else []
         lines += self.missing
         lines += self.recovered
-        lines += self.notes
         if self.interrupted:
             lines.append("interrupted; the same command carries on")
         lines.append(f"{self._describe_work()}, {format_seconds(self.wall_s)}")

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jubako.errors import InputError
 from jubako.flow.local_target import LocalTarget
@@ -26,8 +25,7 @@ __all__ = ["Answer", "Broken", "Standing", "ask_complete", "describe_broken", "f
 _BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """Asking a task something raised."""
 
     sentence: str

@@ -7,7 +7,6 @@ full disk) costs the rest of that log and nothing else.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = ["TaskLogs"]
@@ -15,32 +14,32 @@ __all__ = ["TaskLogs"]
 _CUT: Final = b"\n[jubako: the rest of the output was not kept, the limit is %d bytes]\n"
 
 
-@dataclass(slots=True)
 class TaskLogs:
     """The logs of one run below `directory`."""
 
-    directory: str
-    limit_bytes: int
-    _written: dict[str, int] = field(default_factory=dict)
+    def __init__(self, directory: str, limit_bytes: int) -> None:
+        self._directory = directory
+        self._limit_bytes = limit_bytes
+        self._written: dict[str, int] = {}
 
     def write(self, attempt_id: str, data: bytes) -> None:
         """Appends to the attempt's log."""
         so_far = self._written.get(attempt_id)
         if so_far is None:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
             so_far = 0
-        left = self.limit_bytes - so_far
+        left = self._limit_bytes - so_far
         self._written[attempt_id] = so_far + len(data)
         if left < 0 or not data:
             return
         if len(data) > left:
-            data = data[:left] + _CUT % self.limit_bytes
-            self._written[attempt_id] = self.limit_bytes + 1
+            data = data[:left] + _CUT % self._limit_bytes
+            self._written[attempt_id] = self._limit_bytes + 1
         try:
             with open(self.path(attempt_id), "ab") as file:
                 file.write(data)
         except OSError:
-            self._written[attempt_id] = self.limit_bytes + 1
+            self._written[attempt_id] = self._limit_bytes + 1
 
     def find(self, attempt_id: str) -> str:
         """The path of the attempt's log, "" if it printed nothing."""
@@ -52,4 +51,4 @@ class TaskLogs:
 
     def path(self, attempt_id: str) -> str:
         """Where the attempt's log is, or would be."""
-        return os.path.join(self.directory, f"{attempt_id}.log")
+        return os.path.join(self._directory, f"{attempt_id}.log")
