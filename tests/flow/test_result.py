@@ -1,32 +1,74 @@
-"""What a run's result says about a failure."""
+"""What a run came to, as text and as JSON."""
 
 from __future__ import annotations
 
 import json
-import traceback
+from typing import Any
 
-import pytest
-
-import jubako.flow.result
-from jubako.flow.result import TaskError
-
-
-def traceback_through(*files: str) -> str:
-    frames = "".join(f'  File "{file}", line {number}, in run\n    code()\n' for number, file in enumerate(files, 1))
-    return f"Traceback (most recent call last):\n{frames}ValueError: no\n"
+from jubako.flow.accounting import RangeAccount
+from jubako.flow.result import RunResult, TaskError
+from jubako.flow.summary import Groups, RunStatus
+from jubako.layers.change import Change, ChangeKind, EntryType
 
 
-@pytest.mark.parametrize(
-    ("files", "place"),
-    [
-        (["/data/pipeline.py"], "/data/pipeline.py:1, in run"),
-        (["/data/pipeline.py", "/data/parts.py"], "/data/parts.py:2, in run"),
-        (["/data/pipeline.py", json.__file__, traceback.__file__], "/data/pipeline.py:1, in run"),
-        (["/data/pipeline.py", jubako.flow.result.__file__], "/data/pipeline.py:1, in run"),
-        (["/data/pipeline.py", "/venv/lib/python3/site-packages/pandas/io.py"], "/data/pipeline.py:1, in run"),
-        ([json.__file__], f"{json.__file__}:1, in run"),
-        ([], ""),
-    ],
-)
-def test_place_of_a_failure_is_the_pipelines_own_innermost_line(files: list[str], place: str) -> None:
-    assert TaskError("T_1", "T()", "ValueError: no", traceback_through(*files)).place == place
+class Stub:
+    task_family = "Stub"
+
+    def get_params(self) -> list[Any]:
+        return []
+
+
+def make(**fields: Any) -> RunResult:
+    return RunResult(run_id="r1", mode="host", **{"groups": Groups(), "everything_there": True, **fields})
+
+
+def test_result_is_true_when_everything_is_there() -> None:
+    assert make()
+    assert not make(everything_there=False)
+
+
+def test_report_says_all_there_is_to_say() -> None:
+    errors = [
+        TaskError("a", "A()", "it broke", "T", "/logs/1.log", "0123abcd"),
+        TaskError("b", "B()", "somebody changed it", is_conflict=True),
+    ]
+    stray = [Change("/x", ChangeKind.ADDED, EntryType.FILE)]
+    result = make(
+        groups=Groups(completed=[Stub()], ever_failed=[Stub(), Stub()], failed=[Stub(), Stub()]),
+        everything_there=False,
+        interrupted=True,
+        accounts=[RangeAccount("R of T", 2, run=1, failed=1)],
+        undeclared={"A()": stray},
+        errors=errors,
+        recovered=["C(): recovered"],
+        wall_s=1.25,
+    )
+    report = "\n".join(result.format_report())
+    for text in (
+        "R of T: 2 wanted = 1 run + 1 failed", "A() wrote 1 undeclared path (dropped):", "    added /x",
+        "A(): it broke", "/logs/1.log", "jubako box enter 0123abcd", "B(): somebody changed it",
+        "C(): recovered", "interrupted; the same command carries on", "1 task run, 2 failed, each in a box, 1.2 s",
+    ):  # fmt: skip
+        assert text in report
+    assert (result.status, result.kept) == (RunStatus.FAILED, {"A()": "0123abcd"})
+    assert [error.label for error in result.conflicts] == ["B()"]
+
+
+def test_json_holds_the_same_and_survives_a_round_trip() -> None:
+    result = make(
+        errors=[TaskError("a", "A()", "it broke")],
+        undeclared_published={"A()": [Change("/x", ChangeKind.DELETED, EntryType.FILE)]},
+        notes=("n",),
+    )
+    document = json.loads(json.dumps(result.to_json()))
+    assert document["errors"][0]["error"] == "it broke"
+    assert document["undeclared"] == [{"task": "A()", "path": "/x", "change": "deleted", "published": True}]
+    assert (document["version"], document["run"], document["status"]) == (1, "r1", "SUCCESS")
+
+
+def test_counts_name_every_task_once() -> None:
+    groups = Groups(
+        already_done=[Stub()], completed=[Stub()], failed=[Stub()], scheduling_error=[Stub()],
+        still_pending_ext=[Stub()], still_pending_not_ext=[Stub()], upstream_failure=[Stub()], not_run=[Stub()],
+    )  # fmt: skip
+    assert set(make(groups=groups).counts.values()) == {1}
