@@ -54,7 +54,7 @@ def test_cover_of_a_place_that_cannot_be_written_is_nothing_and_no_news() -> Non
 def test_cover_of_the_root_directory_says_so() -> None:
     cover = plan_cover([place("/")], facts())
     assert cover.directories == ()
-    assert cover.notes == ("the place / is read-only: a task's view has no overlay of /",)
+    assert cover.notes == ("the place /: in / a task writes through a target only, not by name",)
 
 
 def test_cover_leaves_what_every_view_replaces() -> None:

@@ -351,7 +351,7 @@ def box(tmp_path: Path, in_child: Callable[[Callable[[], Any]], Any]) -> Callabl
 
     def run(function: Callable[[], Any]) -> Any:
         def in_box() -> Any:
-            inside.activate(staged, -1)
+            inside.activate(staged, (), -1)
             return function()
 
         return in_child(in_box)

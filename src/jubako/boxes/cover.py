@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from jubako.boxes.facts import HostFacts, Place, is_below, mount_id_of, must_split
 from jubako.kernel.mount_table import find_mount, mounts_below
 
-__all__ = ["Cover", "plan_cover"]
+__all__ = ["OWN_VIEW", "Cover", "plan_cover"]
 
 # Names compared without regard to case, or looked up by the file system itself: no lower layer (ovl_dentry_weird).
 _NO_LOWER = frozenset({"autofs", "exfat", "hfs", "hfsplus", "msdos", "ntfs", "ntfs3", "vfat"})
-_OWN_VIEW = ("/dev", "/proc", "/run", "/sys")  # replaced or read-only in every box
+OWN_VIEW = ("/dev", "/proc", "/run", "/sys")  # replaced or read-only in every box
 _SPLIT_LIMIT = 16  # each overlay costs a task about 0.1 ms
 
 
@@ -50,10 +50,13 @@ def plan_cover(places: Sequence[Place], facts: HostFacts, refused: Collection[st
 def _cover_one(place: Place, facts: HostFacts, refused: Collection[str]) -> tuple[Sequence[str], str]:
     """The directories that cover `place`, and a note where they do not cover all of it."""
     path = place.path
-    if path == "/" or any(is_below(path, directory) for directory in _OWN_VIEW):
+    if path == "/" or any(is_below(path, directory) for directory in OWN_VIEW):
         is_run_mount = any(is_below(path, point) for point in facts.run_mounts)
         if not is_run_mount:
-            return (), "" if path != "/" else f"{place.purpose} is read-only: a task's view has no overlay of /"
+            return (
+                (),
+                "" if path != "/" else f"{place.purpose}: in / a task writes through a target only, not by name",
+            )
     if any(is_below(path, hidden) for hidden in facts.hidden):
         return (), f"{place.purpose} ({path}) is read-only: it is inside jubako's own state"
     mount = find_mount(facts.mounts, path)

@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jubako.boxes.cover import Cover
+from jubako.boxes.cover import OWN_VIEW, Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
 from jubako.boxes.operations import (
     Bind,
@@ -164,7 +164,7 @@ def plan_shape(
         directories=cover.directories,
         shared=shared,
         stages=len(stages),
-        hidden_stages=_find_hidden_stages(stages),
+        hidden_stages=_find_hidden_stages(stages, cover),
         scratch_size=_DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes),
         is_on_disk=box.scratch == "disk",
     )
@@ -306,12 +306,13 @@ def _list_stages(outputs: Sequence[LocatedOutput]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
 
 
-def _find_hidden_stages(stages: Sequence[str]) -> tuple[str, ...]:
-    """The `.jubako-stage` directories that `stages` are in, each once."""
+def _find_hidden_stages(stages: Sequence[str], cover: Cover) -> tuple[str, ...]:
+    """The `.jubako-stage` directories that `stages` are in, each once, but for those of which a box sees nothing."""
     found: dict[str, None] = {}
     for stage in stages:
         above, hidden, name = stage.partition(f"/{_HIDDEN_STAGE}")
-        if hidden:
+        is_replaced = any(is_below(above, directory) for directory in OWN_VIEW)
+        if hidden and (not is_replaced or any(is_below(above, directory) for directory in cover.directories)):
             found[above + hidden + name.partition("/")[0]] = None
     return tuple(found)
 

@@ -90,7 +90,7 @@ VALUES = st.one_of(
     st.sampled_from(
         ["", "a", "7", "true", "2020-01-01", ["a"], ("a", "a"), [1], [Colour.RED], Colour.BLUE, [[1], (2,)]]
     ),
-    st.dates(datetime.date(1000, 1, 1), datetime.date(9000, 1, 1)),
+    st.dates(datetime.date(1100, 1, 1), datetime.date(9000, 1, 1)),
     st.datetimes(datetime.datetime(1000, 1, 1), datetime.datetime(9000, 1, 1)),
     st.timedeltas(datetime.timedelta(days=-99), datetime.timedelta(days=999)),
     JSON,
@@ -154,7 +154,7 @@ def test_value_is_normalized_and_written_as_in_luigi(
 
 
 @pytest.mark.parametrize(("kind", "cls"), [("MonthParameter", "Month"), ("YearParameter", "Year")])
-@given(date=st.dates(datetime.date(1000, 1, 1), datetime.date(9000, 1, 1)))
+@given(date=st.dates(datetime.date(1100, 1, 1), datetime.date(9000, 1, 1)))
 def test_interval_as_a_month_or_year_is_normalized_as_in_luigi(
     luigi: Any, kind: str, cls: str, date: datetime.date
 ) -> None:

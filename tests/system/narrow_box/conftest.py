@@ -1,6 +1,6 @@
-"""A bench to run jobs in real boxes on: as root and as an ordinary user, each with one worker that all tests share.
+"""A bench to run jobs in real boxes on: as root and as an ordinary user, each with one worker a module of tests shares.
 
-The worker belongs to a process of that user, forked once per session; `Bench.run` asks it to run a job and gives back
+The worker belongs to a process of that user, forked once for them; `Bench.run` asks it to run a job and gives back
 what came of it. That the same worker takes the next test's job after a hostile one is part of what is tested.
 """
 
@@ -136,7 +136,7 @@ class Bench:
         return answer
 
 
-@pytest.fixture(scope="session", params=USERS)
+@pytest.fixture(scope="module", params=USERS)
 def shared_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     user: str = request.param
     uid = ORDINARY_UID if user == "rootless" and os.geteuid() == 0 else os.geteuid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,14 @@ def test_cycle_is_refused_before_anything_runs(world: Any) -> None:
 
 @pytest.mark.parametrize("options", MODES[1:])
 def test_time_limit_ends_the_task_and_what_it_started(world: Any, options: dict[str, Any]) -> None:
+    mark = f"600.{os.getpid()}"  # other sessions of these tests sleep too
     world.write(
         """
         class Slow(Task):
             worker_timeout = 0.3
 
             def run(self):
-                child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+                child = subprocess.Popen(["sleep", "MARK"], start_new_session=True)
                 print(child.pid, flush=True)
                 child.wait()
 
@@ -184,14 +186,14 @@ def test_time_limit_ends_the_task_and_what_it_started(world: Any, options: dict[
         @Slow.event_handler(Event.TIMEOUT)
         def on_timeout(task, text):
             TIMEOUTS.append((str(task), text))
-        """
+        """.replace("MARK", mark)
     )
     result = world.run(world.Slow(), **options)
     (error,) = result.errors
     assert "0.3 s" in error.sentence
     printed = b"".join(event.data for event in world.seen.of(TaskPrinted))
     assert printed.split()[0].isdigit()
-    assert "sleep\x00600" not in [_command(pid) for pid in os.listdir("/proc") if pid.isdigit()]
+    assert f"sleep\x00{mark}" not in [_command(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     module = __import__(world.pipeline.source.module)
     assert [label for label, _ in module.TIMEOUTS] == ["Slow()"]
 
@@ -581,3 +583,28 @@ def test_task_that_asks_for_the_wide_view_is_refused_by_name(world: Any) -> None
     (error,) = result.errors
     assert "Wide() asks for Box(Host(whole=True))" in error.sentence
     assert world.files() == {}
+
+
+@pytest.mark.box
+def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> None:
+    """/dev/shm is another one in there: what goes through the target arrives all the same."""
+    world.write(
+        """
+        class Shared(Task):
+            folder = Parameter()
+
+            def output(self):
+                return LocalTarget(f"{self.folder}/out/shared.txt")
+
+            def run(self):
+                assert os.listdir("/dev/shm") == []
+                with self.output().open("w") as file:
+                    file.write("shared")
+                with open(self.output().path) as file:
+                    assert file.read() == "shared"
+        """
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert world.run(world.Shared(folder=folder))
+        assert Path(folder, "out", "shared.txt").read_text() == "shared"
+        assert os.listdir(folder) == ["out"]
