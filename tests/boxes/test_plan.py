@@ -26,6 +26,7 @@ from jubako.boxes.plan import (
     SCRATCH,
     JobPlan,
     LocatedOutput,
+    locate_output,
     plan_job,
     plan_shape,
     plan_template,
@@ -63,7 +64,7 @@ def facts(*, in_user_namespace: bool = False, mounts: str = MOUNTS) -> HostFacts
 
 def located(path: str, staged: str, kind: OutputKind = "file") -> LocatedOutput:
     folder, _, _ = path.rpartition("/")
-    return LocatedOutput(StagedOutput(path, kind, staged), Place(folder, "", f"the output {path}", writable=True))
+    return locate_output(StagedOutput(path, kind, staged), Place(folder, "", f"the output {path}", writable=True))
 
 
 def job(
@@ -247,4 +248,4 @@ def test_staged_path_in_the_box_goes_by_the_mount_it_is_staged_on() -> None:
 
 def test_real_path_keeps_what_does_not_exist_yet_below_the_real_folder() -> None:
     place = Place("/mnt/disk", "new/deep", "the output", writable=True)
-    assert LocatedOutput(StagedOutput("/data/new/deep/x", "file", "/s/0"), place).real_path == "/mnt/disk/new/deep/x"
+    assert locate_output(StagedOutput("/data/new/deep/x", "file", "/s/0"), place).real_path == "/mnt/disk/new/deep/x"

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from jubako.boxes import operations as op
@@ -19,6 +20,8 @@ from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
 
 __all__ = ["OperationFailed", "apply_operations", "close_trees"]
+
+_PAGE_BYTES = 4096
 
 _PROPAGATIONS: dict[op.Propagation, int] = {
     "private": mounts.MS_PRIVATE,
@@ -129,6 +132,20 @@ def _mount_tmpfs(operation: op.MountTmpfs, _held: dict[str, int]) -> None:
 
 def _mount_overlay(operation: op.MountOverlay, _held: dict[str, int]) -> None:
     """One mount(2): a twelfth of the calls of the new way, which is left for what it refuses and says why."""
+    wanted, options = _plan_overlay(operation)
+    if len(options) >= _PAGE_BYTES:  # mount(2) would look at a part of them
+        overlay.mount_overlay(wanted, operation.target)
+        return
+    try:
+        mounts.mount(SOURCE, operation.target, "overlay", mounts.MS_NOSUID | mounts.MS_NODEV, options)
+    except OSError:
+        if not overlay.has_lowerdir_plus():
+            raise
+        overlay.mount_overlay(wanted, operation.target)
+
+
+@lru_cache(1024)  # jobs of one pipeline mount the same few
+def _plan_overlay(operation: op.MountOverlay) -> tuple[overlay.Overlay, bytes]:
     wanted = overlay.Overlay(
         lowers=operation.lowers,
         upper=operation.upper,
@@ -136,12 +153,7 @@ def _mount_overlay(operation: op.MountOverlay, _held: dict[str, int]) -> None:
         userxattr=operation.userxattr,
         volatile=operation.volatile and bool(operation.upper),
     )
-    try:
-        overlay.mount_overlay_classic(wanted, operation.target)
-    except OSError:
-        if not overlay.has_lowerdir_plus():
-            raise
-        overlay.mount_overlay(wanted, operation.target)
+    return wanted, os.fsencode(overlay.format_options(wanted))
 
 
 def _mount_proc(operation: op.MountProc, _held: dict[str, int]) -> None:

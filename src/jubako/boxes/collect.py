@@ -176,12 +176,20 @@ def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
     """A sentence for each file beside the output that shows a database was not closed."""
     output = located.output
     by_name = _find_in_tops(located.real_path, view)
+    stage, name = os.path.split(output.staged)
+    beside = os.listdir(stage)
+    if by_name is not None:
+        with suppress(FileNotFoundError, NotADirectoryError):  # nothing was written by name
+            beside += os.listdir(os.path.dirname(by_name))
+    endings = [
+        ending for ending in COMPANIONS if name + ending in beside or output.path.rpartition("/")[2] + ending in beside
+    ]
     problems = []
-    for suffix in COMPANIONS:
-        size = _size_of(output.staged + suffix) or (0 if by_name is None else _size_of(by_name + suffix))
-        if size and not any(one.output.path == output.path + suffix for one in view.outputs):
+    for ending in endings:
+        size = _size_of(output.staged + ending) or (0 if by_name is None else _size_of(by_name + ending))
+        if size and not any(one.output.path == output.path + ending for one in view.outputs):
             problems.append(
-                f"{output.path} was not closed: {size} bytes of it are still in {output.path}{suffix}, "
+                f"{output.path} was not closed: {size} bytes of it are still in {output.path}{ending}, "
                 "so it would be published incomplete"
             )
     return problems
@@ -198,7 +206,7 @@ def _size_of(path: str) -> int:
 
 def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
     """True if nothing was written below the overlay but links to outputs."""
-    if _has_mounts_below(overlay.target, facts):
+    if overlay.has_mounts:
         return False
     links = {
         located.real_path[len(overlay.target) + 1 :]: staged_in_box(located.output, view.plan.stages)
@@ -213,7 +221,7 @@ def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
 def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change]:
     upper = f"{view.scratch}/{overlay.upper}"
     lower: int | str = overlay.target
-    if _has_mounts_below(overlay.target, facts):
+    if overlay.has_mounts:
         lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
     try:
         changes = read_changes(upper, lower, overlay.target)
@@ -223,10 +231,6 @@ def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change
     if _has_foreign_owner(overlay, facts):
         return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
     return changes
-
-
-def _has_mounts_below(path: str, facts: HostFacts) -> bool:
-    return any(is_below(mount.mount_point, path) and mount.mount_point != path for mount in facts.mounts)
 
 
 def _has_foreign_owner(overlay: Overlay, facts: HostFacts) -> bool:

@@ -53,6 +53,7 @@ __all__ = [
     "Overlay",
     "Shape",
     "ViewPlan",
+    "locate_output",
     "plan_job",
     "plan_shape",
     "plan_template",
@@ -84,19 +85,21 @@ class Overlay:
 
     target: str
     upper: str
+    has_mounts: bool = False  # on this machine there are mounts below the directory
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedOutput:
-    """A declared output, and where on this machine its folder is (by `facts.find_place`)."""
+    """A declared output, and where on this machine its folder is."""
 
     output: StagedOutput
     folder: Place
+    real_path: str  # the declared path with its existing folders by their real names, as an overlay sees it
 
-    @property
-    def real_path(self) -> str:
-        """The declared path with its existing folders by their real names, as an overlay sees it."""
-        return os.path.join(self.folder.target, os.path.basename(self.output.path))
+
+def locate_output(output: StagedOutput, folder: Place) -> LocatedOutput:
+    """`output`, whose folder was found to be `folder` (by `facts.find_place`)."""
+    return LocatedOutput(output, folder, os.path.join(folder.target, os.path.basename(output.path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,10 @@ def plan_shape(
 
 def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
     """What views of this shape are built with."""
-    overlays = tuple(Overlay(target, f"upper-{index}") for index, target in enumerate(shape.directories))
+    overlays = tuple(
+        Overlay(target, f"upper-{index}", has_mounts=bool(mounts_below(facts.mounts, target)))
+        for index, target in enumerate(shape.directories)
+    )
     return ViewPlan(
         overlays,
         (

@@ -28,6 +28,7 @@ from jubako.boxes.plan import (
     LocatedOutput,
     Shape,
     ViewPlan,
+    locate_output,
     plan_job,
     plan_shape,
     plan_template,
@@ -120,7 +121,7 @@ class Views:
         again with another one, where the first had to be given up.
         """
         outputs = tuple(
-            LocatedOutput(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
+            locate_output(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
             for output in job.outputs
         )
         home = environment.get("HOME", "")
