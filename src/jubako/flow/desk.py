@@ -13,8 +13,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jubako.boxes.facts import is_below
@@ -37,6 +37,7 @@ from jubako.flow.pipeline_source import Belonging
 from jubako.flow.publishing import Ready, publish_batch
 from jubako.flow.task_reference import refer
 from jubako.flow.undeclared import stage_undeclared
+from jubako.kernel.durability import read_durability
 from jubako.kernel.probe import probe_can_box
 from jubako.layers.remove import remove_tree
 
@@ -83,6 +84,8 @@ class Desk:
     options: RunOptions
     belonging: Belonging
     start_directory: str
+    note: Callable[..., None]  # says something once, as `Book.note`
+    _known_devices: set[int] = field(default_factory=set)
 
     def require_boxes(self) -> None:
         """HostError, with the cure, if boxes cannot be made here. Never falls back to running without."""
@@ -120,6 +123,7 @@ class Desk:
         prepared = Prepared(outputs, others, self.area.stage(attempt.id, outputs))
         attempt.prepared = prepared
         try:
+            self._doubt_durability(prepared.staged)
             prepared.expected = tuple(take_signature(output.path) for output in outputs)
             prepared.inputs = tuple((path, take_signature(path)) for path in _input_paths(task))
             return Job(
@@ -199,6 +203,22 @@ class Desk:
             return ""
         prepared.kept_box, prepared.kept_fd = make_box(self.state.boxes_path)
         return os.path.join(self.state.boxes_path, prepared.kept_box)
+
+    def _doubt_durability(self, staged: Sequence[StagedOutput]) -> None:
+        """Says, once for each file system, where full durability is asked for and cannot hold."""
+        if self.options.durability != "full":
+            return
+        for output in staged:
+            folder = os.path.dirname(output.staged)
+            device = os.stat(folder).st_dev
+            if device in self._known_devices:
+                continue
+            self._known_devices.add(device)
+            found = read_durability(folder)
+            if not found.holds_full:
+                self.note(
+                    f"what is published on {found.mount_point} survives kill -9 only: {found.why_not}", hint=found.cure
+                )
 
     def _find_box(self, task: Any) -> Box:
         box: Box = task.box or Box()

@@ -183,6 +183,7 @@ class _Session:
             self._options,
             self._belonging,
             os.getcwd(),
+            self._book.note,
         )
 
     def _sum_up(self, loop: RunLoop, wall_s: float) -> RunResult:

@@ -605,6 +605,11 @@ def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> N
         """
     )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        assert world.run(world.Shared(folder=folder))
+        result = world.run(world.Shared(folder=folder), durability="full")
+        assert result
+        (note,) = (note for note in result.notes if "/dev/shm" in note)
+        assert "survives kill -9 only: tmpfs is memory" in note
         assert Path(folder, "out", "shared.txt").read_text() == "shared"
         assert os.listdir(folder) == ["out"]
+        os.remove(f"{folder}/out/shared.txt")
+        assert not world.run(world.Shared(folder=folder)).notes
