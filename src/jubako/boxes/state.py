@@ -16,17 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jubako.errors import HostError, InputError
+from jubako.kernel.durability import is_network_type
 from jubako.kernel.mount_table import find_mount, read_mount_table
 
 __all__ = ["StateRoot", "find_network_type", "find_state_root", "open_state_root"]
 
-# Locks (flock) and SQLite's shared memory are not kept coherent between the machines that mount these.
-_NETWORK_TYPES = frozenset(
-    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs")
-    + ("nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs")
-    + ("fuse.ceph", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.mfs")
-    + ("fuse.moosefs", "fuse.rclone", "fuse.s3fs", "fuse.seaweedfs", "fuse.sshfs", "fuse.weed")
-)
 _HINT = "set JUBAKO_STATE to a directory of yours on a local disk"
 
 
@@ -97,6 +91,9 @@ def open_state_root(path: str) -> StateRoot:
 
 
 def find_network_type(path: str) -> str | None:
-    """The type of the network file system that `path` (absolute, no symbolic links) lies on; None on a local one."""
+    """The type of the network file system that `path` (absolute, no symbolic links) lies on; None on a local one.
+
+    Locks (flock) and SQLite's shared memory are not kept coherent between the machines that mount one.
+    """
     mount = find_mount(read_mount_table(), path)
-    return mount.fstype if mount is not None and mount.fstype in _NETWORK_TYPES else None
+    return mount.fstype if mount is not None and is_network_type(mount.fstype) else None

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 from jubako.kernel.mount_table import Mount, find_mount, read_mount_table
 
-__all__ = ["MEMORY_TYPES", "NETWORK_TYPES", "Durability", "assess_durability", "is_network_type", "read_durability"]
+__all__ = ["MEMORY_TYPES", "Durability", "assess_durability", "is_network_type", "read_durability"]
 
 MEMORY_TYPES = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
-NETWORK_TYPES = frozenset(
+_NETWORK_TYPES = frozenset(
     {
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"),
-        *("nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs"),
-        *("fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs", "lustre"),
+        *("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs"),
+        *("fuse.ceph", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.mfs"),
+        *("fuse.moosefs", "fuse.rclone", "fuse.s3fs", "fuse.seaweedfs", "fuse.sshfs", "fuse.weed"),
     }
 )
 _ORDERED_TYPES = frozenset({"ext3", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "nilfs2"})
@@ -88,7 +89,7 @@ def assess_durability(mount: Mount, ext4_options: frozenset[str] | None = None) 
 
 def is_network_type(fstype: str) -> bool:
     """True if files of this type are on another machine, or may be changed by one."""
-    return fstype in NETWORK_TYPES
+    return fstype in _NETWORK_TYPES
 
 
 def _read_ext4_options(device: int) -> frozenset[str] | None:
