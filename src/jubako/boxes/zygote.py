@@ -73,6 +73,7 @@ DROPPED_VARIABLES: Final = (
     *("XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "PODMAN_HOST", "WAYLAND_DISPLAY", "PULSE_SERVER"),
 )
 
+_SIGKILL = int(signal.SIGKILL)
 _REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
 
@@ -166,7 +167,10 @@ def _tell(links: Links, kind: bytes, what: object) -> None:
 
 
 class _Zygote:
-    """The loop: one child at a time, from its fork to the death of all it started."""
+    """The loop: one child at a time, from its fork to the death of all it started.
+
+    After a fork each page that is written here is copied first, so the loop is made of few objects and makes few.
+    """
 
     def __init__(self, control_fd: int, taken_fd: int) -> None:
         self._control_fd = control_fd
@@ -174,6 +178,8 @@ class _Zygote:
         self._poll = select.poll()
         self._poll.register(control_fd, select.POLLIN)
         self._command = 1  # the number of the command that runs, or will run next
+        self._cpu_s = 0.0  # of all that have ended since the fork
+        self._peak_kb = 0  # of the largest of them
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
@@ -185,18 +191,16 @@ class _Zygote:
             pid = os.fork()
             if pid == 0:
                 run_child(nursery)
-            usages: list[Any] = []
-            status = self._wait(pid, usages)
+            self._cpu_s, self._peak_kb = 0.0, 0
+            status = self._wait(pid)
             if status is None:
                 return
-            _kill_the_rest(usages)
+            self._kill_the_rest()
             took = self._took_command()
-            cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-            peak_bytes = max(usage.ru_maxrss for usage in usages) * 1024
-            write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, cpu_s, peak_bytes))
+            write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
 
-    def _wait(self, pid: int, usages: list[Any]) -> int | None:
+    def _wait(self, pid: int) -> int | None:
         """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""
         pidfd = os.pidfd_open(pid)
         self._poll.register(pidfd, select.POLLIN)
@@ -206,7 +210,7 @@ class _Zygote:
                 if self._control_fd in ready and not self._pass_signal():
                     return None
                 if pidfd in ready or not ready:
-                    status = _reap(pid, usages)
+                    status = self._reap(pid)
                     if status is not None:
                         return status
         finally:
@@ -234,22 +238,28 @@ class _Zygote:
         except BlockingIOError:
             return False
 
-
-def _reap(pid: int, usages: list[Any]) -> int | None:
-    """Waits for what has ended already; the status of the child `pid` if that is among it."""
-    while True:
-        ended, status, usage = os.wait4(-1, os.WNOHANG)
-        if ended == 0:
-            return None
-        usages.append(usage)
-        if ended == pid:
-            return exit_status(status)
-
-
-def _kill_the_rest(usages: list[Any]) -> None:
-    """Kills every other process of this pid namespace, and waits until none is left."""
-    with suppress(ProcessLookupError):  # nobody, or such as have ended and want to be reaped
-        os.kill(-1, signal.SIGKILL)
-    with suppress(ChildProcessError):
+    def _reap(self, pid: int) -> int | None:
+        """Waits for what has ended already; the status of the child `pid` if that is among it."""
         while True:
-            usages.append(os.wait4(-1, 0)[2])
+            ended, status, usage = os.wait4(-1, os.WNOHANG)
+            if ended == 0:
+                return None
+            self._count(usage)
+            if ended == pid:
+                return exit_status(status)
+
+    def _kill_the_rest(self) -> None:
+        """Kills every other process of this pid namespace, and waits until none is left."""
+        try:  # noqa: SIM105  (`suppress` makes objects)
+            os.kill(-1, _SIGKILL)
+        except ProcessLookupError:
+            pass  # nobody, or such as have ended and want to be reaped
+        try:
+            while True:
+                self._count(os.wait4(-1, 0)[2])
+        except ChildProcessError:
+            return
+
+    def _count(self, usage: Any) -> None:
+        self._cpu_s += usage.ru_utime + usage.ru_stime
+        self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
