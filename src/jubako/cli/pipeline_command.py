@@ -96,6 +96,10 @@ class PipelineCommand(click.Command):
         asked = ctx.meta[_META] = Asked()
         pipeline, task = _find_words(self.params, args)
         if pipeline is not None:
+            if not ctx.resilient_parsing and not {"-h", "--help"}.intersection(args):
+                from jubako.cli.progress import load_display
+
+                load_display()
             try:
                 _look_up(asked, pipeline, task)
             except JubakoError:

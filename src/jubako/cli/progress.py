@@ -30,7 +30,16 @@ from jubako.flow.observer import (
     TaskStarted,
 )
 
-__all__ = ["Display", "Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
+__all__ = [
+    "Display",
+    "Lines",
+    "PrintedLines",
+    "Tally",
+    "describe_failure",
+    "describe_note",
+    "load_display",
+    "show_progress",
+]
 
 
 class Display(Observer, Protocol):
@@ -38,6 +47,12 @@ class Display(Observer, Protocol):
 
     def say(self, line: str) -> None:
         """Shows a line that stays."""
+
+
+def load_display() -> None:
+    """Imports what a terminal needs, before there is a pipeline whose folder could hold a `rich.py` or `attr.py`."""
+    if _is_terminal(sys.stdout) or _is_terminal(sys.stderr):
+        import jubako.cli.live  # noqa: F401  (rich costs 60 ms, which only a person in front of a terminal should wait for)
 
 
 @contextmanager
@@ -140,10 +155,15 @@ def describe_note(event: Note) -> str:
 
 @contextmanager
 def _show_on(stream: TextIO) -> Iterator[Display]:
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        from jubako.cli.live import Live  # rich costs 60 ms, which only a person in front of a terminal should wait for
+    if _is_terminal(stream):
+        from jubako.cli.live import Live  # rich, as in load_display
 
         with Live(stream).shown() as live:
             yield live
     else:
         yield Lines(stream)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """True if a display that moves can be shown there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
