@@ -130,7 +130,11 @@ def left_in(place: Path) -> set[str]:
     [
         ("run wrong.py Day --date 2010-02-30", "Day: --date '2010-02-30' can't be read", ""),
         ("run wrong.py Day", "Day needs --date YYYY-MM-DD", "--help"),
-        ("run wrong.py Day --dat 2010-01-01", "No such option '--dat'", "--help"),
+        (
+            "run wrong.py Day --dat 2010-01-01",
+            "no such option --dat; did you mean --date?",
+            "Day takes --date YYYY-MM-DD",
+        ),
         ("run wrong.py Dya --date 2010-01-01", "there is no task 'Dya'", "did you mean Day"),
         ("run wrnog.py Day", "there is no pipeline wrnog.py", "did you mean wrong.py"),
         ("run wrong.py CycleA", "CycleA() -> CycleB() -> CycleA()", "nothing was run"),
