@@ -5,6 +5,7 @@ in `tests/system/test_bad_input.py`."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,26 @@ class Overtaken(Writes):
         super().run()
         with open("shared/same-file", "a") as file:
             file.write("somebody else's")
+"""
+
+
+ENDLESS = """
+import sys, time
+from jubako import DateParameter, LocalTarget, Task
+
+
+class Day(Task):
+    date = DateParameter()
+
+    def output(self):
+        if self.date.toordinal() == 1000:
+            print("asked", file=sys.stderr, flush=True)
+        if self.date.toordinal() > 1000:
+            time.sleep(0.01)
+        return LocalTarget(f"days/{self.date}")
+
+    def run(self):
+        pass
 """
 
 
@@ -217,3 +238,26 @@ def test_two_backfills_of_the_same_days_at_once_make_each_day_once(place: Path) 
     done = sorted(filter(None, done))
     assert done == [f"Day(date=2010-01-{day:02})" for day in range(1, 13)]
     assert len(list((place / "days").iterdir())) == 12
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], ["--box", "none"]], ids=" ".join)
+def test_planning_that_is_interrupted_ends_quietly(place: Path, how: list[str]) -> None:
+    (place / "endless.py").write_text(ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jubako", "backfill", "endless.py", "Day", "--from", "0001-01-01", "--to", "0020-01-01"]
+        + how,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "asked\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted.\n")
+    assert list((place / "state").glob("stage/*")) == []
