@@ -77,7 +77,6 @@ class Foreman:
             dropped_environment=dropped,
             umask=os.umask(0),
             scratch_root=self._setup.scratch_root,
-            output_limit_bytes=self._setup.output_limit_bytes,
         )
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)

@@ -41,6 +41,8 @@ __all__ = [
     "show_progress",
 ]
 
+_SHOWN_BYTES = 64 << 10  # of what one attempt prints; its log has more
+
 
 class Display(Observer, Protocol):
     """An observer that shows what it sees."""
@@ -121,22 +123,40 @@ class Lines:
 
 
 class PrintedLines:
-    """Puts together the whole lines of what each task prints, and says whose they are."""
+    """Puts together the whole lines of what each task prints, and says whose they are. Of one that prints more than
+    `_SHOWN_BYTES`, only the beginning."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._begun: dict[str, bytes] = {}
+        self._printed_bytes: dict[str, int] = {}
 
     def see(self, event: RunEvent) -> None:
         if isinstance(event, TaskPrinted):
-            *lines, rest = (self._begun.pop(event.task.task_id, b"") + event.data).split(b"\n")
-            self._begun[event.task.task_id] = rest
-            for line in lines:
-                self._put(event.task, line)
+            self._show(event)
         elif isinstance(event, (TaskPublished, TaskFailed)):
-            rest = self._begun.pop(event.task.task_id, b"")
-            if rest:
-                self._put(event.task, rest)
+            self._put_begun(event.task)
+            self._printed_bytes.pop(event.task.task_id, None)
+
+    def _show(self, event: TaskPrinted) -> None:
+        task_id = event.task.task_id
+        before = self._printed_bytes.get(task_id, 0)
+        if before > _SHOWN_BYTES:
+            return
+        self._printed_bytes[task_id] = before + len(event.data)
+        shown = event.data[: _SHOWN_BYTES - before]
+        *lines, self._begun[task_id] = (self._begun.pop(task_id, b"") + shown).split(b"\n")
+        for line in lines:
+            self._put(event.task, line)
+        if before + len(event.data) > _SHOWN_BYTES:
+            self._put_begun(event.task)
+            where = f": {event.log_path}" if event.log_path else ""
+            self._say(printable(f"{event.task} | [it prints more than {_SHOWN_BYTES >> 10} KiB; see its log{where}]"))
+
+    def _put_begun(self, task: Any) -> None:
+        rest = self._begun.pop(task.task_id, b"")
+        if rest:
+            self._put(task, rest)
 
     def _put(self, task: object, line: bytes) -> None:
         text = line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs()
