@@ -37,6 +37,12 @@ class TaskLogs:
         self._tail_bytes = limit_bytes // 2
         self._head_bytes = limit_bytes - self._tail_bytes
         self._logs: dict[str, _Log] = {}
+        self._closed_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together."""
+        return self._closed_bytes + sum(log.size_bytes for log in self._logs.values())
 
     def write(self, attempt_id: str, data: bytes) -> None:
         """Appends to the attempt's log."""
@@ -65,9 +71,12 @@ class TaskLogs:
     def close(self, attempt_id: str) -> None:
         """Brings the log of an attempt that has ended to its limit, and lets go of what is remembered of it."""
         log = self._logs.pop(attempt_id, None)
-        if log is not None and log.printed_bytes > self._limit_bytes and not log.is_broken:
+        if log is None:
+            return
+        if log.printed_bytes > self._limit_bytes and not log.is_broken:
             with suppress(OSError):  # it is whole, and longer than it should be
                 self._cut(attempt_id, log)
+        self._closed_bytes += log.size_bytes
 
     def path(self, attempt_id: str) -> str:
         """Where the attempt's log is, or would be."""

@@ -13,6 +13,7 @@ from jubako.boxes.kept import list_boxes
 from jubako.errors import InputError
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
+from jubako.testing import FakeClock
 
 UNBOXED = [pytest.param({"box": "none"}, id="in-process"), pytest.param({"box": "none", "workers": 2}, id="forked")]
 BOXED = [pytest.param({"workers": 1}, id="boxed", marks=pytest.mark.box)]
@@ -296,6 +297,25 @@ def test_log_keeps_the_beginning_and_the_end_within_its_limit(world: Any, option
         + line * 5
     )
     assert sum(len(event.data) for event in world.seen.of(TaskPrinted)) == 10_000
+
+
+def test_old_runs_go_with_their_logs_when_a_run_begins(world: Any) -> None:
+    world.write(
+        """
+        class Talks(Task):
+            def run(self):
+                print("hello")
+        """
+    )
+    clock = FakeClock(wall_s=1e9)
+    options = {"box": "none", "workers": 2, "clock": clock}
+    first = world.run(world.Talks(), **options)
+    clock.advance(80 * 86_400)
+    second = world.run(world.Talks(), **options)
+    clock.advance(20 * 86_400)
+    third = world.run(world.Talks(), **options)
+    assert first.run_id < second.run_id < third.run_id
+    assert sorted(os.listdir(world.state / "logs")) == [second.run_id, third.run_id]
 
 
 @pytest.mark.parametrize("options", MODES)
