@@ -10,8 +10,8 @@ import signal
 
 import pytest
 
+from jubako.cli.lines import Lines, Tally
 from jubako.cli.live import Live
-from jubako.cli.progress import Lines, Tally
 from jubako.flow.observer import (
     Note,
     RunEvent,

@@ -21,6 +21,7 @@ from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.job import Job
+from jubako.boxes.links import Dead
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
     SCRATCH,
@@ -35,7 +36,6 @@ from jubako.boxes.plan import (
     plan_view,
 )
 from jubako.boxes.spec import Box
-from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree

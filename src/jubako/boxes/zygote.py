@@ -33,9 +33,9 @@ from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
+from jubako.boxes.links import Links
 from jubako.boxes.plan import TMP
 from jubako.boxes.search_path import reserve_standard_names
-from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status

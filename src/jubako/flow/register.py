@@ -9,14 +9,11 @@ from __future__ import annotations
 from abc import ABCMeta
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from jubako.errors import InputError
 from jubako.flow.parameters.parameter import Parameter
 from jubako.flow.signature import Signature, find_parameters
-
-if TYPE_CHECKING:
-    from jubako.flow.task import Task
 
 __all__ = [
     "Register",
@@ -126,7 +123,7 @@ class Register(ABCMeta):
         return ",".join(mcs.task_names())
 
     @classmethod
-    def get_task_cls(mcs, name: str) -> type[Task]:
+    def get_task_cls(mcs, name: str) -> Any:
         """The task class with this family; raises with suggestions when there is none, or more than one."""
         found = mcs._get_reg().get(name)
         if found is None:
@@ -136,8 +133,7 @@ class Register(ABCMeta):
             raise TaskClassAmbigiousException(
                 f"Task {name!r} is ambiguous", hint=f"classes of this name are in: {places}"
             )
-        cls: type[Task] = found
-        return cls
+        return found
 
     @classmethod
     def get_all_params(mcs) -> Iterator[tuple[str, bool, str, Parameter[Any]]]:
@@ -225,7 +221,7 @@ def find_signature(cls: Any) -> Signature:
     return signature
 
 
-def load_task(module: str | None, task_name: str, params_str: dict[str, str]) -> Task:
+def load_task(module: str | None, task_name: str, params_str: dict[str, str]) -> Any:
     """The task with these texts as parameters; `module` is imported first so that its classes are known."""
     if module is not None:
         __import__(module)
