@@ -22,6 +22,7 @@ from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.glance import DirectoryState, read_state
 from jubako.boxes.job import Job
+from jubako.boxes.links import Dead
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
     SCRATCH,
@@ -37,7 +38,6 @@ from jubako.boxes.plan import (
     plan_view,
 )
 from jubako.boxes.spec import Box
-from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree

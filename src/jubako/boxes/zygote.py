@@ -33,8 +33,9 @@ from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
+from jubako.boxes.links import Links
 from jubako.boxes.plan import TMP
-from jubako.boxes.supervisor import Links
+from jubako.boxes.search_path import reserve_standard_names
 from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
@@ -87,11 +88,10 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
-    # The pipeline's folder comes last until what is imported here is; files in it may be called as such modules are.
-    sys.path.extend(one for one in setup.sys_path if one not in sys.path)
+    reserve_standard_names()
+    sys.path[:] = setup.sys_path
     if is_preloaded and setup.preload and not _preload(setup, links, ours):
         return 0
-    sys.path[:] = setup.sys_path
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
     tempfile.tempdir = None  # what was found while the pipeline was imported
@@ -149,9 +149,7 @@ def _send_proc(links: Links) -> bool:
 def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
     """Imports the pipeline; True if tasks can be forked from this process now."""
     try:
-        preload = load_function(setup.preload)
-        sys.path[:] = setup.sys_path
-        preload(setup.preload_argument)
+        load_function(setup.preload)(setup.preload_argument)
     except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
         text = "".join(traceback.format_exception(error))
         _tell(links, BROKEN, {"error": explain_failure(error), "traceback": text})
