@@ -342,17 +342,6 @@ def test_disk_turned_read_only_meanwhile_is_a_host_error_and_swept_when_it_can_b
     assert "Read-only file system" in message
 
 
-def test_mount_put_over_the_folder_meanwhile_is_refused_and_changes_nothing(in_namespace):
-    def act() -> str:
-        desk = Desk(Path.cwd())
-        os.mkdir("out/sub")
-        transaction = desk.plan("first", "sub/x")
-        attach(tmpfs(), "out/sub")
-        return refused(desk, transaction)
-
-    assert "Invalid cross-device link" in in_namespace(act)
-
-
 def test_deletion_that_cannot_be_staged_refuses_its_transaction_alone(in_namespace):
     def act() -> str:
         os.mkdir("out")

@@ -7,6 +7,9 @@ in the journal's places first, so that a kill leaves nothing for good.
 
 The first choice is the run's directory below the state root, otherwise `.jubako-stage/RUN` in the nearest existing
 directory above the output. A `.jubako-stage` of somebody else is left alone; `.jubako-stage-UID` is taken then.
+
+Of what a trial cannot foretell, a file that belongs to another project is seen to by `beside`. A directory that comes
+from a lower layer of an overlay cannot be moved at all; `is_movable` tells.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from dataclasses import dataclass
 
 from jubako.boxes.journal import HIDDEN_NAME, Journal
 from jubako.boxes.state import StateRoot
-from jubako.errors import HostError
-from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
+from jubako.errors import BugError, HostError
+from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, Statx, renameat2, statx, syncfs
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
 
-__all__ = ["Place", "Places", "find_existing_folder", "remove_places"]
+__all__ = ["Place", "Places", "find_existing_folder", "is_movable", "make_hidden_folder", "remove_places"]
 
 _TRIAL_NAME = ".jubako-trial"
+_FULL_NAME = ".jubako-full"
 _HINT = "declare the output in a folder that you can write to"
 
 
@@ -39,6 +44,7 @@ class Place:
     device: int
     fd: int
     hidden: str = ""  # the .jubako-stage above it; "" below the state root
+    has_layers: bool = False  # it is on an overlay, where a directory may be one that cannot be moved
 
 
 class Places:
@@ -49,7 +55,7 @@ class Places:
         self._journal = journal
         home = os.path.join(state.stage_path, run_id)
         found = statx(AT_FDCWD, home)
-        self._home = Place(home, found.device, _open_directory(home))
+        self._home = Place(home, found.device, _open_directory(home), has_layers=_is_overlay(found))
         self._home_mount = found.mnt_id
         self._by_mount: dict[tuple[int, int], Place] = {}
         self._foreign: list[Place] = []
@@ -120,17 +126,46 @@ class Places:
                 remove_tree(path)
 
     def _make_foreign(self, folder: str) -> Place:
-        for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
-            path = os.path.join(folder, hidden, self._run_id)
-            self._journal.add_place(self._run_id, path)
-            if _make_private(os.path.dirname(path), self._run_id):
-                place = Place(path, os.stat(path).st_dev, _open_directory(path), os.path.dirname(path))
-                self._foreign.append(place)
-                return place
-        raise HostError(
-            f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
-            hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
-        )
+        path = make_hidden_folder(folder, self._run_id, self._journal)
+        found = statx(AT_FDCWD, path)
+        place = Place(path, found.device, _open_directory(path), os.path.dirname(path), _is_overlay(found))
+        self._foreign.append(place)
+        return place
+
+
+def make_hidden_folder(folder: str, run_id: str, journal: Journal) -> str:
+    """`.jubako-stage/RUN` in `folder`, made where it is missing, and in the journal before that.
+
+    Raises HostError if the name is somebody else's.
+    """
+    for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
+        path = os.path.join(folder, hidden, run_id)
+        journal.add_place(run_id, path)
+        if _make_private(os.path.dirname(path), run_id):
+            return path
+    raise HostError(
+        f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
+        hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
+    )
+
+
+def is_movable(directory: str, place: str) -> bool:
+    """False if the kernel will not let `directory` be renamed, not even to `place`, a staging directory beside it.
+
+    Nothing is moved: a rename over a directory that is not empty fails, and what is found out is why. An overlay
+    without redirect_dir looks first whether the directory comes from a lower layer (`ovl_can_move` in the kernel's
+    fs/overlayfs/dir.c), as file systems with project quotas look at the projects first.
+    """
+    full = os.path.join(place, _FULL_NAME)
+    os.makedirs(os.path.join(full, "entry"), exist_ok=True)
+    try:
+        os.rename(directory, full)
+    except OSError as error:
+        remove_tree(full)
+        if error.errno not in (errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return error.errno != errno.EXDEV
+    raise BugError(f"{directory} was renamed over {full}, which was not empty")
 
 
 def find_existing_folder(path: str) -> tuple[str, os.stat_result]:
@@ -215,9 +250,11 @@ def _make_private(hidden: str, run_id: str) -> bool:
             return False
         try:
             os.mkdir(os.path.join(hidden, run_id), 0o700)
-            return True
+        except FileExistsError:  # this run's, made for something else, or before it was killed
+            return os.path.isdir(os.path.join(hidden, run_id))
         except FileNotFoundError:  # another run has just removed `hidden`, which was empty
             continue
+        return True
 
 
 def _is_mine(path: str, dir_fd: int | None = None) -> bool:
@@ -225,6 +262,10 @@ def _is_mine(path: str, dir_fd: int | None = None) -> bool:
         return os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_uid == os.geteuid()
     except FileNotFoundError:
         return False
+
+
+def _is_overlay(found: Statx) -> bool:
+    return any(mount.fstype == "overlay" for mount in read_mount_table() if mount.id == found.mnt_id)
 
 
 def _open_directory(path: str) -> int:

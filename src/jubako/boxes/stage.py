@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from jubako.boxes.beside import unmovable_error
 from jubako.boxes.journal import Journal
-from jubako.boxes.place import Place, Places, find_existing_folder, remove_places
+from jubako.boxes.place import Place, Places, find_existing_folder, is_movable, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
 from jubako.boxes.state import StateRoot
@@ -169,8 +170,11 @@ class StageArea:
     def _look_at(self, folder: str, found: os.stat_result, path: str) -> tuple[Place, bytes]:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise HostError(f"the output {path} cannot be written: {_why_not(folder)}", hint=_HINT)
+        is_directory = False
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if os.lstat(path).st_dev != found.st_dev:
+            there = os.lstat(path)
+            is_directory = stat.S_ISDIR(there.st_mode)
+            if there.st_dev != found.st_dev:
                 raise HostError(
                     f"the output {path} cannot be replaced: it is a mount point", hint="declare outputs below it"
                 )
@@ -180,6 +184,8 @@ class StageArea:
             if len(self._folders) >= _FOLDERS_REMEMBERED:
                 self._folders.clear()
             known = self._folders[key] = (self._places.find(folder), _read_default_acl(folder))
+        if is_directory and known[0].has_layers and not is_movable(path, known[0].path):
+            raise unmovable_error(path)
         return known
 
 

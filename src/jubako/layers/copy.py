@@ -20,7 +20,7 @@ from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_overlay_attribute
 
-__all__ = ["copy_file", "copy_tree", "sanitize_tree"]
+__all__ = ["copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
 
 _CHUNK = 8 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -152,7 +152,7 @@ def _copy_entry(source: _Where, destination: _Where, found: os.stat_result, show
         times = (found.st_atime_ns, found.st_mtime_ns)
         os.utime(destination[0], ns=times, dir_fd=destination[1], follow_symlinks=False)
         return
-    with _open_to_read(*source, found) as source_fd:
+    with open_to_read(*source, found) as source_fd:
         destination_fd = os.open(destination[0], _WRITE, 0o600, dir_fd=destination[1])
         try:
             _copy_content(source_fd, destination_fd, os.fstat(source_fd).st_size)
@@ -167,7 +167,7 @@ def _copy_entry(source: _Where, destination: _Where, found: os.stat_result, show
 
 
 @contextlib.contextmanager
-def _open_to_read(path: str, dir_fd: int | None, found: os.stat_result) -> Iterator[int]:
+def open_to_read(path: str, dir_fd: int | None, found: os.stat_result) -> Iterator[int]:
     """A descriptor to read a file with, also where its owner may not: the mode is put back at once."""
     try:
         fd = os.open(path, _READ, dir_fd=dir_fd)
@@ -258,7 +258,7 @@ def _sanitize_entry(path: str, dir_fd: int | None, found: os.stat_result, shown:
         return
     if not stat.S_ISREG(found.st_mode):
         return
-    with _open_to_read(path, dir_fd, found) as fd:
+    with open_to_read(path, dir_fd, found) as fd:
         _strip_attributes(fd, shown, refused)
         if found.st_mode & _PRIVILEGE_BITS:
             os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~_PRIVILEGE_BITS)
