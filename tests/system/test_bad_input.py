@@ -27,6 +27,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 SYSTEM_PYTHON = "/usr/bin/python3"
 USERS = (0, 1000) if os.geteuid() == 0 else (os.geteuid(),)
 IS_ROOT = os.geteuid() == 0
+SECOND_GROUP = 54323 if IS_ROOT else os.getegid()  # which the ordinary user is in as well
 
 PIPELINE = """
 import ctypes, multiprocessing, os, signal, sqlite3, subprocess, sys, tempfile, time
@@ -179,7 +180,7 @@ class Place:
         if after:
             command = ["sh", "-ec", after, "sh", *command]
         if self.user_id != os.geteuid():
-            ids = [f"--reuid={self.user_id}", f"--regid={self.user_id}", "--clear-groups"]
+            ids = [f"--reuid={self.user_id}", f"--regid={self.user_id}", f"--groups={SECOND_GROUP}"]
             command = ["setpriv", *ids, *command]
         if before:
             rights = [] if IS_ROOT else ["--map-root-user"]
@@ -367,6 +368,18 @@ def test_hostile_names_are_published_and_shown_safely(place: Place, name: str) -
     assert (result.returncode, place.made()) == (0, [name])
     assert "\x1b" not in result.stdout + result.stderr
     assert result.stdout.splitlines()[0].startswith("[1/1] done    Named(name=")
+
+
+def test_output_in_a_shared_folder_gets_its_group_however_it_is_written(place: Place) -> None:
+    out = place.folder / "out"
+    out.mkdir()
+    os.chown(out, place.user_id, SECOND_GROUP)
+    out.chmod(0o2775)
+    for task in ("Big", "BigByName"):
+        result = place.run("run", "wrong.py", task)
+        assert result.returncode == 0, result.stdout
+        assert "undeclared" not in result.stdout
+        assert (out / task).stat().st_gid == SECOND_GROUP
 
 
 def test_name_that_is_too_long_is_refused(place: Place) -> None:
