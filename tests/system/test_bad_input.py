@@ -382,13 +382,15 @@ def test_output_in_a_shared_folder_gets_its_group_however_it_is_written(place: P
         assert (out / task).stat().st_gid == SECOND_GROUP
 
 
-def test_name_that_is_too_long_is_refused(place: Place) -> None:
+@pytest.mark.parametrize("folder", ["", "not/there/yet/"])
+def test_name_that_is_too_long_is_refused_before_the_task_runs(place: Place, folder: str) -> None:
     (place.folder / "out").mkdir()
     (place.folder / "out").chmod(0o777)
-    result = place.run("run", "wrong.py", "Named", f"--name={'x' * 300}")
+    result = place.run("run", "wrong.py", "Named", f"--name={folder}{'x' * 300}")
     assert result.returncode in (1, 3)
-    assert f"the output {place.folder}/out/xxx" in result.stdout
+    assert f"the output {place.folder}/out/{folder}xxx" in result.stdout
     assert "cannot be staged: File name too long" in result.stdout
+    assert "in run\n" not in result.stdout
     assert place.made() == []
 
 

@@ -78,7 +78,7 @@ def take_back(
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        place = make_hidden_folder(move.anchor, run_id, journal)
+        place = make_hidden_folder(move.anchor, run_id, journal, move.target)
         copy = os.path.join(place, f"{_name(id, move)}-back")
         expected = _copy(journal, move.aside, copy, move.target)
         if not same_boot:
@@ -99,7 +99,7 @@ def unmovable_error(path: str) -> HostError:
 def _stage_beside(journal: Journal, run_id: str, id: str, move: PlannedMove, *, same_boot: bool) -> PlannedMove:
     """`move` with a copy beside its target instead of what is staged. Repeatable: nothing in the journal names the copy
     yet."""
-    place = make_hidden_folder(move.anchor, run_id, journal)
+    place = make_hidden_folder(move.anchor, run_id, journal, move.target)
     if move.expected is not None and move.expected.type is EntryType.DIRECTORY and not is_movable(move.target, place):
         raise unmovable_error(move.target)
     if is_below(move.aside, place):

@@ -65,18 +65,23 @@ class Places:
         """All places there are, the one below the state root first."""
         return [self._home, *self._foreign]
 
-    def find(self, folder: str) -> Place:
-        """The place to stage what will be renamed into `folder`, which exists. Raises HostError if there is none."""
+    def find(self, folder: str, path: str) -> Place:
+        """The place to stage `path`, which will be renamed into `folder`, which exists, or below it.
+
+        Raises HostError, which names `path`, if there is none.
+        """
         try:
             found = statx(AT_FDCWD, folder, 0)
             key = (found.mnt_id, found.device)
             place = self._by_mount.get(key)
             if place is None:
-                place = self._choose(folder, same_mount=found.mnt_id == self._home_mount)
+                place = self._choose(folder, path, same_mount=found.mnt_id == self._home_mount)
                 self._by_mount[key] = place
             return place
         except OSError as error:
-            raise HostError(f"nothing can be staged for {folder}: {error.strerror}", hint=_HINT) from error
+            raise HostError(
+                f"the output {path} cannot be staged: nothing can be made in {folder}: {error.strerror}", hint=_HINT
+            ) from error
 
     def remove(self) -> None:
         """Removes everything outside the state root, and closes the descriptors."""
@@ -91,15 +96,17 @@ class Places:
         for place in self.everywhere():
             os.close(place.fd)
 
-    def _choose(self, folder: str, *, same_mount: bool) -> Place:
-        if same_mount and self._try(self._home, folder):
+    def _choose(self, folder: str, path: str, *, same_mount: bool) -> Place:
+        if same_mount and self._try(self._home, folder, path):
             return self._home
-        place = self._make_foreign(folder)
-        if not self._try(place, folder):
-            raise HostError(f"nothing can be staged for {folder}: not even a rename within it works", hint=_HINT)
+        place = self._make_foreign(folder, path)
+        if not self._try(place, folder, path):
+            raise HostError(
+                f"the output {path} cannot be staged: in {folder} not even a rename within it works", hint=_HINT
+            )
         return place
 
-    def _try(self, place: Place, folder: str) -> bool:
+    def _try(self, place: Place, folder: str, path: str) -> bool:
         """True if files can be renamed from `place` to `folder`, and exchanged; leaves nothing behind."""
         there = os.path.join(folder, f"{_TRIAL_NAME}-{self._run_id}")
         self._journal.add_place(self._run_id, there)
@@ -115,8 +122,8 @@ class Places:
                     return False
                 if error.errno == errno.EINVAL:
                     raise HostError(
-                        f"the file system of {folder} cannot rename on conditions (renameat2), so nothing can be "
-                        "published there safely",
+                        f"the output {path} cannot be published safely: the file system of {folder} cannot rename on "
+                        "conditions (renameat2)",
                         hint="write to a local file system, and copy from there in a task of its own",
                     ) from error
                 raise
@@ -125,18 +132,18 @@ class Places:
             for path in (*here, there):
                 remove_tree(path)
 
-    def _make_foreign(self, folder: str) -> Place:
-        path = make_hidden_folder(folder, self._run_id, self._journal)
-        found = statx(AT_FDCWD, path)
-        place = Place(path, found.device, _open_directory(path), os.path.dirname(path), _is_overlay(found))
+    def _make_foreign(self, folder: str, path: str) -> Place:
+        made = make_hidden_folder(folder, self._run_id, self._journal, path)
+        found = statx(AT_FDCWD, made)
+        place = Place(made, found.device, _open_directory(made), os.path.dirname(made), _is_overlay(found))
         self._foreign.append(place)
         return place
 
 
-def make_hidden_folder(folder: str, run_id: str, journal: Journal) -> str:
+def make_hidden_folder(folder: str, run_id: str, journal: Journal, output: str) -> str:
     """`.jubako-stage/RUN` in `folder`, made where it is missing, and in the journal before that.
 
-    Raises HostError if the name is somebody else's.
+    Raises HostError, which names `output`, if the name is somebody else's.
     """
     for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
         path = os.path.join(folder, hidden, run_id)
@@ -144,7 +151,7 @@ def make_hidden_folder(folder: str, run_id: str, journal: Journal) -> str:
         if _make_private(os.path.dirname(path), run_id):
             return path
     raise HostError(
-        f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
+        f"the output {output} cannot be staged: {HIDDEN_NAME} in {folder} belongs to somebody else",
         hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
     )
 

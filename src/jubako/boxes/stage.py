@@ -150,7 +150,7 @@ class StageArea:
     def make_aside(self, target: str) -> str:
         """A free name in a staging directory on the mount of `target`, to move a deleted file or directory to."""
         folder, _ = find_existing_folder(target)
-        return os.path.join(self._places.find(folder).path, f".aside-{next(self._serial)}")
+        return os.path.join(self._places.find(folder, target).path, f".aside-{next(self._serial)}")
 
     def _stage(self, attempt_id: str, number: int, output: Output) -> StagedOutput:
         folder, found = find_existing_folder(output.path)
@@ -170,6 +170,7 @@ class StageArea:
     def _look_at(self, folder: str, found: os.stat_result, path: str) -> tuple[Place, bytes]:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise HostError(f"the output {path} cannot be written: {_why_not(folder)}", hint=_HINT)
+        _check_names(folder, path)
         is_directory = False
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             there = os.lstat(path)
@@ -183,7 +184,7 @@ class StageArea:
         if known is None:
             if len(self._folders) >= _FOLDERS_REMEMBERED:
                 self._folders.clear()
-            known = self._folders[key] = (self._places.find(folder), _read_default_acl(folder))
+            known = self._folders[key] = (self._places.find(folder, path), _read_default_acl(folder))
         if is_directory and known[0].has_layers and not is_movable(path, known[0].path):
             raise unmovable_error(path)
         return known
@@ -228,6 +229,17 @@ def _remove_run_folder(state: StateRoot, run_id: str) -> None:
         if name != LOCK_NAME:
             remove_tree(os.path.join(folder, name))
     remove_tree(folder)
+
+
+def _check_names(folder: str, path: str) -> None:
+    """Raises OSError if a name below `folder` that is not there yet is one that its file system does not take.
+
+    Asked of the path as a whole, the kernel would say no more than that the first of them is missing.
+    """
+    missing = path[len(folder) :].strip("/").split("/")
+    for name in missing if len(missing) > 1 else ():
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{folder}/{name}")
 
 
 def _make_alike(directory: str, folder: os.stat_result, default_acl: bytes) -> None:
