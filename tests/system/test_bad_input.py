@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ PIPELINE = """
 import ctypes, multiprocessing, os, signal, sqlite3, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from jubako import ExternalTask, LocalTarget, Parameter, Task, WrapperTask
+from jubako import Box, ExternalTask, LocalTarget, Parameter, Task, WrapperTask
 
 print("importing")
 
@@ -144,6 +145,16 @@ class Rates(ExternalTask):
 class NeedsRates(Writes):
     def requires(self):
         return Rates()
+
+
+class Copies(NeedsRates):
+    box = Box(binds=[os.path.abspath("shared")])
+
+    def work(self):
+        text = Path("rates.csv").read_text()
+        print("has read", text, flush=True)
+        open("shared/changed").close()  # a named pipe: until somebody opens its other end
+        return text
 """
 
 
@@ -264,6 +275,63 @@ def test_missing_input_is_named_with_its_path(place: Place) -> None:
     assert result.returncode == 1
     assert f"Rates(): {place.folder}/rates.csv is not there, and no task makes it" in result.stdout.splitlines()
     assert "hint: put what is missing in place" in result.stderr
+
+
+def edit(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def put_another_in_its_place(path: Path, text: str) -> None:
+    path.with_name("new").write_text(text)
+    path.with_name("new").rename(path)
+
+
+def run_while_input_changes(
+    place: Place, change: Callable[[Path, str], None], first: str, *others: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Runs Copies, once for each of `others`, which takes the place of the version before when that has been read."""
+    rates = place.folder / "rates.csv"
+    rates.write_text(first)
+    (place.folder / "shared").mkdir()
+    os.mkfifo(place.folder / "shared" / "changed")
+    (place.folder / "shared" / "changed").chmod(0o666)
+    with place.start("run", "wrong.py", "Copies") as process:
+        assert process.stderr is not None
+        told = ""
+        for text, next_text in pairwise((first, *others)):
+            while not (line := process.stderr.readline()).endswith(f"has read {text}\n"):
+                told += line
+                if not line:
+                    pytest.fail(f"it ended: {told}{process.communicate()[0]}")
+            if next_text is not None:
+                change(rates, next_text)
+            (place.folder / "shared" / "changed").write_text("")
+        out, err = process.communicate(timeout=60)
+    assert "Traceback" not in told + out + err
+    place.assert_nothing_left()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, told + err)
+
+
+@pytest.mark.parametrize("change", [edit, put_another_in_its_place])
+def test_input_changed_while_its_task_runs_gives_one_more_try(
+    place: Place, change: Callable[[Path, str], None]
+) -> None:
+    result = run_while_input_changes(place, change, "one", "two", None)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (place.folder / "out" / "Copies").read_text() == "two"
+    assert f"retry   Copies(): {place.folder}/rates.csv, an input of it, was changed" in result.stdout
+
+
+def test_input_changed_at_every_try_is_a_conflict_and_nothing_is_published(place: Place) -> None:
+    (place.folder / "out").mkdir(mode=0o777)
+    (place.folder / "out").chmod(0o777)
+    (place.folder / "out" / "Other").write_text("kept")
+    result = run_while_input_changes(place, put_another_in_its_place, "one", "three", "three more")
+    assert result.returncode == 4, result.stdout + result.stderr
+    sentence = f"{place.folder}/rates.csv, an input of it, was changed by another program while Copies() was running"
+    assert f"Copies(): {sentence}: it was a file of 5 bytes, modified " in result.stdout
+    assert "and now it is another file of 10 bytes, modified " in result.stdout
+    assert place.made() == ["Other"]
 
 
 @pytest.mark.parametrize("task", ["Big", "BigByName"])

@@ -112,8 +112,8 @@ class Places:
         self._journal.add_place(self._run_id, there)
         here = [os.path.join(place.path, f"{_TRIAL_NAME}-{number}") for number in (1, 2)]
         try:
-            for path in here:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            for trial in here:
+                os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             try:
                 renameat2(AT_FDCWD, here[0], AT_FDCWD, there, RENAME_NOREPLACE)
                 renameat2(AT_FDCWD, here[1], AT_FDCWD, there, RENAME_EXCHANGE)
@@ -129,8 +129,8 @@ class Places:
                 raise
             return True
         finally:
-            for path in (*here, there):
-                remove_tree(path)
+            for trial in (*here, there):
+                remove_tree(trial)
 
     def _make_foreign(self, folder: str, path: str) -> Place:
         made = make_hidden_folder(folder, self._run_id, self._journal, path)
