@@ -45,6 +45,12 @@ def test_full_scratch_and_full_disk_are_told_apart() -> None:
     assert explain_failure(os_error(errno.ENOSPC, "/data/x"), ["/home"]) == "OSError: [Errno 28] text: '/data/x'"
 
 
+def test_file_of_a_group_that_the_box_lacks_says_what_can_be_done() -> None:
+    text = explain_failure(os_error(errno.EOVERFLOW, "/srv/out/x"))
+    assert "/srv/out/x or its folder belongs to another user, or to a second group of yours" in text
+    assert text.endswith("write it through its target, or remove it first")
+
+
 def test_directory_output_that_cannot_be_removed_says_why() -> None:
     assert "write into it instead" in explain_failure(os_error(errno.EBUSY, "/srv/out"))
 

@@ -3,12 +3,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jubako.boxes.signature import Signature, decode_signature, encode_signature, take_signature, without_device
+from jubako.boxes.signature import (
+    Signature,
+    decode_signature,
+    describe_change,
+    encode_signature,
+    take_signature,
+    without_device,
+)
 from jubako.layers.change import EntryType
 
 SIGNATURES = st.builds(
@@ -122,3 +130,45 @@ def test_signature_without_device_differs_in_that_alone(tree):
     assert found.device != 0
     bare = without_device(found)
     assert (bare.device, bare.inode, bare.tree) == (0, found.inode, found.tree)
+
+
+FILE = Signature(1, 2, 340, 1_262_401_445_678_901_234, EntryType.FILE)
+DIRECTORY = Signature(1, 3, 0, 0, EntryType.DIRECTORY, "digest")
+LINK = Signature(1, 4, 5, 6, EntryType.SYMLINK)
+OLD_FILE = "it was a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC, and now "
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "words"),
+    [
+        (
+            None,
+            FILE,
+            "there was nothing, and now there is a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC",
+        ),
+        (None, DIRECTORY, "there was nothing, and now there is a directory"),
+        (FILE, None, OLD_FILE + "there is nothing"),
+        (FILE, DIRECTORY, OLD_FILE + "it is a directory"),
+        (FILE, LINK, OLD_FILE + "it is a symbolic link"),
+        (
+            FILE,
+            replace(FILE, size=7),
+            OLD_FILE + "the same file has 7 bytes, modified 2010-01-02 03:04:05.678901234 UTC",
+        ),
+        (
+            FILE,
+            replace(FILE, inode=9, mtime_ns=-1),
+            OLD_FILE + "it is another file of 340 bytes, modified 1969-12-31 23:59:59.999999999 UTC",
+        ),
+        (
+            FILE,
+            replace(FILE, mtime_ns=2**62 * 1_000_000_000),
+            OLD_FILE + f"the same file has 340 bytes, modified {2**62} seconds after 1970",
+        ),
+        (DIRECTORY, replace(DIRECTORY, tree="other"), "it was a directory, and now what it holds is not the same"),
+        (DIRECTORY, replace(DIRECTORY, inode=9), "it was a directory, and now it is another one"),
+        (LINK, replace(LINK, inode=9), "it was a symbolic link, and now it is another one"),
+    ],
+)
+def test_change_is_described_with_both_versions_and_no_inode(was, now, words):
+    assert describe_change(was, now) == words

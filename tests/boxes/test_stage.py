@@ -127,6 +127,30 @@ def test_run_id_of_a_living_run_is_a_bug(ground):
         StageArea(state, "run", other)
 
 
+@pytest.mark.parametrize("place", ["{long}", "missing/{long}", "missing/{long}/leaf", "missing/too/{long}/leaf"])
+def test_name_that_the_file_system_does_not_take_is_refused_at_once(ground, place):
+    folder, state, journal = ground
+    path = str(folder / place.format(long="x" * 300))
+    with StageArea(state, "run", journal) as area:
+        with pytest.raises(HostError) as raised:
+            area.stage("attempt", [Output(path)])
+        assert "File name too long" in raised.value.message
+        assert raised.value.message.startswith(f"the output {path} cannot be ")
+        assert os.listdir(f"{state.stage_path}/run") == ["lock"]
+        assert area.stage("again", [Output(str(folder / "missing" / ("x" * 255) / "leaf"))])
+
+
+def test_output_where_nothing_can_be_made_is_named(ground):
+    """Root may write to these folders, as far as their modes say; others are told so by the mode."""
+    _, state, journal = ground
+    for path in ("/proc/output", "/sys/kernel/output"):
+        with StageArea(state, "run", journal) as area:
+            with pytest.raises(HostError) as raised:
+                area.stage("attempt", [Output(path)])
+            assert raised.value.message.startswith(f"the output {path} cannot be ")
+        assert journal.run_ids() == set()
+
+
 # --- other mounts -----------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
-from jubako.boxes.facts import HostFacts, is_below
+from jubako.boxes.facts import HostFacts, is_below, is_unmapped
 from jubako.boxes.glance import holds_only, is_untouched, plan_expected
 from jubako.boxes.plan import SCRATCH, SHM_IN_SCRATCH, TMP_IN_SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
@@ -151,7 +151,7 @@ def _bring(located: LocatedOutput, view: View, collected: Collected) -> bool:
 
 def _replace_file(source: str, output: StagedOutput) -> tuple[str, ...]:
     remove_tree(output.staged)
-    return copy_file(source, output.staged, shown=output.path)
+    return copy_file(source, output.staged, shown=output.path, keep_owner=not _hands_out_group(output))
 
 
 def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
@@ -160,9 +160,18 @@ def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
         fd = os.open(located.real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         remove_tree(located.output.staged)
-        return copy_tree(f"/proc/self/fd/{fd}/.", located.output.staged, shown=located.output.path)
+        keep_owner = not _hands_out_group(located.output)
+        source = f"/proc/self/fd/{fd}/."
+        return copy_tree(source, located.output.staged, shown=located.output.path, keep_owner=keep_owner)
     finally:
         os.close(fd)
+
+
+def _hands_out_group(output: StagedOutput) -> bool:
+    """True if what is made in the output's folder gets a group from it that this user namespace does not have: in the
+    box it could not."""
+    found = os.stat(os.path.dirname(output.staged))
+    return bool(found.st_mode & stat.S_ISGID) and is_unmapped(found)
 
 
 def _is_written(directory: str) -> bool:
@@ -250,8 +259,11 @@ def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change
 
 
 def _has_foreign_owner(overlay: Overlay, facts: HostFacts) -> bool:
-    """True if the top of somebody else's directory, such as /tmp, cannot have its owner here."""
-    return facts.in_user_namespace and os.lstat(overlay.target).st_uid != facts.uid
+    """True if the top of somebody else's directory, such as /tmp, cannot have its owner here, or its group."""
+    if not facts.in_user_namespace:
+        return False
+    found = os.lstat(overlay.target)
+    return (found.st_uid, found.st_gid) != (facts.uid, facts.gid)
 
 
 def _count_entries(directory: str) -> int:

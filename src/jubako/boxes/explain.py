@@ -70,6 +70,11 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
             return f"the disk of an output is full, or the box's scratch; {_MORE_SCRATCH}"
         if path.startswith(f"{SCRATCH}/") or any(path.startswith(f"{one}/") for one in writable):
             return f"the box's scratch is full; {_MORE_SCRATCH}"
+    if error.errno == errno.EOVERFLOW and path:
+        return (
+            f"{path} or its folder belongs to another user, or to a second group of yours, and in a box without root "
+            "there is your first group alone; write it through its target, or remove it first"
+        )
     if error.errno == errno.EBUSY and path:
         return f"{path} cannot be replaced or removed, since it is mounted; write into it instead"
     return ""

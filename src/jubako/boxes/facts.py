@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
@@ -20,6 +21,7 @@ __all__ = [
     "Place",
     "find_place",
     "is_below",
+    "is_unmapped",
     "mount_id_of",
     "must_split",
     "read_host_facts",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _WHOLE_ID_MAP = (IdRange(0, 0, 0xFFFFFFFF),)
+_OVERFLOW_ID = 65534  # what ids that a user namespace does not have show as; DEFAULT_OVERFLOWUID in the kernel
 
 # Devices whose use changes no file, shown in /dev where the machine has them. Accelerators belong here: hiding them
 # would make a pipeline that trains on them fail in a box.
@@ -78,6 +81,7 @@ class Place:
     purpose: str  # for people: "the home directory", "the output /x/y"
     writable: bool  # this user may create files in it
     children: tuple[str, ...] = ()  # names of its writable directories, listed only where it may have to be split
+    unmapped: tuple[str, ...] = ()  # it and directories above it, as far as overlayfs cannot copy them (`is_unmapped`)
 
     @property
     def target(self) -> str:
@@ -123,12 +127,36 @@ def find_place(path: str, purpose: str, facts: HostFacts) -> Place:
         break
     writable = os.access(real, os.W_OK | os.X_OK, effective_ids=True)
     children = _list_split_children(real) if writable and must_split(real, facts) else ()
-    return Place(real, rest, purpose, writable, children)
+    unmapped = _find_unmapped(real) if writable and facts.in_user_namespace else ()
+    return Place(real, rest, purpose, writable, children, unmapped)
 
 
 def must_split(path: str, facts: HostFacts) -> bool:
     """True if no overlay of all of `path` is possible: in a user namespace, mounts below it are locked to it."""
     return facts.in_user_namespace and bool(mounts_below(facts.mounts, path))
+
+
+def is_unmapped(found: os.stat_result) -> bool:
+    """True if the owner or the group is none that this user namespace has: another user's, or a group of this user
+    beside the first.
+
+    An overlay answers EOVERFLOW when it is to copy such a directory up, which it is before anything is made below it.
+    """
+    return _OVERFLOW_ID in (found.st_uid, found.st_gid)
+
+
+def _find_unmapped(path: str) -> tuple[str, ...]:
+    found = []
+    while path != "/":
+        if _is_unmapped_directory(path):
+            found.append(path)
+        path = os.path.dirname(path)
+    return tuple(found)
+
+
+@lru_cache(4096)  # every job asks for every directory above its outputs
+def _is_unmapped_directory(path: str) -> bool:
+    return is_unmapped(os.stat(path))
 
 
 def _list_split_children(path: str) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from jubako.boxes.beside import carry_out, take_back
 from jubako.boxes.folders import Folders, plan_folder
 from jubako.boxes.journal import Durability, Journal, write_transaction
 from jubako.boxes.move import Move, PlannedMove
-from jubako.boxes.rename import Stuck, apply_move, changed_error, undo_move
+from jubako.boxes.rename import Stuck, changed_error
 from jubako.boxes.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
@@ -65,7 +66,7 @@ Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 @dataclass(slots=True)
 class _Work:
     transaction: Transaction
-    planned: tuple[PlannedMove, ...] = ()
+    planned: list[PlannedMove] = field(default_factory=list)
     refusal: ConflictError | HostError | None = None
     journaled: bool = False
     waits: bool = False  # its row stays in the journal: a person, or the next recovery
@@ -117,9 +118,9 @@ class Publisher:
                 found = take_signature(path)
                 if found != expected:
                     raise changed_error(path, label, expected, found, role="an input of it")
-            work.planned = tuple(
+            work.planned = [
                 planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
-            )
+            ]
         except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
@@ -173,14 +174,15 @@ class Publisher:
                     each.journaled = True
 
     def _apply(self, work: _Work) -> None:
-        begun: list[PlannedMove] = []
+        begun = 0
         label = work.transaction.label
-        for move in work.planned:
+        named = (self.journal.owner.run_id, work.transaction.id, label)
+        for at, move in enumerate(work.planned):
             try:
                 folder_fd = self._folders.open(move)
-                begun.append(move)
-                apply_move(move, folder_fd, label, same_boot=True)
-            except ConflictError as error:
+                begun += 1
+                carry_out(self.journal, named, work.planned, at, folder_fd, same_boot=True)
+            except (ConflictError, HostError) as error:
                 work.refusal = error
                 break
             except OSError as error:
@@ -189,7 +191,7 @@ class Publisher:
         else:
             work.refusal = self._find_moved_folder(work)
         if work.refusal is not None:
-            self._take_back(work, work.refusal, begun)
+            self._take_back(work, work.refusal, work.planned[:begun])
 
     def _find_moved_folder(self, work: _Work) -> ConflictError | None:
         try:
@@ -203,7 +205,7 @@ class Publisher:
         # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
         run_id, id = self.journal.owner.run_id, work.transaction.id
         self.journal.turn_back(run_id, id, refusal.message)
-        problems = undo_moves(begun, work.planned, self._folders, same_boot=True)
+        problems = undo_moves(self.journal, (run_id, id), begun, work.planned, self._folders, same_boot=True)
         if problems:
             work.waits = True
             self.journal.wait(run_id, id, "; ".join(problems))
@@ -245,17 +247,24 @@ class Publisher:
 
 
 def undo_moves(
-    begun: Sequence[PlannedMove], planned: Sequence[PlannedMove], folders: Folders, *, same_boot: bool
+    journal: Journal,
+    transaction: tuple[str, str],
+    begun: Sequence[PlannedMove],
+    planned: Sequence[PlannedMove],
+    folders: Folders,
+    *,
+    same_boot: bool,
 ) -> list[str]:
     """Takes `begun` back, last first, and removes directories made for `planned`; what remains to be decided, in words.
 
-    Repeatable. Everything that can be taken back is, also when something else cannot.
+    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
+    cannot.
     """
     problems = []
     for move in reversed(begun):
         try:
-            undo_move(move, folders.find(move), same_boot=same_boot)
-        except (Stuck, ConflictError) as problem:
+            take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
+        except (Stuck, ConflictError, HostError) as problem:
             problems.append(str(problem))
         except OSError as error:
             problems.append(

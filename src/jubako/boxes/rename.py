@@ -11,7 +11,7 @@ import contextlib
 import os
 
 from jubako.boxes.move import PlannedMove, is_ours
-from jubako.boxes.signature import Signature, take_signature, without_device
+from jubako.boxes.signature import Signature, describe_change, take_signature, without_device
 from jubako.errors import ConflictError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from jubako.kernel.syscalls import AT_FDCWD
@@ -82,10 +82,9 @@ def changed_error(
     path: str, label: str, expected: Signature | None, found: Signature | None, *, role: str = ""
 ) -> ConflictError:
     """The error that says `path` is not what it was when `label` began, naming both versions."""
-    was, now = ("nothing" if each is None else each.describe() for each in (expected, found))
     return ConflictError(
-        f"{path}{role and f', {role},'} was changed by another program while {label} was running: expected {was}, "
-        f"found {now}",
+        f"{path}{role and f', {role},'} was changed by another program while {label} was running: "
+        f"{describe_change(expected, found)}",
         hint="nothing of this task was published; run it again",
     )
 

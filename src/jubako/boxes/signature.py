@@ -14,16 +14,32 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jubako.layers.change import EntryType
 from jubako.layers.entry import type_of
 
-__all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
+__all__ = [
+    "Signature",
+    "decode_signature",
+    "describe_change",
+    "encode_signature",
+    "take_signature",
+    "without_device",
+]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES_BORNE = 8
+_WORDS = {
+    EntryType.DIRECTORY: "a directory",
+    EntryType.SYMLINK: "a symbolic link",
+    EntryType.FIFO: "a named pipe",
+    EntryType.SOCKET: "a socket",
+    EntryType.CHARACTER: "a device",
+    EntryType.BLOCK: "a device",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +54,27 @@ class Signature:
     tree: str = ""  # digest of all entries below a directory
 
     def describe(self) -> str:
-        """For messages: "file (inode 12, 340 bytes)"."""
-        if self.type is EntryType.DIRECTORY:
-            return f"directory (inode {self.inode}, content {self.tree[:8]})"
-        return f"{self.type.name.lower()} (inode {self.inode}, {self.size} bytes, mtime {self.mtime_ns} ns)"
+        """For messages: "a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC"."""
+        if self.type is EntryType.FILE:
+            return f"a file of {self.size} bytes, modified {_format_time(self.mtime_ns)}"
+        return _WORDS[self.type]
+
+
+def describe_change(was: Signature | None, now: Signature | None) -> str:
+    """What has become of a path, in words that name both versions; the two differ. "there was nothing, and now ..."."""
+    if was is None:
+        return f"there was nothing, and now there is {'nothing' if now is None else now.describe()}"
+    if now is None:
+        return f"it was {was.describe()}, and now there is nothing"
+    if was.type is not now.type:
+        return f"it was {was.describe()}, and now it is {now.describe()}"
+    is_same = was.inode == now.inode
+    if was.type is EntryType.FILE:
+        size_and_time = f"{now.size} bytes, modified {_format_time(now.mtime_ns)}"
+        change = f"the same file has {size_and_time}" if is_same else f"it is another file of {size_and_time}"
+    else:
+        change = "what it holds is not the same" if is_same else "it is another one"
+    return f"it was {was.describe()}, and now {change}"
 
 
 def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
@@ -142,3 +175,13 @@ def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
         return entries
     finally:
         os.close(fd)
+
+
+def _format_time(time_ns: int) -> str:
+    """All the digits there are: two versions of a file are often made within a second."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    try:
+        day = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, OSError):  # the year does not fit an int; some file systems keep such times
+        return f"{seconds} seconds after 1970"
+    return f"{day}.{nanoseconds:09} UTC"

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from jubako.boxes.beside import unmovable_error
 from jubako.boxes.journal import Journal
-from jubako.boxes.place import Place, Places, find_existing_folder, remove_places
+from jubako.boxes.place import Place, Places, find_existing_folder, is_movable, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
 from jubako.boxes.state import StateRoot
@@ -149,7 +150,7 @@ class StageArea:
     def make_aside(self, target: str) -> str:
         """A free name in a staging directory on the mount of `target`, to move a deleted file or directory to."""
         folder, _ = find_existing_folder(target)
-        return os.path.join(self._places.find(folder).path, f".aside-{next(self._serial)}")
+        return os.path.join(self._places.find(folder, target).path, f".aside-{next(self._serial)}")
 
     def _stage(self, attempt_id: str, number: int, output: Output) -> StagedOutput:
         folder, found = find_existing_folder(output.path)
@@ -169,8 +170,12 @@ class StageArea:
     def _look_at(self, folder: str, found: os.stat_result, path: str) -> tuple[Place, bytes]:
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise HostError(f"the output {path} cannot be written: {_why_not(folder)}", hint=_HINT)
+        _check_names(folder, path)
+        is_directory = False
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if os.lstat(path).st_dev != found.st_dev:
+            there = os.lstat(path)
+            is_directory = stat.S_ISDIR(there.st_mode)
+            if there.st_dev != found.st_dev:
                 raise HostError(
                     f"the output {path} cannot be replaced: it is a mount point", hint="declare outputs below it"
                 )
@@ -179,7 +184,9 @@ class StageArea:
         if known is None:
             if len(self._folders) >= _FOLDERS_REMEMBERED:
                 self._folders.clear()
-            known = self._folders[key] = (self._places.find(folder), _read_default_acl(folder))
+            known = self._folders[key] = (self._places.find(folder, path), _read_default_acl(folder))
+        if is_directory and known[0].has_layers and not is_movable(path, known[0].path):
+            raise unmovable_error(path)
         return known
 
 
@@ -222,6 +229,17 @@ def _remove_run_folder(state: StateRoot, run_id: str) -> None:
         if name != LOCK_NAME:
             remove_tree(os.path.join(folder, name))
     remove_tree(folder)
+
+
+def _check_names(folder: str, path: str) -> None:
+    """Raises OSError if a name below `folder` that is not there yet is one that its file system does not take.
+
+    Asked of the path as a whole, the kernel would say no more than that the first of them is missing.
+    """
+    missing = path[len(folder) :].strip("/").split("/")
+    for name in missing if len(missing) > 1 else ():
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{folder}/{name}")
 
 
 def _make_alike(directory: str, folder: os.stat_result, default_acl: bytes) -> None:

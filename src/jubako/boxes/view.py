@@ -110,7 +110,7 @@ class Views:
         self._templates: dict[tuple[object, ...], _Template] = {}
         self._lasting: dict[str, Place] = {}
         self._plans: dict[Shape, ViewPlan] = {}
-        self._covers: dict[tuple[tuple[str, bool], ...], Cover] = {}
+        self._covers: dict[tuple[tuple[str, bool, tuple[str, ...]], ...], Cover] = {}
         self._refused: set[str] = set()
         self._told: set[str] = set()
 
@@ -198,7 +198,7 @@ class Views:
         named = ((job.cwd, "the working directory"), (home, "the home directory"), ("/tmp", "/tmp"))
         places = [self._find_lasting(path, purpose) for path, purpose in named if path]
         places += [one.folder for one in outputs]
-        key = tuple([(place.path, place.writable) for place in places])
+        key = tuple([(place.path, place.writable, place.unmapped) for place in places])
         cover = self._covers.get(key)
         if cover is None:
             if len(self._covers) >= _REMEMBERED:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.system.narrow_box.conftest import Bench
 
 pytestmark = pytest.mark.box
+OTHER_GROUP = 54323
 
 
 def texts(**files: str) -> str:
@@ -33,6 +34,37 @@ def test_output_is_staged_and_nothing_is_undeclared(bench: Bench, way: str, plac
     assert not path.exists(), "publishing is the runner's"
     status = ran.staged[str(path)].stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o644, bench.uid)
+
+
+@pytest.mark.parametrize("way", ["write", "write_staged"])
+@pytest.mark.parametrize("place", ["x", "in/x", "in/new/x"])
+def test_output_in_a_folder_of_a_group_that_the_box_lacks_is_staged(bench: Bench, way: str, place: str) -> None:
+    """Without root a box has one group; and overlayfs copies up no directory of another one."""
+    shared = bench.work / "shared"
+    bench.make_folder(shared / "in")
+    os.chown(shared, bench.uid, OTHER_GROUP)
+    path, folder = shared / place, (shared / place).with_name("tree")
+    ran = bench.run(way, texts(**{str(path): "content"}), [path])
+    assert ran.outcome == "ok", ran.finished.error
+    assert ran.staged[str(path)].read_text() == "content"
+    assert ran.undeclared == []
+    ran = bench.run("write", texts(**{str(folder / "leaf"): "content"}), [(folder, "directory")])
+    assert (ran.staged[str(folder)] / "leaf").read_text() == "content"
+    assert ran.undeclared == []
+
+
+def test_file_of_a_group_that_the_box_lacks_cannot_be_changed_in_place_and_says_why(bench: Bench) -> None:
+    path = bench.work / "out"
+    bench.make_file(path, "old")
+    os.chown(path, bench.uid, OTHER_GROUP)
+    ran = bench.run("write", texts(**{str(path): "new"}), [path])
+    if bench.user == "root":
+        assert ran.staged[str(path)].read_text() == "new"
+        return
+    assert ran.outcome == "failed"
+    assert ran.finished.error.endswith("write it through its target, or remove it first")
+    anew = bench.run("shell", "rm out; echo new >out", [path])
+    assert anew.staged[str(path)].read_text() == "new\n"
 
 
 @pytest.mark.parametrize("way", ["write", "write_staged"])

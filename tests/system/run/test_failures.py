@@ -611,6 +611,28 @@ def test_task_that_asks_for_the_wide_view_is_refused_by_name(world: Any) -> None
 
 
 @pytest.mark.box
+@pytest.mark.parametrize("ends", ["pass", "os.kill(os.getpid(), 9)"])
+def test_scratch_on_disk_is_gone_when_the_run_returns(world: Any, ends: str) -> None:
+    """A worker answers before it has removed a task's scratch; the run waits for that once, at its end."""
+    world.write(
+        f"""
+        import tempfile
+
+        class Scratchy(Task):
+            n = IntParameter()
+            box = Box(scratch="disk")
+
+            def run(self):
+                for number in range(300):
+                    open(os.path.join(tempfile.gettempdir(), str(number)), "w").close()
+                {ends}
+        """
+    )
+    world.run(*(world.Scratchy(n=n) for n in range(2)), workers=2)
+    assert world.left_in_state() == []
+
+
+@pytest.mark.box
 def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> None:
     """/dev/shm is another one in there: what goes through the target arrives all the same."""
     world.write(
