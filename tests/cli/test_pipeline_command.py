@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jubako.cli.formats import Format
-from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
+from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.errors import InputError
 from jubako.flow.parameters import InvalidParameterException
 
 PIPELINE = '''
 import datetime
-from jubako import BoolParameter, ChoiceParameter, DateParameter, IntParameter, Parameter, Task
+from jubako import BoolParameter, ChoiceParameter, DateParameter, IntParameter, Parameter, ParameterVisibility, Task
 
 
 class Daily(Task):
@@ -36,6 +37,10 @@ class Daily(Task):
 
 class Bare(Task):
     pass
+
+
+class Secretive(Task):
+    password = Parameter(default="swordfish", visibility=ParameterVisibility.PRIVATE)
 
 
 class Refusing(Task):
@@ -102,7 +107,7 @@ def test_parameters_may_stand_in_front_of_the_task(invoke: Invoke) -> None:
 
 
 DAILY_TAKES = (
-    "Daily takes --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--workers INTEGER]"
+    "Daily takes --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--Daily-workers INTEGER]"
     " [--city CHOICE]; 'show shown_tasks.py Daily --help' explains the options"
 )
 
@@ -161,6 +166,7 @@ def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
         "Daily --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--workers INTEGER] [--city CHOICE]",
         "    One day's work.",
         "Bare",
+        "Secretive [--password TEXT]",
         "Refusing [--size INTEGER]",
     ]
 
@@ -174,6 +180,12 @@ def test_help_after_the_task_lists_its_parameters(invoke: Invoke) -> None:
     assert "--min-value INTEGER [default: 3]" in text
     assert "--Daily-workers INTEGER its own, not ours [default: 7]" in text
     assert "--dry / --no-dry" in text
+
+
+def test_help_shows_no_concealed_value(invoke: Invoke) -> None:
+    result = invoke("shown_tasks.py", "Secretive", "--help")
+    assert "--password TEXT [has a default]" in " ".join(result.output.split())
+    assert "swordfish" not in result.output
 
 
 def test_help_without_a_pipeline_is_the_commands_own(invoke: Invoke) -> None:
@@ -200,7 +212,7 @@ def test_list_of_tasks_as_a_document_has_parameters_and_descriptions(invoke: Inv
 
     document = json.loads(CliRunner().invoke(listed, ["shown_tasks.py"]).output)
     assert document["schema"] == "jubako.tasks/1"
-    assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Refusing"]
+    assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Secretive", "Refusing"]
     assert document["tasks"][0]["parameters"][:2] == ["--date YYYY-MM-DD", "[--min-value INTEGER]"]
 
 

@@ -25,6 +25,7 @@ from jubako.kernel.mount_table import read_mount_table
 pytestmark = pytest.mark.box
 
 SOURCE = Path(__file__).parents[2] / "src"
+LESSER_KERNEL = Path(__file__).parents[1] / "lesser_kernel.py"
 SYSTEM_PYTHON = "/usr/bin/python3"
 USERS = (0, 1000) if os.geteuid() == 0 else (os.geteuid(),)
 IS_ROOT = os.geteuid() == 0
@@ -395,9 +396,46 @@ def test_host_without_user_namespaces_is_named_with_the_cure(place: Place) -> No
     assert "Error: this host cannot make boxes: user namespaces are switched off" in result.stderr
     assert "hint: as root: sysctl -w user.max_user_namespaces=" in result.stderr
     assert place.made() == []
+    doctor = place.run("doctor", after=switched_off)
+    assert doctor.returncode == 3
+    assert "tasks cannot run in boxes: user namespaces are switched off (user.max_user_namespaces=0)" in doctor.stdout
     unboxed = place.run("run", "wrong.py", "Computes", "--box", "none", after=switched_off)
     assert (unboxed.returncode, place.made()) == (0, ["Computes"])
     assert "not boxed" in unboxed.stdout
+
+
+def test_host_without_overlay_is_named_with_the_cure(place: Place) -> None:
+    lesser = f'exec "$1" -P {LESSER_KERNEL} overlay "$@"'
+    reason = "this kernel has no overlay file system"
+    result = place.run("run", "wrong.py", "Computes", after=lesser)
+    assert result.returncode == 3
+    assert f"Error: this host cannot make boxes: {reason}" in result.stderr.splitlines()
+    assert "hint: load it with 'modprobe overlay', as root; --box none" in result.stderr
+    assert place.made() == []
+    doctor = place.run("doctor", after=lesser)
+    assert doctor.returncode == 3
+    assert re.search(rf"^no +boxes +tasks cannot run in boxes: {reason}$", doctor.stdout, re.MULTILINE)
+    assert "cure: load it with 'modprobe overlay', as root" in doctor.stdout
+    unboxed = place.run("run", "wrong.py", "Computes", "--box", "none", after=lesser)
+    assert (unboxed.returncode, place.made()) == (0, ["Computes"])
+
+
+def test_host_that_refuses_user_namespaces_is_named_with_the_cure(place: Place) -> None:
+    lesser = f'exec "$1" -P {LESSER_KERNEL} user-namespaces "$@"'
+    reason = "a system call filter of the container refuses making a user namespace"
+    result = place.run("run", "wrong.py", "Computes", after=lesser)
+    doctor = place.run("doctor", after=lesser)
+    if place.user_id == 0:  # needs none
+        assert (result.returncode, place.made()) == (0, ["Computes"])
+        assert doctor.returncode == 0
+        found = rf"^limited +user namespaces +ordinary users cannot make boxes: {reason}$"
+    else:
+        assert (result.returncode, place.made()) == (3, [])
+        assert f"Error: this host cannot make boxes: {reason}" in result.stderr.splitlines()
+        assert "hint: start the container with --security-opt seccomp=unconfined" in result.stderr
+        assert doctor.returncode == 3
+        found = rf"^no +boxes +tasks cannot run in boxes: {reason}$"
+    assert re.search(found, doctor.stdout, re.MULTILINE), doctor.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -9,15 +9,8 @@ import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.cli.main import EXIT_USAGE, is_debugging
-from jubako.cli.pipeline_command import (
-    PipelineCommand,
-    echo_tasks,
-    get_asked,
-    pipeline_arguments,
-    read_parameters,
-    refusals_of,
-    told_form_of,
-)
+from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jubako.cli.main import EXIT_USAGE, is_debugging
-from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
+from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 
