@@ -27,11 +27,13 @@ from pathlib import Path
 
 from jubako.boxes.launch import run_in_box
 from jubako.boxes.state import StateRoot, open_state_root
+from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.process import set_dumpable
 
 ORDINARY_USER = 65534
 BLOCK = 10
 BLOCKS = 8
+PATIENCE = 50
 COMMAND = ["/bin/date", "+%s%N"]
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -97,24 +99,36 @@ def compare_command_lines(top: str, *, with_podman: bool) -> None:
         where = ["--root", f"{top}/p", "--runroot", f"{top}/r", "--cgroup-manager=cgroupfs", "--runtime", "runc"]
         lines["podman"] = ["podman", *where, "run", "--rm", "--net=host", *limits, "--rootfs", "/:O", "true"]
     walls: dict[str, list[float]] = {name: [] for name in lines}
-    for _ in range(BLOCK + 1):
-        for name, line in lines.items():
-            began = time.perf_counter()
-            subprocess.run(line, check=True, capture_output=True)
-            walls[name].append((time.perf_counter() - began) * 1e3)
+    try:
+        for _ in range(BLOCK + 1):
+            for name, line in lines.items():
+                began = time.perf_counter()
+                ended = subprocess.run(line, check=False, capture_output=True, text=True)
+                walls[name].append((time.perf_counter() - began) * 1e3)
+                if ended.returncode:
+                    sys.exit(f"{name} ended with {ended.returncode}: {ended.stderr.strip()}")
+    finally:
+        if with_podman:
+            clean_up_after_podman(top)
     medians = {name: statistics.median(found[1:]) for name, found in walls.items()}
     against = ""
     if with_podman:
         against = f"  podman run {medians['podman']:6.1f}  ratio {medians['jubako'] / medians['podman']:.2f}"
-        remove_podmans_groups()
     print(f"command line  in all  ours {medians['jubako']:6.1f}{against}")
 
 
-def remove_podmans_groups() -> None:
-    """The control groups that podman leaves behind."""
-    for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
-        for left in sorted([top, *top.rglob("*/")], reverse=True):
-            left.rmdir()
+def clean_up_after_podman(top: str) -> None:
+    """Takes away what podman leaves: its control groups, and its mount if it failed."""
+    for mount in reversed(mounts_below(read_mount_table(), top)):
+        subprocess.run(["umount", mount.mount_point], check=True)
+    for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+        for left in sorted([group, *group.rglob("*/")], reverse=True):
+            for _ in range(PATIENCE):  # its monitor ends a moment after it
+                try:
+                    left.rmdir()
+                    break
+                except OSError:
+                    time.sleep(0.1)
 
 
 def as_ordinary_user(work: Callable[[], None]) -> None:

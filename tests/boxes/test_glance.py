@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jubako.boxes.glance import holds_only, plan_expected
+from jubako.boxes.glance import holds_only, is_untouched, plan_expected, read_state
 from jubako.kernel import mounts
 from jubako.kernel.overlay import Overlay, mount_overlay
 from jubako.layers.diff import read_changes
@@ -26,8 +26,8 @@ def test_expected_is_a_tree_of_the_links() -> None:
     assert plan_expected({"a/b/x": "1", "a/y": "2", "z": "3"}) == {"a": {"b": {"x": "1"}, "y": "2"}, "z": "3"}
 
 
-def look(work: Callable[[Path], None], links: dict[str, str]) -> tuple[bool, list[str]]:
-    """What a glance says, and which changes there are, after `work` on an overlay of a small tree."""
+def look(work: Callable[[Path], None], links: dict[str, str]) -> tuple[bool, bool, list[str]]:
+    """What the two glances say, and which changes there are, after `work` on an overlay of a small tree."""
     os.umask(0o022)
     for name in ("lower/folder/inner", "upper", "work", "merged"):
         Path(name).mkdir(parents=True)
@@ -36,12 +36,13 @@ def look(work: Callable[[Path], None], links: dict[str, str]) -> tuple[bool, lis
     os.chmod("upper", 0o755)
     overlay = Overlay(("/mnt/lower",), "/mnt/upper", "/mnt/work", userxattr=os.geteuid() != 0)
     mount_overlay(overlay, "/mnt/merged")
+    before = read_state("upper")
     try:
         work(Path("/mnt/merged"))
     finally:
         mounts.umount2("/mnt/merged")
     changes = [change.path for change in read_changes("upper", "lower", "")]
-    return holds_only("upper", "lower", plan_expected(links)), changes
+    return holds_only("upper", "lower", plan_expected(links)), is_untouched("upper", before), changes
 
 
 CASES: dict[str, tuple[Callable[[Path], object], dict[str, str], bool]] = {
@@ -94,8 +95,9 @@ CASES: dict[str, tuple[Callable[[Path], object], dict[str, str], bool]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_glance_at(case: str, in_namespace: Runner) -> None:
     work, links, expected = CASES[case]
-    said, changes = in_namespace(lambda: look(lambda top: work(top) and None, links))
+    said, untouched, changes = in_namespace(lambda: look(lambda top: work(top) and None, links))
     assert said is expected
+    assert untouched is (case == "nothing at all")
     ours = {f"/{path}" for path in links} | {f"/{path}".rsplit("/", count)[0] for path in links for count in (1, 2)}
     assert (set(changes) <= ours) or not said
 
@@ -124,7 +126,9 @@ def test_glance_never_overlooks_a_change(seed: int, in_namespace: Runner) -> Non
             except OSError:
                 continue
 
-    said, changes = in_namespace(lambda: look(work, links))
+    said, untouched, changes = in_namespace(lambda: look(work, links))
+    if untouched:
+        assert changes == []
     allowed = {"/folder/out", "/new", "/new/out"}
     if said:
         assert set(changes) <= allowed

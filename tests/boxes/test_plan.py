@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
+
+import pytest
 
 from jubako.boxes.cover import Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place
@@ -165,9 +168,7 @@ def test_job_prepares_the_top_like_what_it_covers_before_it_mounts() -> None:
         MountTmpfs(SCRATCH, "50%"),
         MakeDirectory(f"{SCRATCH}/upper-0"),
         CopyAttributes("/home/ann", f"{SCRATCH}/upper-0"),
-        MountOverlay(
-            ("/home/ann",), "/home/ann", upper=f"{SCRATCH}/upper-0", work=f"{SCRATCH}/work-0", userxattr=False
-        ),
+        MountOverlay(("/home/ann",), "/home/ann", f"{SCRATCH}/upper-0", f"{SCRATCH}/work-0", volatile=False),
     )
 
 
@@ -175,7 +176,15 @@ def test_job_in_a_user_namespace_keeps_marks_in_user_attributes() -> None:
     root_only = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
     plan = job(machine=facts(in_user_namespace=True, mounts=root_only))
     overlays = [one for one in plan.build if isinstance(one, MountOverlay)]
-    assert [(one.userxattr, one.volatile) for one in overlays] == [(True, True)]
+    assert [one.userxattr for one in overlays] == [True]
+
+
+@pytest.mark.parametrize(("scratch", "volatile"), [("memory", False), ("disk", True)])
+def test_overlays_are_volatile_where_their_umount_would_sync_a_disk(
+    scratch: Literal["memory", "disk"], volatile: bool
+) -> None:
+    overlays = [one for one in job(box=Box(scratch=scratch)).build if isinstance(one, MountOverlay)]
+    assert [one.volatile for one in overlays] == [volatile]
 
 
 def test_job_puts_disks_and_masks_back_on_top_of_an_overlay_and_not_what_lies_in_them() -> None:

@@ -101,17 +101,34 @@ def test_parameters_may_stand_in_front_of_the_task(invoke: Invoke) -> None:
     assert result.output == f"{daily()} workers=2 quick=False\n"
 
 
-def test_parameter_of_another_task_is_no_option(invoke: Invoke) -> None:
-    result = invoke("shown_tasks.py", "Bare", "--date", "2010-01-01")
-    assert result.exit_code == 2
-    assert "--date" in result.output
+DAILY_TAKES = (
+    "Daily takes --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--workers INTEGER]"
+    " [--city CHOICE]; 'show shown_tasks.py Daily --help' explains the options"
+)
 
 
-def test_parameter_misspelt_is_refused_with_a_suggestion(invoke: Invoke) -> None:
-    result = invoke("shown_tasks.py", "Daily", "--dtae", "2010-01-01")
-    assert result.exit_code == 2
-    assert "Did you mean" in result.output
-    assert "--date" in result.output
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("Daily --dat 2010-01-01", "no such option --dat; did you mean --date?", DAILY_TAKES),
+        ("Daily --dtae=2010-01-01", "no such option --dtae; did you mean --date?", DAILY_TAKES),
+        ("Daily --bogus", "no such option --bogus", DAILY_TAKES),
+        ("Daily --Daily-work 3", "no such option --Daily-work; did you mean --Daily-workers?", DAILY_TAKES),
+        ("Daily --date", "option '--date' requires an argument", DAILY_TAKES),
+        ("Daily --date 2010-01-01 more", "got unexpected extra argument (more)", DAILY_TAKES),
+        (
+            "Bare --date 2010-01-01",
+            "no such option --date",
+            "Bare takes no parameters; 'show shown_tasks.py Bare --help' explains the options",
+        ),
+    ],
+)
+def test_option_the_task_does_not_have_is_refused_with_those_it_has(
+    invoke: Invoke, words: str, message: str, hint: str
+) -> None:
+    error = invoke("shown_tasks.py", *words.split()).exception
+    assert isinstance(error, InputError)
+    assert (error.message, error.hint) == (message, hint)
 
 
 def test_parameter_missing_is_named_with_its_form(invoke: Invoke) -> None:
@@ -151,6 +168,7 @@ def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
 def test_help_after_the_task_lists_its_parameters(invoke: Invoke) -> None:
     lines = invoke("shown_tasks.py", "Daily", "--help").output.splitlines()
     assert lines[0] == "Usage: show PIPELINE Daily [--PARAMETER VALUE]... [OPTIONS]"
+    assert [line.strip() for line in lines[1:6]] == ["", "One day's work.", "", "And more about it.", ""]
     text = "\n".join(" ".join(line.split()) for line in lines)
     assert "Parameters of Daily:\n--date YYYY-MM-DD the day to make [required]" in text
     assert "--min-value INTEGER [default: 3]" in text

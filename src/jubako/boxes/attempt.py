@@ -46,7 +46,6 @@ class Workshop:
     dropped_environment: Mapping[str, str]  # what was taken out of it
     umask: int
     scratch_root: str
-    output_limit_bytes: int
 
 
 @dataclass(slots=True)
@@ -118,7 +117,7 @@ def _open(job: Job, workshop: Workshop, environment: Mapping[str, str]) -> tuple
 def _run(job: Job, workshop: Workshop, view: View, errand: Errand, result: _Result) -> None:
     """The call, and the check if there is one."""
     deadline = Deadline(None if job.timeout_s is None else time.monotonic() + job.timeout_s, job.grace_s)
-    outflow = Outflow(job.id, workshop.channel, workshop.output_limit_bytes)
+    outflow = Outflow(job.id, workshop.channel)
     _judge(errand.finish(_plan_call(job, workshop, view, is_check=False), outflow, deadline), result, is_check=False)
     if result.outcome == "ok" and job.check:
         view.freeze()

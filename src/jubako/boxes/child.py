@@ -8,7 +8,8 @@ It answers in frames (`inside.write_frame`) on the line: messages while it runs,
 failure is JSON and not a pickle: the foreman, which has capabilities, must not load what a task has made.
 
 Every page a child is the first to write is copied, and every page of a library it is the first to use is looked up,
-which together are most of what a fork costs. So there is little code here, and what can be is done before the wait.
+which together are most of what a fork costs. So there is little code here, and what can be is done before the wait: a
+rehearsal, which takes the pages that obeying will take (a fifth of the time of a small job, off the way of who waits).
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def run_child(nursery: Nursery) -> NoReturn:
     try:
         os.setsid()
         set_process_name("jubako-task")  # also copies, before the wait, the pages that a system call by name takes
+        _rehearse(nursery)
         _, ancillary, _, _ = nursery.commands.recvmsg(1, _ANCILLARY_BYTES)
         if ancillary:
             os.write(nursery.taken_fd, b".")
@@ -101,6 +103,24 @@ def run_child(nursery: Nursery) -> NoReturn:
                 status = _obey(line_fd, nursery, *marshal.loads(_read_rest(line_fd, data)))
     finally:
         os._exit(status)
+
+
+def nothing(payload: bytes) -> bytes:
+    """What the rehearsal calls: a look for an output, and a file written, as most tasks do."""
+    inside.staged_path("/")
+    with open("/dev/null", "wb") as file:
+        file.write(payload)
+    return payload
+
+
+def _rehearse(nursery: Nursery) -> None:
+    """Obeys a call that comes to nothing, in the zygote's own view, but for giving up rights."""
+    call = Call(f"{__name__}:nothing", b"", "/", {}, frozenset(), (), 0o777)
+    function, payload, cwd, staged, directories, _, umask, *_ = marshal.loads(_read_rest(-1, format_call(call)))
+    os.umask(umask)
+    os.chdir(cwd)
+    inside.activate(staged, directories, nursery.null_fd)
+    _perform(nursery.null_fd, function, payload, is_check=False)
 
 
 def _obey(
@@ -133,15 +153,7 @@ def _obey(
             numpy_random.seed()
         if nursery.preload:
             load_function(nursery.preload)(nursery.preload_argument)
-        result = load_function(function)(payload)
-        _finish()
-        if is_check:
-            accepted = result is None or isinstance(result, bytes) or bool(result)
-            inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
-        elif result is None or isinstance(result, bytes):
-            inside.write_frame(line_fd, REPORT, result or b"")
-        else:
-            raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
+        _perform(line_fd, function, payload, is_check=is_check)
     except SystemExit as error:
         _flush()
         status = _status_of(error)
@@ -153,6 +165,19 @@ def _obey(
         _flush()
         return _STATUS_OF_FAILURE
     return 0
+
+
+def _perform(line_fd: int, function: str, payload: bytes, *, is_check: bool) -> None:
+    """Calls the function and reports what it returned."""
+    result = load_function(function)(payload)
+    _finish()
+    if is_check:
+        accepted = result is None or isinstance(result, bytes) or bool(result)
+        inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
+    elif result is None or isinstance(result, bytes):
+        inside.write_frame(line_fd, REPORT, result or b"")
+    else:
+        raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
 
 
 def load_function(name: str) -> Any:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below, is_unmapped
-from jubako.boxes.glance import holds_only, plan_expected
+from jubako.boxes.glance import holds_only, is_untouched, plan_expected
 from jubako.boxes.inside import UNSHOWN
-from jubako.boxes.plan import SCRATCH, LocatedOutput, Overlay, staged_in_box
+from jubako.boxes.plan import SCRATCH, SHM_IN_SCRATCH, TMP_IN_SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
 from jubako.boxes.view import View
 from jubako.errors import HostError
@@ -80,9 +80,15 @@ def collect_undeclared(view: View, cwd: str, facts: HostFacts) -> tuple[tuple[Ch
     """What was written and not declared, sorted by path; and how many entries of scratch were."""
     changes: list[Change] = []
     for overlay in view.plan.overlays:
-        if not _glance(overlay, view, facts):
+        if _is_untouched(overlay.upper, view) or _glance(overlay, view, facts):
+            view.plain.add(overlay)
+        else:
             changes.extend(_read_overlay(overlay, view, facts))
-    scratch = _count_entries(f"{view.scratch}/view/tmp") + _count_entries(f"{view.scratch}/view/shm")
+    scratch = sum(
+        _count_entries(f"{view.scratch}/{name}")
+        for name in (TMP_IN_SCRATCH, SHM_IN_SCRATCH)
+        if not _is_untouched(name, view)
+    )
     if not changes:
         return (), scratch
     folders = [os.path.realpath(path) for path in (cwd, view.home) if path]
@@ -177,17 +183,21 @@ def _is_written(directory: str) -> bool:
 
 def _find_in_tops(path: str, view: View) -> str | None:
     """Where the top of the overlay that covers `path` has it, if it has; None if no overlay covers it."""
+    overlay = _find_overlay(path, view)
+    return None if overlay is None else f"{view.scratch}/{overlay.upper}{path[len(overlay.target) :]}"
+
+
+def _find_overlay(path: str, view: View) -> Overlay | None:
     covering = [overlay for overlay in view.plan.overlays if is_below(path, overlay.target)]
-    if not covering:
-        return None
-    overlay = max(covering, key=lambda one: len(one.target))
-    return f"{view.scratch}/{overlay.upper}{path[len(overlay.target) :]}"
+    return max(covering, key=lambda one: len(one.target)) if covering else None
 
 
 def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
     """A sentence for each file beside the output that shows a database was not closed."""
     output = located.output
-    by_name = _find_in_tops(located.real_path, view)
+    by_name = None
+    if _find_overlay(located.real_path, view) not in view.plain:
+        by_name = _find_in_tops(located.real_path, view)
     stage, name = os.path.split(output.staged)
     beside = os.listdir(stage)
     if by_name is not None:
@@ -214,6 +224,12 @@ def _size_of(path: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _is_untouched(name: str, view: View) -> bool:
+    """True if the job wrote nothing in the directory `name` of its scratch, as far as two calls can tell."""
+    before = view.before.get(name)
+    return before is not None and is_untouched(f"{view.scratch}/{name}", before)
 
 
 def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:

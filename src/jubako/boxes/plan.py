@@ -46,8 +46,10 @@ from jubako.kernel.mount_table import Mount, find_mount, mounts_below
 
 __all__ = [
     "SCRATCH",
+    "SHM_IN_SCRATCH",
     "STAGE",
     "TMP",
+    "TMP_IN_SCRATCH",
     "JobPlan",
     "LocatedOutput",
     "Overlay",
@@ -64,6 +66,9 @@ __all__ = [
 SCRATCH = "/run/jubako"
 TMP = f"{SCRATCH}/tmp"
 STAGE = f"{SCRATCH}/stage"
+
+TMP_IN_SCRATCH = "view/tmp"
+SHM_IN_SCRATCH = "view/shm"
 
 _VIEW = f"{SCRATCH}/view"
 _EMPTY = f"{SCRATCH}/empty"
@@ -120,6 +125,7 @@ class ViewPlan:
 
     overlays: tuple[Overlay, ...]
     build: tuple[Operation, ...]  # in a copy of the template
+    watched: tuple[str, ...]  # directories in the scratch that a job may write in
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ class JobPlan:
     show: tuple[Operation, ...]  # after the scratch was opened, which this covers
     freeze: tuple[Operation, ...]  # before check(): nothing of the result can be changed any more
     placed: frozenset[str]  # declared paths of the directory outputs that are put in place
+    watched: tuple[str, ...]  # directories in the scratch that the job may write in
 
 
 def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[Operation, ...]:
@@ -183,9 +190,10 @@ def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
         overlays,
         (
             *_plan_scratch(shape),
-            *_plan_overlays(facts, overlays, shape.shared),
+            *_plan_overlays(facts, overlays, shape),
             *(Bind(_EMPTY, path) for path in shape.hidden_stages),
         ),
+        (*(overlay.upper for overlay in overlays), TMP_IN_SCRATCH, SHM_IN_SCRATCH),
     )
 
 
@@ -212,6 +220,7 @@ def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_dire
             for target in (*(overlay.target for overlay in view.overlays), *places, *(output.path for output in bound))
         ),
         placed=frozenset([output.path for output in bound]),
+        watched=view.watched,
     )
 
 
@@ -263,8 +272,8 @@ def _mount_point(one: KnownPath) -> Operation:
 def _plan_scratch(shape: Shape) -> Iterable[Operation]:
     yield PlaceTree(SCRATCH, SCRATCH) if shape.is_on_disk else MountTmpfs(SCRATCH, shape.scratch_size)
     yield MakeDirectory(_VIEW)
-    yield MakeDirectory(f"{_VIEW}/tmp", 0o700)
-    yield MakeDirectory(f"{_VIEW}/shm", 0o1777)
+    yield MakeDirectory(f"{SCRATCH}/{TMP_IN_SCRATCH}", 0o700)
+    yield MakeDirectory(f"{SCRATCH}/{SHM_IN_SCRATCH}", 0o1777)
     yield MakeDirectory(STAGE.replace(SCRATCH, _VIEW))
     for index in range(shape.stages):
         yield MakeDirectory(f"{STAGE.replace(SCRATCH, _VIEW)}/{index}")
@@ -272,18 +281,29 @@ def _plan_scratch(shape: Shape) -> Iterable[Operation]:
         yield MakeDirectory(_EMPTY, 0o555)
 
 
-def _plan_overlays(facts: HostFacts, overlays: Sequence[Overlay], shared: Sequence[KnownPath]) -> Iterable[Operation]:
-    """The overlays, the deepest first: one that lies below another is then among the mounts put back on that."""
+def _plan_overlays(facts: HostFacts, overlays: Sequence[Overlay], shape: Shape) -> Iterable[Operation]:
+    """The overlays, the deepest first: one that lies below another is then among the mounts put back on that.
+
+    Those on disk are volatile, or their umount would sync the whole disk. In memory there is nothing to sync, and the
+    marks that a volatile overlay makes in its work directory cost it a fifth of its mount.
+    """
     targets = [overlay.target for overlay in overlays]
     for overlay in reversed(overlays):
         upper, work = f"{SCRATCH}/{overlay.upper}", f"{SCRATCH}/{overlay.upper.replace('upper', 'work')}"
         yield MakeDirectory(upper)
         yield MakeDirectory(work)
         yield CopyAttributes(overlay.target, upper)
-        kept = _mounts_to_keep(overlay.target, facts, [*targets, *(one.path for one in shared)])
+        kept = _mounts_to_keep(overlay.target, facts, [*targets, *(one.path for one in shape.shared)])
         for path in kept:
             yield TakeTree(path, path)
-        yield MountOverlay((overlay.target,), overlay.target, upper=upper, work=work, userxattr=facts.in_user_namespace)
+        yield MountOverlay(
+            (overlay.target,),
+            overlay.target,
+            upper=upper,
+            work=work,
+            volatile=shape.is_on_disk,
+            userxattr=facts.in_user_namespace,
+        )
         for path in kept:
             yield PlaceTree(path, path)
 

@@ -22,9 +22,9 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
+from jubako.boxes.links import UNFIT, Grave, Links
 from jubako.boxes.wire import Channel, Ready, Setup, read_message
 from jubako.kernel.capabilities import capability_number, capget
 from jubako.kernel.children import fork_child, reap_all
@@ -33,9 +33,7 @@ from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, un
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
 from jubako.layers.remove import remove_tree
 
-__all__ = ["UNFIT", "Dead", "Grave", "Links", "main"]
-
-UNFIT = 75  # exit status of a foreman whose zygote must not be forked; EX_TEMPFAIL in sysexits.h
+__all__ = ["main"]
 
 _FAILED = 1
 _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
@@ -43,43 +41,6 @@ _FDS_AT_ONCE = 16
 _PATH_BYTES = 1 << 13
 _HINT = "`jubako doctor` says what is missing here"
 _FORK_HINT = "let there be more processes (ulimit -u, pids.max of the control group), or have fewer workers"
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The sockets between foreman and zygote. Each process closes the ends that are not its own."""
-
-    commands: socket.socket  # packets with descriptors; at the zygote's end its next child reads them
-    control: socket.socket  # to the zygote: one byte a signal; from it: frames
-
-    def close(self) -> None:
-        self.commands.close()
-        self.control.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """What is left of a view: descriptors that hold its mounts, and a directory on disk, "" if it has none."""
-
-    fds: tuple[int, ...]
-    directory: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Grave:
-    """Where the foreman leaves what nobody needs any more: the kernel lets whoever takes mounts away wait."""
-
-    connection: socket.socket
-
-    def bury(self, dead: Dead) -> None:
-        """Has `dead` taken away elsewhere; its descriptors are closed here in any case."""
-        try:
-            socket.send_fds(self.connection, [b"." + os.fsencode(dead.directory)], dead.fds)
-        except OSError:
-            pass  # the supervisor is ending, and so is this process
-        finally:
-            for fd in dead.fds:
-                os.close(fd)
 
 
 def main(fd: int) -> NoReturn:

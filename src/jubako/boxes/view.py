@@ -15,17 +15,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
+from jubako.boxes.glance import DirectoryState, read_state
 from jubako.boxes.job import Job
+from jubako.boxes.links import Dead
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
     SCRATCH,
     JobPlan,
     LocatedOutput,
+    Overlay,
     Shape,
     ViewPlan,
     locate_output,
@@ -35,7 +38,6 @@ from jubako.boxes.plan import (
     plan_view,
 )
 from jubako.boxes.spec import Box
-from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
@@ -62,10 +64,12 @@ class View:
     outputs: tuple[LocatedOutput, ...]
     home: str
     scratch: str  # the tops, as a path of this process: valid in every mount namespace
+    before: Mapping[str, DirectoryState]  # what directories in the scratch were before the job, if it is in memory
     namespace_fd: int
     _own_fd: int
     _scratch_fd: int
     _scratch_directory: str = ""
+    plain: set[Overlay] = field(default_factory=set)  # those found to hold nothing but links to outputs
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -158,6 +162,7 @@ class Views:
                 announce(fds[0])
                 apply_operations(plan.build, trees)
                 fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                before = {} if directory else {name: read_state(name, dir_fd=fds[1]) for name in plan.watched}
                 apply_operations(plan.show, trees)
             finally:
                 setns(self._own_fd, CLONE_NEWNS)
@@ -174,6 +179,7 @@ class Views:
             outputs=outputs,
             home=home,
             scratch=f"/proc/self/fd/{scratch_fd}",
+            before=before,
             namespace_fd=namespace_fd,
             _own_fd=self._own_fd,
             _scratch_fd=scratch_fd,

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from jubako.boxes.child import Call, format_call
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.supervisor import Links
+from jubako.boxes.links import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
 
@@ -39,21 +39,15 @@ class ZygoteGone(Exception):
     """The zygote has ended, so no job can run any more."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outflow:
-    """What a job printed, on its way to the runner, up to a limit."""
+    """What a job printed, on its way to the runner, which decides how much of it is kept."""
 
     job_id: str
     channel: Channel
-    left_bytes: int
 
     def pass_on(self, data: bytes) -> None:
-        if self.left_bytes <= 0:
-            return
-        self.channel.send(Printed(self.job_id, data[: self.left_bytes]))
-        self.left_bytes -= len(data)
-        if self.left_bytes <= 0:
-            self.channel.send(Printed(self.job_id, b"\n[jubako: the rest of the output was dropped, it is too long]\n"))
+        self.channel.send(Printed(self.job_id, data))
 
 
 @dataclass(slots=True)

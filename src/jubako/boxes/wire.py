@@ -29,7 +29,6 @@ class Setup:
     cwd: str
     hidden: tuple[str, ...]
     scratch_root: str
-    output_limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from jubako.errors import BugError, HostError
 
 __all__ = ["Worker", "WorkerState"]
 
-_OUTPUT_LIMIT_BYTES = 64 << 20  # of one job; what comes after is dropped, and said so
 _PATIENCE_S = 10.0  # a worker that was told to end does so in milliseconds
 
 # The interpreter is told where this jubako is: the runner's own path may have been changed by hand. It gets the rest of
@@ -74,7 +73,6 @@ class Worker:
         hidden: Sequence[str] = (),
         scratch_root: str = "",
         cwd: str = "/",
-        output_limit_bytes: int = _OUTPUT_LIMIT_BYTES,
     ) -> Self:
         """Starts a worker and returns at once; a job may be submitted right away, and waits.
 
@@ -105,7 +103,6 @@ class Worker:
                 cwd=cwd,
                 hidden=tuple(hidden),
                 scratch_root=scratch_root,
-                output_limit_bytes=output_limit_bytes,
             )
         )
         worker._channel.flush_all()

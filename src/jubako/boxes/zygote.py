@@ -33,8 +33,9 @@ from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
+from jubako.boxes.links import Links
 from jubako.boxes.plan import TMP
-from jubako.boxes.supervisor import Links
+from jubako.boxes.search_path import reserve_standard_names
 from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
@@ -73,6 +74,7 @@ DROPPED_VARIABLES: Final = (
     *("XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "PODMAN_HOST", "WAYLAND_DISPLAY", "PULSE_SERVER"),
 )
 
+_SIGKILL = int(signal.SIGKILL)
 _FORK_PAUSES_MS = (1, 10, 100, 1000, 1000, 1000)
 _REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
@@ -97,11 +99,10 @@ def _live(links: Links, setup: Setup, *, is_preloaded: bool) -> None:
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
-    # The pipeline's folder comes last until what is imported here is; files in it may be called as such modules are.
-    sys.path.extend(one for one in setup.sys_path if one not in sys.path)
+    reserve_standard_names()
+    sys.path[:] = setup.sys_path
     if is_preloaded and setup.preload and not _preload(setup, links, ours):
         return
-    sys.path[:] = setup.sys_path
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
     tempfile.tempdir = None  # what was found while the pipeline was imported
@@ -158,9 +159,7 @@ def _send_proc(links: Links) -> bool:
 def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
     """Imports the pipeline; True if tasks can be forked from this process now."""
     try:
-        preload = load_function(setup.preload)
-        sys.path[:] = setup.sys_path
-        preload(setup.preload_argument)
+        load_function(setup.preload)(setup.preload_argument)
     except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
         text = "".join(traceback.format_exception(error))
         _tell(links, BROKEN, {"error": explain_failure(error), "traceback": text})
@@ -176,7 +175,10 @@ def _tell(links: Links, kind: bytes, what: object) -> None:
 
 
 class _Zygote:
-    """The loop: one child at a time, from its fork to the death of all it started."""
+    """The loop: one child at a time, from its fork to the death of all it started.
+
+    After a fork each page that is written here is copied first, so the loop is made of few objects and makes few.
+    """
 
     def __init__(self, control_fd: int, taken_fd: int) -> None:
         self._control_fd = control_fd
@@ -184,21 +186,21 @@ class _Zygote:
         self._poll = select.poll()
         self._poll.register(control_fd, select.POLLIN)
         self._command = 1  # the number of the command that runs, or will run next
+        self._cpu_s = 0.0  # of all that have ended since the fork
+        self._peak_kb = 0  # of the largest of them
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
         while (pid := self._fork()) is not None:
             if pid == 0:
                 run_child(nursery)
-            usages: list[Any] = []
-            status = self._wait(pid, usages)
+            self._cpu_s, self._peak_kb = 0.0, 0
+            status = self._wait(pid)
             if status is None:
                 return
-            _kill_the_rest(usages)
+            self._kill_the_rest()
             took = self._took_command()
-            cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-            peak_bytes = max(usage.ru_maxrss for usage in usages) * 1024
-            write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, cpu_s, peak_bytes))
+            write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
 
     def _fork(self) -> int | None:
@@ -213,7 +215,7 @@ class _Zygote:
                         return None
         return None
 
-    def _wait(self, pid: int, usages: list[Any]) -> int | None:
+    def _wait(self, pid: int) -> int | None:
         """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""
         pidfd = os.pidfd_open(pid)
         self._poll.register(pidfd, select.POLLIN)
@@ -223,7 +225,7 @@ class _Zygote:
                 if self._control_fd in ready and not self._pass_signal():
                     return None
                 if pidfd in ready or not ready:
-                    status = _reap(pid, usages)
+                    status = self._reap(pid)
                     if status is not None:
                         return status
         finally:
@@ -251,22 +253,28 @@ class _Zygote:
         except BlockingIOError:
             return False
 
-
-def _reap(pid: int, usages: list[Any]) -> int | None:
-    """Waits for what has ended already; the status of the child `pid` if that is among it."""
-    while True:
-        ended, status, usage = os.wait4(-1, os.WNOHANG)
-        if ended == 0:
-            return None
-        usages.append(usage)
-        if ended == pid:
-            return exit_status(status)
-
-
-def _kill_the_rest(usages: list[Any]) -> None:
-    """Kills every other process of this pid namespace, and waits until none is left."""
-    with suppress(ProcessLookupError):  # nobody, or such as have ended and want to be reaped
-        os.kill(-1, signal.SIGKILL)
-    with suppress(ChildProcessError):
+    def _reap(self, pid: int) -> int | None:
+        """Waits for what has ended already; the status of the child `pid` if that is among it."""
         while True:
-            usages.append(os.wait4(-1, 0)[2])
+            ended, status, usage = os.wait4(-1, os.WNOHANG)
+            if ended == 0:
+                return None
+            self._count(usage)
+            if ended == pid:
+                return exit_status(status)
+
+    def _kill_the_rest(self) -> None:
+        """Kills every other process of this pid namespace, and waits until none is left."""
+        try:  # noqa: SIM105  (`suppress` makes objects)
+            os.kill(-1, _SIGKILL)
+        except ProcessLookupError:
+            pass  # nobody, or such as have ended and want to be reaped
+        try:
+            while True:
+                self._count(os.wait4(-1, 0)[2])
+        except ChildProcessError:
+            return
+
+    def _count(self, usage: Any) -> None:
+        self._cpu_s += usage.ru_utime + usage.ru_stime
+        self._peak_kb = max(self._peak_kb, usage.ru_maxrss)

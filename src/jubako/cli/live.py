@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jubako.cli.formats import printable
-from jubako.cli.progress import PrintedLines, Tally, describe_failure, describe_note
+from jubako.cli.lines import PrintedLines, Tally, describe_failure, describe_note
 from jubako.flow.observer import Note, RunEvent, TaskFailed
 
 __all__ = ["Live"]

@@ -8,6 +8,8 @@ and shells complete both. A parameter whose name one of the command's own option
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -96,12 +98,24 @@ class PipelineCommand(click.Command):
         asked = ctx.meta[_META] = Asked()
         pipeline, task = _find_words(self.params, args)
         if pipeline is not None:
+            if not ctx.resilient_parsing and not {"-h", "--help"}.intersection(args):
+                from jubako.cli.progress import load_display
+
+                load_display()
             try:
                 _look_up(asked, pipeline, task)
             except JubakoError:
                 if not ctx.resilient_parsing:  # a shell that completes a half-typed line wants no errors
                     raise
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if asked.task is None:
+                raise
+            shown = f"'{ctx.command_path} {pipeline} {task} --help'"
+            raise InputError(
+                _sentence_of(error, ctx), hint=f"{_describe_parameters(asked.task)}; {shown} explains the options"
+            ) from error
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *self._task_options(ctx)]
@@ -110,6 +124,16 @@ class PipelineCommand(click.Command):
         task = get_asked(ctx).task
         words = f"PIPELINE {task.get_task_family() if task else 'TASK'} [--PARAMETER VALUE]... [OPTIONS]"
         formatter.write_usage(ctx.command_path, words)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        task = get_asked(ctx).task
+        if task is None or not task.__doc__:
+            super().format_help_text(ctx, formatter)
+            return
+        with formatter.indentation():
+            for paragraph in inspect.cleandoc(task.__doc__).split("\n\n"):
+                formatter.write_paragraph()
+                formatter.write_text(printable(paragraph))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         asked = get_asked(ctx)
@@ -227,6 +251,26 @@ def echo_tasks(pipeline: Pipeline, format_: Format) -> None:
         click.echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
         if task["description"]:
             click.echo(printable(f"    {task['description']}"))
+
+
+def _describe_parameters(task: type[Task]) -> str:
+    """What the task is given: "Daily takes --date YYYY-MM-DD [--min-value INTEGER]"."""
+    family = task.get_task_family()
+    given = " ".join(_given_as(family, *parameter) for parameter in task.get_params())
+    return printable(f"{family} takes {given or 'no parameters'}")
+
+
+def _sentence_of(error: click.UsageError, ctx: click.Context) -> str:
+    """What click has to say, as our own errors say it."""
+    if not isinstance(error, click.NoSuchOption):
+        message = error.format_message().rstrip(".")
+        return message[:1].lower() + message[1:]
+    options = [option for option in ctx.command.get_params(ctx) if isinstance(option, click.Option)]
+    words = {word.lstrip("-"): word for option in options for word in (*option.opts, *option.secondary_opts)}
+    given = error.option_name.lstrip("-")  # the dashes that all have in common make nothing alike
+    near = [word for word in words if word.startswith(given)] or difflib.get_close_matches(given, words)
+    also = f"; did you mean {' or '.join(words[word] for word in near)}?" if near else ""
+    return f"no such option {error.option_name}{also}"
 
 
 def _given_as(family: str, name: str, parameter: Parameter[Any]) -> str:

@@ -21,13 +21,13 @@ from jubako.boxes.facts import is_below
 from jubako.boxes.job import Finished, Job
 from jubako.boxes.kept import make_box, remove_box
 from jubako.boxes.publish import Move, Outcome, Publisher
-from jubako.boxes.signature import Signature, take_signature
+from jubako.boxes.signature import take_signature
 from jubako.boxes.spec import Box, Output, StagedOutput
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot
 from jubako.boxes.worker import Worker
 from jubako.errors import BugError, ConflictError, HostError, InputError
-from jubako.flow.attempts import Attempt, get_timeout_s
+from jubako.flow.attempts import Attempt, Prepared, get_timeout_s
 from jubako.flow.executors.executor import Ended
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.nesting import flatten
@@ -41,27 +41,13 @@ from jubako.kernel.durability import read_durability
 from jubako.kernel.probe import probe_can_box
 from jubako.layers.remove import remove_tree
 
-__all__ = ["Collected", "Desk", "Prepared"]
+__all__ = ["Collected", "Desk"]
 
 # By name, as a job wants them: `flow.boxed` is for workers, and is not imported here.
 _LOAD: Final = "jubako.flow.boxed:load"
 _RUN: Final = "jubako.flow.boxed:run_task"
 _CHECK: Final = "jubako.flow.boxed:check_task"
 _RECORD: Final = "box.json"
-
-
-@dataclass(slots=True)
-class Prepared:
-    """What was noted before an attempt started, so that its result can be published or thrown away."""
-
-    outputs: tuple[Output, ...]
-    other_targets: tuple[Any, ...]  # declared, and not files of this machine: looked at afterwards
-    staged: tuple[StagedOutput, ...]
-    expected: tuple[Signature | None, ...] = ()  # of `outputs`
-    inputs: tuple[tuple[str, Signature | None], ...] = ()
-    kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
-    kept_fd: int = -1
-    stages_undeclared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

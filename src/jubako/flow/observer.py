@@ -71,6 +71,7 @@ class TaskPrinted(NamedTuple):
 
     task: Any
     data: bytes
+    log_path: str = ""  # where the beginning and the end of all it prints are kept
 
 
 class TaskProgressed(NamedTuple):

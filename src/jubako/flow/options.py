@@ -37,7 +37,7 @@ class RunOptions:
     retry_delay_s: float = 0.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
-    log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
+    log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
 
     def __post_init__(self) -> None:

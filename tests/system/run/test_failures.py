@@ -13,6 +13,7 @@ from jubako.boxes.kept import list_boxes
 from jubako.errors import InputError
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
+from jubako.testing import FakeClock
 
 UNBOXED = [pytest.param({"box": "none"}, id="in-process"), pytest.param({"box": "none", "workers": 2}, id="forked")]
 BOXED = [pytest.param({"workers": 1}, id="boxed", marks=pytest.mark.box)]
@@ -276,7 +277,7 @@ def test_what_a_task_prints_is_shown_and_kept_in_its_log(world: Any, options: di
 
 
 @pytest.mark.parametrize("options", MODES[1:])
-def test_log_is_cut_at_its_limit(world: Any, options: dict[str, Any]) -> None:
+def test_log_keeps_the_beginning_and_the_end_within_its_limit(world: Any, options: dict[str, Any]) -> None:
     world.write(
         """
         class Floods(Task):
@@ -288,9 +289,33 @@ def test_log_is_cut_at_its_limit(world: Any, options: dict[str, Any]) -> None:
     )
     result = world.run(world.Floods(), log_limit_bytes=1000, **options)
     text = Path(result.errors[0].log_path).read_bytes()
-    assert text[:1000] == (b"x" * 99 + b"\n") * 10
-    assert b"the limit is 1000 bytes" in text[1000:]
+    line = b"x" * 99 + b"\n"
+    assert (
+        text
+        == line * 5
+        + b"\n[jubako: 9000 bytes are left out here; of what a task prints 1000 bytes are kept]\n"
+        + line * 5
+    )
     assert sum(len(event.data) for event in world.seen.of(TaskPrinted)) == 10_000
+
+
+def test_old_runs_go_with_their_logs_when_a_run_begins(world: Any) -> None:
+    world.write(
+        """
+        class Talks(Task):
+            def run(self):
+                print("hello")
+        """
+    )
+    clock = FakeClock(wall_s=1e9)
+    options = {"box": "none", "workers": 2, "clock": clock}
+    first = world.run(world.Talks(), **options)
+    clock.advance(80 * 86_400)
+    second = world.run(world.Talks(), **options)
+    clock.advance(20 * 86_400)
+    third = world.run(world.Talks(), **options)
+    assert first.run_id < second.run_id < third.run_id
+    assert sorted(os.listdir(world.state / "logs")) == [second.run_id, third.run_id]
 
 
 @pytest.mark.parametrize("options", MODES)
