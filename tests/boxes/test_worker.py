@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from jubako.boxes import supervisor
 from jubako.boxes.job import Finished, Job
+from jubako.boxes.wire import Channel, Ready, Setup, read_message
 from jubako.boxes.worker import Worker
 from jubako.errors import BugError, HostError
 from jubako.kernel import mounts
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.box
 DEADLINE_S = 30
+ORDINARY_UID = 54321  # needs no entry in /etc/passwd
 
 
 def job(name: str, call: str = "os:getpid") -> Job:
@@ -162,3 +167,57 @@ def descendants(pid: int) -> list[int]:
     """`pid` and all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(below for child in children for below in descendants(int(child)))]
+
+
+SLOW = """
+import os, select, stat
+
+def load(argument):
+    \"\"\"Says that it is here, and returns when the foreman's end of a socket has been closed.\"\"\"
+    poll = select.poll()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                poll.register(int(name), 0)
+        except OSError:
+            continue
+    open(argument, "wb").close()
+    poll.poll()
+"""
+
+
+def test_worker_that_is_closed_while_it_loads_the_pipeline_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its zygote then speaks to a foreman that has ended, before the kernel has killed it for that."""
+    name = f"slow_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    os.mkfifo(tmp_path / "here")
+    for _ in range(4):
+        with Worker.start(f"{name}:load", os.fsencode(tmp_path / "here")):
+            (tmp_path / "here").read_bytes()  # until the other end is opened and closed
+    assert capfd.readouterr().err == ""
+
+
+def test_worker_that_may_start_no_process_says_so_with_the_cure(in_child: Runner) -> None:
+    def act() -> Ready:
+        if os.geteuid() == 0:
+            os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)  # root may always
+        ours, theirs = socket.socketpair()
+        Channel(ours.fileno()).send(Setup("", b"", (), "/", (), "", 0))
+        if os.fork() == 0:
+            ours.close()
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            supervisor.main(theirs.fileno())
+        theirs.close()
+        ours.setblocking(True)
+        answer = read_message(ours.fileno())
+        os.wait()
+        assert isinstance(answer, Ready)
+        return answer
+
+    ready = in_child(act)
+    assert ready.error.startswith("a worker's processes cannot be started: ")
+    assert ready.error.endswith("fork: Resource temporarily unavailable")
+    assert "ulimit -u" in ready.hint

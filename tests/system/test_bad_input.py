@@ -438,6 +438,11 @@ def test_host_that_refuses_user_namespaces_is_named_with_the_cure(place: Place) 
     assert re.search(found, doctor.stdout, re.MULTILINE), doctor.stdout
 
 
+def test_run_started_by_a_program_that_ignores_its_children_is_like_any_other(place: Place) -> None:
+    result = place.run("run", "wrong.py", "Named", "--name", "a", after='exec env --ignore-signal=CHLD "$@"')
+    assert (result.returncode, place.made()) == (0, ["a"]), result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_run_that_is_ended_from_outside_carries_on_the_next_time(place: Place, number: signal.Signals) -> None:
     process = place.start("run", "wrong.py", "After")

@@ -1,9 +1,10 @@
 """Reads from outside what a job wrote, when nothing of it lives any more: its outputs, completely, and all the rest.
 
 A declared output can have come about in three ways. Written through `inside.staged_path`, it is in its staging place,
-and a symbolic link at the declared path shows that it was finished. Written to the declared path, it is in the top of
-an overlay and is copied to its staging place; a directory then is copied from the merged view, since the top of a
-directory that was there before holds only the differences. A directory output is bound there, and is just there.
+and a symbolic link at the declared path shows that it was finished, or a mark where no link could be made. Written to
+the declared path, it is in the top of an overlay and is copied to its staging place; a directory then is copied from
+the merged view, since the top of a directory that was there before holds only the differences. A directory output is
+bound there, and is just there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below, is_unmapped
 from jubako.boxes.glance import holds_only, is_untouched, plan_expected
+from jubako.boxes.inside import UNSHOWN
 from jubako.boxes.plan import SCRATCH, SHM_IN_SCRATCH, TMP_IN_SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
 from jubako.boxes.view import View
@@ -132,7 +134,8 @@ def _bring(located: LocatedOutput, view: View, collected: Collected) -> bool:
             found = os.lstat(source)
     if source is None or found is None or (output.kind == "directory" and stat.S_ISDIR(found.st_mode)):
         # Not written by name. Where the folder has no overlay, the staging place is all there can be.
-        return source is None and output.kind == "file" and os.path.lexists(output.staged)
+        is_finished = source is None or os.path.lexists(output.staged + UNSHOWN)
+        return is_finished and output.kind == "file" and os.path.lexists(output.staged)
     if stat.S_ISLNK(found.st_mode):
         says = os.readlink(source)
         if says == staged_in_box(output, view.plan.stages):

@@ -34,6 +34,7 @@ from jubako.layers.remove import remove_tree
 __all__ = ["StageArea", "sweep", "sweep_run"]
 
 _FOLDERS_REMEMBERED = 4096
+_ALWAYS_TAKEN_BYTES = 143  # of a name: the least that a Linux file system takes (eCryptfs); most take 255
 _PRIVATE = 0o700
 _DEFAULT_ACL = "system.posix_acl_default"
 _HINT = "declare the output in a folder that you can write to"
@@ -257,8 +258,9 @@ def _check_names(folder: str, path: str) -> None:
     """
     missing = path[len(folder) :].strip("/").split("/")
     for name in missing if len(missing) > 1 else ():
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(f"{folder}/{name}")
+        if len(os.fsencode(name)) > _ALWAYS_TAKEN_BYTES:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(f"{folder}/{name}")
 
 
 def _make_alike(directory: str, folder: os.stat_result, default_acl: bytes) -> None:

@@ -40,6 +40,7 @@ _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
 _FDS_AT_ONCE = 16
 _PATH_BYTES = 1 << 13
 _HINT = "`jubako doctor` says what is missing here"
+_FORK_HINT = "let there be more processes (ulimit -u, pids.max of the control group), or have fewer workers"
 
 
 def main(fd: int) -> NoReturn:
@@ -53,9 +54,12 @@ def main(fd: int) -> NoReturn:
     set_process_name("jubako-worker")
     set_child_subreaper()
     os.chdir(setup.cwd)
-    status = _supervise(fd, runner, setup, is_preloaded=True)
-    if status == UNFIT:
-        status = _supervise(fd, runner, setup, is_preloaded=False)
+    try:
+        status = _supervise(fd, runner, setup, is_preloaded=True)
+        if status == UNFIT:
+            status = _supervise(fd, runner, setup, is_preloaded=False)
+    except OSError as error:  # before there was a foreman
+        status = _give_up(Channel(fd), f"a worker's processes cannot be started: {error}", _FORK_HINT)
     os._exit(status)
 
 
@@ -110,19 +114,27 @@ def _enter_and_work(fd: int, setup: Setup, grave: Grave, *, is_preloaded: bool) 
         else:
             enter_user_namespace(others)
     except OSError as error:
-        channel.send(Ready(error=f"a box needs namespaces of its own, which cannot be had here: {error}", hint=_HINT))
-        channel.flush_all()
-        return _FAILED
+        return _give_up(channel, f"a box needs namespaces of its own, which cannot be had here: {error}", _HINT)
     set_pdeathsig()  # forgotten by the kernel when the user namespace was entered
     if os.getppid() != supervisor:
         return _FAILED
     ours, theirs = _make_links()
-    fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
+    try:
+        fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
+    except OSError as error:
+        return _give_up(channel, f"a worker's processes cannot be started: {error}", _FORK_HINT)
     theirs.close()
     # Imported after the fork: the zygote needs nothing of it, and every page it has is one more to fork.
     from jubako.boxes.foreman import Foreman
 
     return Foreman(channel, ours, grave, setup, is_preloaded=is_preloaded, is_privileged=is_privileged).work()
+
+
+def _give_up(channel: Channel, error: str, hint: str) -> int:
+    """Tells the runner why this worker will never be ready; the status to exit with."""
+    channel.send(Ready(error=error, hint=hint))
+    channel.flush_all()
+    return _FAILED
 
 
 def _become_zygote(others: tuple[int, ...], ours: Links, theirs: Links, setup: Setup, is_preloaded: bool) -> int:

@@ -226,4 +226,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             return HostError("the worker has closed its connection")
         ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return HostError(f"the worker process {ended}", hint="out of memory? the task can be run again")
+        return HostError(
+            f"the worker process {ended}", hint="out of memory, or of processes? the task can be run again"
+        )

@@ -75,23 +75,34 @@ DROPPED_VARIABLES: Final = (
 )
 
 _SIGKILL = int(signal.SIGKILL)
+_FORK_PAUSES_MS = (1, 10, 100, 1000, 1000, 1000)
 _REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
 
 def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
-    """The zygote's life; returns only when it cannot be forked, or the foreman is gone."""
+    """The zygote's life; returns only when it cannot be forked, or the foreman is gone.
+
+    Between the end of the foreman's descriptors and the signal that its death sends there are milliseconds on a busy
+    machine, while its mounts are taken away. Whatever is said to it meanwhile finds nobody.
+    """
+    with suppress(BrokenPipeError, ConnectionResetError):
+        _live(links, setup, is_preloaded=is_preloaded)
+    return 0
+
+
+def _live(links: Links, setup: Setup, *, is_preloaded: bool) -> None:
     # Pid 1 is deaf to it; Python's handler would let any task interrupt the zygote. Children leave it so: they are
     # in sessions of their own, where no terminal sends it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if not _send_proc(links):
-        return 0
+        return
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
     reserve_standard_names()
     sys.path[:] = setup.sys_path
     if is_preloaded and setup.preload and not _preload(setup, links, ours):
-        return 0
+        return
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
     tempfile.tempdir = None  # what was found while the pipeline was imported
@@ -111,7 +122,6 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     gc.collect()
     gc.freeze()  # the collector would write to every page of the pipeline, in every child
     _Zygote(links.control.fileno(), taken_read).serve(nursery)
-    return 0
 
 
 def limit_rights() -> None:
@@ -181,12 +191,7 @@ class _Zygote:
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self._serve(nursery)
-
-    def _serve(self, nursery: Nursery) -> None:
-        while True:
-            pid = os.fork()
+        while (pid := self._fork()) is not None:
             if pid == 0:
                 run_child(nursery)
             self._cpu_s, self._peak_kb = 0.0, 0
@@ -197,6 +202,18 @@ class _Zygote:
             took = self._took_command()
             write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
+
+    def _fork(self) -> int | None:
+        """The pid of a new child, 0 in it; None when there have been too many processes for as long as one may wait, or
+        the foreman is gone."""
+        for pause_ms in _FORK_PAUSES_MS:
+            try:
+                return os.fork()
+            except BlockingIOError:  # EAGAIN: a limit on processes was met, which others may soon have left
+                for _ in self._poll.poll(pause_ms):
+                    if not self._pass_signal():
+                        return None
+        return None
 
     def _wait(self, pid: int) -> int | None:
         """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from jubako.kernel.files import close_range
 from jubako.kernel.process import block_signals, pidfd_open, restore_signals, set_pdeathsig
+from jubako.kernel.syscalls import fail
 
 __all__ = [
     "close_descriptors_from",
@@ -38,8 +39,10 @@ def fork_child(run: Callable[[], int], *, death_signal: int = signal.SIGKILL) ->
     The child gets `death_signal` when this thread ends, also if that happens before the child could ask for it, and
     also across pid namespaces, where the parent's pid reads 0. It never returns into the caller's code: an exception
     that leaves `run` is printed on stderr and becomes status 70. Buffers of stdout and stderr are flushed before the
-    fork, and the child's before it exits; exit handlers do not run.
+    fork, and the child's before it exits; exit handlers do not run. Raises OSError, EAGAIN where there are as many
+    processes as there may be. SIGCHLD is not ignored any more afterwards.
     """
+    _hear_of_children()
     sys.stdout.flush()
     sys.stderr.flush()
     # With signals blocked no handler can raise between here and the child's fork boundary.
@@ -50,7 +53,7 @@ def fork_child(run: Callable[[], int], *, death_signal: int = signal.SIGKILL) ->
             # Made here, not in the child: each page the child is the first to write is copied, at 3 us a page.
             death_of_parent = select.poll()
             death_of_parent.register(parent, select.POLLIN)
-            pid = os.fork()
+            pid = _fork()
             if pid == 0:
                 _run_as_child(run, parent, death_of_parent, death_signal, mask)
         finally:
@@ -109,6 +112,20 @@ def close_descriptors_from(first: int, *, keep: Iterable[int] = ()) -> None:
             if error.errno != errno.ENOSYS:  # Linux before 5.9
                 raise
             _close_listed(low, high)
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        fail(error.errno or 0, "fork")
+
+
+def _hear_of_children() -> None:
+    """Ends the ignoring of SIGCHLD, which a program inherits from the one that started it: the kernel would reap this
+    process's children, and waitpid(2) would say that there are none."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _gaps(first: int, kept: list[int]) -> list[tuple[int, int]]:

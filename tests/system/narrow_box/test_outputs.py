@@ -53,6 +53,19 @@ def test_output_in_a_folder_of_a_group_that_the_box_lacks_is_staged(bench: Bench
     assert ran.undeclared == []
 
 
+def test_output_written_where_a_task_may_not_write_by_name_is_staged_once_it_is_finished(bench: Bench) -> None:
+    """As root may publish into the folder of somebody else: in a box it has no capabilities."""
+    folder = bench.work / "theirs"
+    bench.make_folder(folder)
+    os.chown(folder, *[OTHER_GROUP] * 2 if bench.user == "root" else (0, 0))
+    path, other = folder / "out", folder / "other"
+    ran = bench.run("write_staged", texts(**{str(path): "content"}), [path, other])
+    assert ran.outcome == "ok", ran.finished.error
+    assert ran.staged[str(path)].read_text() == "content"
+    assert ran.finished.missing == (str(other),)
+    assert ran.undeclared == []
+
+
 def test_file_of_a_group_that_the_box_lacks_cannot_be_changed_in_place_and_says_why(bench: Bench) -> None:
     path = bench.work / "out"
     bench.make_file(path, "old")
