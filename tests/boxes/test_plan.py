@@ -29,6 +29,7 @@ from jubako.boxes.plan import (
     SCRATCH,
     JobPlan,
     LocatedOutput,
+    is_shown,
     locate_output,
     plan_job,
     plan_shape,
@@ -77,8 +78,9 @@ def job(
     machine: HostFacts | None = None,
     shared: tuple[KnownPath, ...] = (),
     directory: str = "",
+    hidden: tuple[str, ...] = (),
 ) -> JobPlan:
-    shape = plan_shape(box or Box(), Cover(cover), outputs, shared)
+    shape = plan_shape(box or Box(), Cover(cover), outputs, shared, hidden)
     return plan_job(plan_view(shape, machine or facts()), outputs, directory)
 
 
@@ -234,10 +236,28 @@ def test_job_does_not_bind_a_directory_output_where_no_mount_point_can_be_made()
     assert not [one for one in plan.show if isinstance(one, MakeDirectory)]
 
 
-def test_job_hides_a_staging_directory_beside_an_output() -> None:
-    plan = job(located("/home/ann/x", f"/home/ann/{HIDDEN_NAME}-7/R/a1/0"))
+def test_job_hides_what_it_must_not_see_on_top_of_the_overlays() -> None:
+    stage = f"/home/ann/{HIDDEN_NAME}-7"
+    plan = job(hidden=(stage,))
     overlay = next(one for one in plan.build if isinstance(one, MountOverlay))
-    assert in_order(plan.build, overlay, Bind("/run/jubako/empty", f"/home/ann/{HIDDEN_NAME}-7"))
+    assert in_order(plan.build, MakeDirectory(f"{SCRATCH}/empty", 0o555), overlay, Bind(f"{SCRATCH}/empty", stage))
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (f"/srv/{HIDDEN_NAME}", True),
+        (f"/run/media/ann/usb/{HIDDEN_NAME}", True),
+        (f"/run/app/{HIDDEN_NAME}", False),
+        (f"/dev/shm/{HIDDEN_NAME}", False),
+        (f"{STATE}/{HIDDEN_NAME}", False),
+        (STATE, False),
+        (f"/var/run/{HIDDEN_NAME}", False),
+        (f"/run/shared/{HIDDEN_NAME}", True),
+    ],
+)
+def test_path_is_shown_unless_the_template_puts_something_else_there(path: str, shown: bool) -> None:
+    assert is_shown(path, facts(), (KnownPath("/run/shared", is_directory=True),)) is shown
 
 
 def test_job_with_scratch_on_disk_has_the_directory_it_was_given_instead_of_memory() -> None:

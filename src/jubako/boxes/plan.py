@@ -55,6 +55,7 @@ __all__ = [
     "Overlay",
     "Shape",
     "ViewPlan",
+    "is_shown",
     "locate_output",
     "plan_job",
     "plan_shape",
@@ -73,7 +74,6 @@ SHM_IN_SCRATCH = "view/shm"
 _VIEW = f"{SCRATCH}/view"
 _EMPTY = f"{SCRATCH}/empty"
 _DEFAULT_SCRATCH_SIZE = "50%"
-_HIDDEN_STAGE = ".jubako-stage"  # `place.HIDDEN_NAME`, whose module would bring SQLite into every worker
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -114,7 +114,7 @@ class Shape:
     directories: tuple[str, ...]  # to overlay (`cover`)
     shared: tuple[KnownPath, ...]
     stages: int
-    hidden_stages: tuple[str, ...]  # `.jubako-stage` directories beside outputs
+    hidden: tuple[str, ...]  # directories to hide that the template shows (`is_shown`)
     scratch_size: str = _DEFAULT_SCRATCH_SIZE
     is_on_disk: bool = False
 
@@ -166,15 +166,18 @@ def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[O
 
 
 def plan_shape(
-    box: Box, cover: Cover, outputs: Sequence[LocatedOutput] = (), shared: tuple[KnownPath, ...] = ()
+    box: Box,
+    cover: Cover,
+    outputs: Sequence[LocatedOutput] = (),
+    shared: tuple[KnownPath, ...] = (),
+    hidden: tuple[str, ...] = (),
 ) -> Shape:
-    """The shape of the view of a job."""
-    stages = _list_stages(outputs)
+    """The shape of the view of a job. `hidden` are directories that the template shows and that it must not see."""
     return Shape(
         directories=cover.directories,
         shared=shared,
-        stages=len(stages),
-        hidden_stages=_find_hidden_stages(stages, cover),
+        stages=len(_list_stages(outputs)),
+        hidden=hidden,
         scratch_size=_DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes),
         is_on_disk=box.scratch == "disk",
     )
@@ -191,7 +194,7 @@ def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
         (
             *_plan_scratch(shape),
             *_plan_overlays(facts, overlays, shape),
-            *(Bind(_EMPTY, path) for path in shape.hidden_stages),
+            *(Bind(_EMPTY, path) for path in shape.hidden),
         ),
         (*(overlay.upper for overlay in overlays), TMP_IN_SCRATCH, SHM_IN_SCRATCH),
     )
@@ -222,6 +225,16 @@ def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_dire
         placed=frozenset([output.path for output in bound]),
         watched=view.watched,
     )
+
+
+def is_shown(path: str, facts: HostFacts, shared: Sequence[KnownPath] = ()) -> bool:
+    """True if the template of a box that shares `shared` shows `path`, a real one, as it is on this machine."""
+    if any(is_below(path, one.path) for one in shared):
+        return True
+    if any(is_below(path, hidden) for hidden in (*facts.hidden, *facts.masked_directories)):
+        return False
+    is_replaced = any(is_below(path, directory) for directory in OWN_VIEW)
+    return not is_replaced or any(is_below(path, point) for point in facts.run_mounts)
 
 
 def staged_in_box(output: StagedOutput, stages: Sequence[str]) -> str:
@@ -277,7 +290,7 @@ def _plan_scratch(shape: Shape) -> Iterable[Operation]:
     yield MakeDirectory(STAGE.replace(SCRATCH, _VIEW))
     for index in range(shape.stages):
         yield MakeDirectory(f"{STAGE.replace(SCRATCH, _VIEW)}/{index}")
-    if shape.hidden_stages:
+    if shape.hidden:
         yield MakeDirectory(_EMPTY, 0o555)
 
 
@@ -330,17 +343,6 @@ def _plan_directory_output(output: StagedOutput, stages: Sequence[str]) -> Itera
 
 def _list_stages(outputs: Sequence[LocatedOutput]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
-
-
-def _find_hidden_stages(stages: Sequence[str], cover: Cover) -> tuple[str, ...]:
-    """The `.jubako-stage` directories that `stages` are in, each once, but for those of which a box sees nothing."""
-    found: dict[str, None] = {}
-    for stage in stages:
-        above, hidden, name = stage.partition(f"/{_HIDDEN_STAGE}")
-        is_replaced = any(is_below(above, directory) for directory in OWN_VIEW)
-        if hidden and (not is_replaced or any(is_below(above, directory) for directory in cover.directories)):
-            found[above + hidden + name.partition("/")[0]] = None
-    return tuple(found)
 
 
 def _is_covered(path: str, view: ViewPlan) -> bool:

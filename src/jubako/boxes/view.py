@@ -31,6 +31,7 @@ from jubako.boxes.plan import (
     Overlay,
     Shape,
     ViewPlan,
+    is_shown,
     locate_output,
     plan_job,
     plan_shape,
@@ -111,6 +112,7 @@ class Views:
         self._lasting: dict[str, Place] = {}
         self._plans: dict[Shape, ViewPlan] = {}
         self._covers: dict[tuple[tuple[str, bool, tuple[str, ...]], ...], Cover] = {}
+        self._hidden: dict[tuple[str, tuple[KnownPath, ...]], str] = {}
         self._refused: set[str] = set()
         self._told: set[str] = set()
 
@@ -153,7 +155,9 @@ class Views:
         trees: dict[str, int] = {}
         fds: list[int] = []
         try:
-            plan = plan_job(self._find_plan(plan_shape(job.box, cover, outputs, template.shared)), outputs, directory)
+            hidden = tuple([shown for path in job.hidden if (shown := self._find_hidden(path, template.shared))])
+            shape = plan_shape(job.box, cover, outputs, template.shared, hidden)
+            plan = plan_job(self._find_plan(shape), outputs, directory)
             apply_operations(plan.take, trees)
             setns(template.namespace_fd, CLONE_NEWNS)
             try:
@@ -206,6 +210,18 @@ class Views:
             cover = self._covers[key] = plan_cover(places, self._facts, self._refused)
             self._tell(cover)
         return cover
+
+    def _find_hidden(self, path: str, shared: tuple[KnownPath, ...]) -> str:
+        """The real path of a directory that is to be hidden and that the template does not hide; "" if there is none.
+
+        One that lies where this worker cannot see it, on a disk mounted after its start, none of its jobs can.
+        """
+        found = self._hidden.get((path, shared))
+        if found is None:
+            real = os.path.realpath(path)
+            found = real if os.path.isdir(real) and is_shown(real, self._facts, shared) else ""
+            self._hidden[path, shared] = found
+        return found
 
     def _find_lasting(self, path: str, purpose: str) -> Place:
         """A place that stays what it is while the run lasts."""

@@ -122,6 +122,7 @@ class Desk:
                 box=box,
                 cwd=self.start_directory,
                 timeout_s=get_timeout_s(task, self.options),
+                hidden=self.area.places,
                 keep_in=self._make_kept_box(prepared),
             )
         except BaseException:
