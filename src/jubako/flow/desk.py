@@ -209,11 +209,6 @@ class Desk:
 
     def _find_box(self, task: Any) -> Box:
         box: Box = task.box or Box()
-        if box.base.whole:
-            raise InputError(
-                f"{task} asks for Box(Host(whole=True)), and tasks run in the narrow view only",
-                hint="use Box(Host()); `jubako box run` gives a command the wide view",
-            )
         if self.options.undeclared is not None:
             box = dataclasses.replace(box, undeclared=self.options.undeclared)
         return box
