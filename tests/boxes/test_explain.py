@@ -27,6 +27,15 @@ def test_write_outside_names_the_path_and_where_one_may_write() -> None:
     assert "below /home/ann" in text
 
 
+def test_write_outside_in_the_wide_view_names_the_path_alone() -> None:
+    text = explain_failure(os_error(errno.EROFS, "/dev/x"), ["/", "/home"])
+    assert "/dev/x is read-only in this box; declare it" in text
+
+
+def test_full_scratch_is_told_wherever_the_wide_view_can_be_written() -> None:
+    assert "the box's scratch is full" in explain_failure(os_error(errno.ENOSPC, "/opt/x"), ["/", "/home"])
+
+
 def test_write_outside_is_found_behind_an_exception_of_a_library() -> None:
     try:
         try:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from jubako.boxes.capabilities import ROOT_CAPABILITIES
 from jubako.boxes.journal import Journal, open_database
-from jubako.boxes.launch import ROOT_CAPABILITIES, run_in_box
+from jubako.boxes.launch import run_in_box
 from jubako.boxes.result import resolve_path
 from jubako.boxes.spec import Box, Host
 from jubako.boxes.stage import StageArea

@@ -18,6 +18,7 @@ from jubako.errors import BugError, HostError
 from jubako.kernel import mounts, overlay
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
+from jubako.layers.copy import copy_file
 
 __all__ = ["OperationFailed", "apply_operations", "close_trees"]
 
@@ -215,6 +216,10 @@ def _copy_attributes(operation: op.CopyAttributes, _held: dict[str, int]) -> Non
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def _copy_file(operation: op.CopyFile, _held: dict[str, int]) -> None:
+    copy_file(operation.source, operation.target)
+
+
 def _move_mount(operation: op.MoveMount, _held: dict[str, int]) -> None:
     mounts.mount(operation.source, operation.target, flags=mounts.MS_MOVE)
 
@@ -248,6 +253,7 @@ _PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
     op.MakeFile: _make_file,
     op.MakeSymlink: _make_symlink,
     op.CopyAttributes: _copy_attributes,
+    op.CopyFile: _copy_file,
     op.MoveMount: _move_mount,
     op.DetachMount: _detach_mount,
     op.PivotRoot: _pivot_root,

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from jubako.boxes.bound_files import drop_untouched_files
+from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call
 from jubako.boxes.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
 from jubako.boxes.explain import explain_status
@@ -135,7 +137,7 @@ def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> C
         writable=tuple(overlay.target for overlay in view.plan.overlays),
         umask=workshop.umask,
         environment=_plan_environment(job, workshop),
-        capabilities=tuple(job.box.capabilities),
+        capabilities=choose_capabilities(job.box, workshop.facts.uid),
         network=job.box.network,
         is_check=is_check,
     )
@@ -190,6 +192,7 @@ def _parse_failure(data: bytes) -> tuple[str, str]:
 
 
 def _collect(job: Job, workshop: Workshop, view: View, result: _Result) -> None:
+    drop_untouched_files(view.copies)
     result.undeclared, result.scratch = collect_undeclared(view, job.cwd, workshop.facts)
     if result.outcome != "ok":
         return

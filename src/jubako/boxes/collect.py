@@ -20,7 +20,8 @@ from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below, is_unmapped
 from jubako.boxes.glance import holds_only, is_untouched, plan_expected
 from jubako.boxes.inside import UNSHOWN
-from jubako.boxes.plan import SCRATCH, SHM_IN_SCRATCH, TMP_IN_SCRATCH, LocatedOutput, Overlay, staged_in_box
+from jubako.boxes.plan import TMP_IN_SCRATCH, LocatedOutput, staged_in_box
+from jubako.boxes.plan_tops import SCRATCH, Overlay, find_top, list_private_tops
 from jubako.boxes.spec import StagedOutput
 from jubako.boxes.view import View
 from jubako.errors import HostError
@@ -80,15 +81,16 @@ def collect_undeclared(view: View, cwd: str, facts: HostFacts) -> tuple[tuple[Ch
     """What was written and not declared, sorted by path; and how many entries of scratch were."""
     changes: list[Change] = []
     for overlay in view.plan.overlays:
+        if overlay.is_private:
+            continue
         if _is_untouched(overlay.upper, view) or _glance(overlay, view, facts):
-            view.plain.add(overlay)
+            view.plain.add(overlay.upper)
         else:
             changes.extend(_read_overlay(overlay, view, facts))
-    scratch = sum(
-        _count_entries(f"{view.scratch}/{name}")
-        for name in (TMP_IN_SCRATCH, SHM_IN_SCRATCH)
-        if not _is_untouched(name, view)
-    )
+    scratch = 0 if _is_untouched(TMP_IN_SCRATCH, view) else _count_entries(f"{view.scratch}/{TMP_IN_SCRATCH}")
+    for private in list_private_tops(view.plan.overlays):
+        if not _is_untouched(private.upper, view):
+            scratch += _count_entries(f"{view.scratch}/{private.upper}", _find_outputs_in(private, view))
     if not changes:
         return (), scratch
     folders = [os.path.realpath(path) for path in (cwd, view.home) if path]
@@ -182,22 +184,24 @@ def _is_written(directory: str) -> bool:
 
 
 def _find_in_tops(path: str, view: View) -> str | None:
-    """Where the top of the overlay that covers `path` has it, if it has; None if no overlay covers it."""
-    overlay = _find_overlay(path, view)
-    return None if overlay is None else f"{view.scratch}/{overlay.upper}{path[len(overlay.target) :]}"
+    """Where the scratch has what was written to `path`, if it has; None if nothing can be written there by name."""
+    top = find_top(path, view.plan.overlays)
+    return None if top is None else f"{view.scratch}/{top.find(path)}"
 
 
-def _find_overlay(path: str, view: View) -> Overlay | None:
-    covering = [overlay for overlay in view.plan.overlays if is_below(path, overlay.target)]
-    return max(covering, key=lambda one: len(one.target)) if covering else None
+def _find_outputs_in(private: Overlay, view: View) -> list[str]:
+    """Where the top of a place that is the box's own has the outputs that lie there."""
+    paths = [located.real_path for located in view.outputs]
+    return [f"{view.scratch}/{private.find(path)}" for path in paths if is_below(path, private.target)]
 
 
 def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
     """A sentence for each file beside the output that shows a database was not closed."""
     output = located.output
     by_name = None
-    if _find_overlay(located.real_path, view) not in view.plain:
-        by_name = _find_in_tops(located.real_path, view)
+    top = find_top(located.real_path, view.plan.overlays)
+    if top is not None and top.upper not in view.plain:
+        by_name = f"{view.scratch}/{top.find(located.real_path)}"
     stage, name = os.path.split(output.staged)
     beside = os.listdir(stage)
     if by_name is not None:
@@ -234,7 +238,7 @@ def _is_untouched(name: str, view: View) -> bool:
 
 def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
     """True if nothing was written below the overlay but links to outputs."""
-    if overlay.has_mounts:
+    if overlay.has_mounts or overlay.is_file:
         return False
     links = {
         located.real_path[len(overlay.target) + 1 :]: staged_in_box(located.output, view.plan.stages)
@@ -248,11 +252,11 @@ def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
 
 def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change]:
     upper = f"{view.scratch}/{overlay.upper}"
-    lower: int | str = overlay.target
+    lower: int | str = overlay.directory
     if overlay.has_mounts:
         lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
     try:
-        changes = read_changes(upper, lower, overlay.target)
+        changes = read_changes(upper, lower, overlay.directory)
     finally:
         if isinstance(lower, int):
             os.close(lower)
@@ -269,14 +273,19 @@ def _has_foreign_owner(overlay: Overlay, facts: HostFacts) -> bool:
     return (found.st_uid, found.st_gid) != (facts.uid, facts.gid)
 
 
-def _count_entries(directory: str) -> int:
-    """How many entries `directory` has at any depth; what its owner was shut out of counts as one."""
+def _count_entries(directory: str, outputs: Sequence[str] = ()) -> int:
+    """How many entries `directory` has at any depth; what its owner was shut out of counts as one.
+
+    Those of `outputs`, paths below it, and the folders above them are none.
+    """
     count = 0
     waiting = [directory]
     while waiting:
         with suppress(PermissionError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                count += 1
+                if entry.path in outputs:
+                    continue
+                count += not any(is_below(output, entry.path) for output in outputs)
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
     return count

@@ -34,6 +34,7 @@ class Cover:
 
     directories: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # single files bound over others, of which a copy takes the place
 
 
 def plan_cover(places: Sequence[Place], facts: HostFacts, refused: Collection[str] = ()) -> Cover:

@@ -41,8 +41,8 @@ _CONTROL_SOCKETS = (
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",
     "/var/snap/lxd/common/lxd/unix.socket",
-    "/tmp/.X11-unix",
 )
+_SOCKET_DIRECTORIES = ("/tmp/.X11-unix", "/var/run")
 _SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "CONTAINER_HOST", "GPG_AGENT_INFO")
 _MEMORY_TYPES = frozenset({"autofs", "devtmpfs", "fuse.portal", "nsfs", "overlay", "proc", "ramfs", "sysfs", "tmpfs"})
 
@@ -102,7 +102,7 @@ def read_host_facts(hidden: Iterable[str], environment: Mapping[str, str]) -> Ho
         run_files=_find_run_files(),
         run_links=_find_run_links(),
         run_mounts=_find_run_mounts(mounts),
-        masked_directories=("/var/run",) if _is_real_directory("/var/run") else (),
+        masked_directories=tuple(path for path in _SOCKET_DIRECTORIES if _is_real_directory(path)),
         control_sockets=_find_control_sockets(environment),
         devices=_find_devices(),
     )
@@ -228,7 +228,8 @@ def _is_disk(mount: Mount) -> bool:
 def _find_control_sockets(environment: Mapping[str, str]) -> tuple[str, ...]:
     named = [_socket_path(environment.get(name, "")) for name in _SOCKET_VARIABLES]
     found = {os.path.realpath(path) for path in (*_CONTROL_SOCKETS, *named) if path and os.path.exists(path)}
-    return tuple(sorted(path for path in found if not is_below(path, "/run") and not is_below(path, "/dev")))
+    files = [path for path in found if not os.path.isdir(path)]  # a variable may name anything
+    return tuple(sorted(path for path in files if not is_below(path, "/run") and not is_below(path, "/dev")))
 
 
 def _socket_path(value: str) -> str:

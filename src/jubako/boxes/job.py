@@ -43,6 +43,7 @@ class Job:
     environment: Mapping[str, str] | None = None  # None: the worker's
     timeout_s: float | None = None
     grace_s: float = 5.0  # between TERM and KILL
+    hidden: tuple[str, ...] = ()  # directories it must not see, beside those the worker was started with
     keep_in: str = ""  # a directory: what the box held is saved there if the outcome is not "ok" ("" = never)
 
 

@@ -20,6 +20,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
+from jubako.boxes.bound_files import drop_untouched_files
+from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
 from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
@@ -30,31 +32,16 @@ from jubako.boxes.spec import Box, Host
 from jubako.boxes.state import StateRoot, find_state_root, open_state_root
 from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
 from jubako.boxes.wide_facts import read_wide_facts
-from jubako.boxes.wide_view import WideView, drop_untouched_files
+from jubako.boxes.wide_view import WideView
 from jubako.errors import ConflictError, HostError, InputError
-from jubako.kernel.capabilities import capability_number, capget, last_capability
+from jubako.kernel.capabilities import capability_number, last_capability
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
 
-__all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
+__all__ = ["WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
 
 WHOLE_HOST = Box(Host(whole=True))
 
-# What root keeps in a box: what package managers and installers need to change files and users. Not here: CAP_MKNOD
-# (a device node is the machine), CAP_NET_RAW and CAP_NET_ADMIN (the network is shared), CAP_AUDIT_WRITE, CAP_SYS_*.
-ROOT_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
 _MARK = "JUBAKO_BOX"
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
@@ -136,7 +123,7 @@ def run_in_new_box(
             started_ns=started_ns,
         )
         try:
-            copied_ns = view.prepare(plan)
+            copies = view.prepare(plan)
             if keep:
                 prepare_record(directory, record)
         except OSError as error:
@@ -144,12 +131,12 @@ def run_in_new_box(
         confinement = Confinement(
             user_namespace=facts.host.in_user_namespace,
             network=box.network,
-            capabilities=_choose_capabilities(box, facts.host.uid),
+            capabilities=_number_capabilities(choose_capabilities(box, facts.host.uid)),
             held_descriptors=(lock,),
         )
         _warm_up(facts.host.in_user_namespace)
         ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
-        drop_untouched_files(copied_ns)
+        drop_untouched_files(copies)
         result = _make_result(ended, record, state, lock)
         if keep:
             flush_box(directory)
@@ -223,16 +210,11 @@ def _find_hidden(state: StateRoot) -> list[str]:
     return hidden
 
 
-def _choose_capabilities(box: Box, uid: int) -> frozenset[int]:
+def _number_capabilities(names: Sequence[str]) -> frozenset[int]:
     try:
-        asked = {capability_number(name) for name in box.capabilities}
+        return frozenset(capability_number(name) for name in names)
     except ValueError as error:
         raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
-    if uid != 0:
-        return frozenset(asked)
-    held = capget().permitted
-    usual = {capability_number(name) for name in ROOT_CAPABILITIES}
-    return frozenset(asked | {number for number in usual if held >> number & 1})
 
 
 def _warm_up(user_namespace: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Literal
 __all__ = [
     "Bind",
     "CopyAttributes",
+    "CopyFile",
     "DetachMount",
     "MakeDirectory",
     "MakeFile",
@@ -245,6 +246,17 @@ class CopyAttributes:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyFile:
+    """A new file `target` with the contents and attributes of the file `source`."""
+
+    source: str
+    target: str
+
+    def describe(self) -> str:
+        return f"copy {self.source} to {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class MoveMount:
     """Moves the mount at `source`, with all mounts below it, to `target`."""
 
@@ -292,6 +304,7 @@ Operation = (
     | MakeFile
     | MakeSymlink
     | CopyAttributes
+    | CopyFile
     | MoveMount
     | DetachMount
     | PivotRoot

@@ -25,7 +25,8 @@ class Host:
     """This machine, copy-on-write, as the lowest layer of a stack.
 
     `whole=False`: the narrow view: everything read-only, overlays where a task is likely to write.
-    `whole=True`: the wide view, for commands: as root one overlay per real file system, every bind re-created.
+    `whole=True`: the wide view, which commands always have: as root one overlay per real file system, every bind
+    re-created; as an ordinary user overlays over what this user can write.
     """
 
     whole: bool = False
@@ -41,7 +42,7 @@ class Box:
     cache: Sequence[str] = ()  # as binds, but made when missing
     sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
     network: bool = True  # False: an own, empty network namespace with loopback
-    capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; none by default
+    capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; by default none (`capabilities`)
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
     scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
 

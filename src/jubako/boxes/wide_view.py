@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
+from jubako.boxes.bound_files import Copies, note_copies
 from jubako.boxes.facts import KnownPath
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
@@ -22,7 +23,7 @@ from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_clas
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.copy import copy_file
 
-__all__ = ["WideView", "drop_untouched_files"]
+__all__ = ["WideView"]
 
 _ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
 _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
@@ -41,10 +42,10 @@ class WideView:
         """The plan, with nothing refused yet."""
         return self._plan(frozenset())
 
-    def prepare(self, plan: WidePlan) -> dict[str, int]:
+    def prepare(self, plan: WidePlan) -> Copies:
         """Makes the upper directories in the box's directory; when single files were copied there, for
         `drop_untouched_files`. OSError on a full disk."""
-        copied_ns = {}
+        copies: Copies = {}
         os.mkdir(os.path.join(self.box_directory, _ROOT))
         for top in plan.tops:
             upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
@@ -53,11 +54,11 @@ class WideView:
             if top.is_file:
                 copied = _copied_file(self.box_directory, top)
                 copy_file(top.target, copied)
-                copied_ns[copied] = os.stat(copied).st_ctime_ns
+                copies |= note_copies([copied])
             else:
                 covered = next(path for path in top.lowers if os.path.isdir(path))
                 apply_operations([CopyAttributes(covered, upper)])
-        return copied_ns
+        return copies
 
     def make(self, plan: WidePlan) -> Sequence[str]:
         """Mounts the view, in the namespaces made for it; what it lacks, in words."""
@@ -129,14 +130,6 @@ class WideView:
 
 def _can_do_without(top: Top, plan: WidePlan) -> bool:
     return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
-
-
-def drop_untouched_files(copied_ns: Mapping[str, int]) -> None:
-    """Takes the copies of single files that nobody has written to out of the uppers, after the box has ended: a change
-    of the machine's own would look like one of the box's."""
-    for path, change_time_ns in copied_ns.items():
-        if os.stat(path).st_ctime_ns == change_time_ns:
-            os.unlink(path)
 
 
 def _copied_file(box_directory: str, top: Top) -> str:

@@ -122,6 +122,7 @@ class Desk:
                 box=box,
                 cwd=self.start_directory,
                 timeout_s=get_timeout_s(task, self.options),
+                hidden=self.area.places,
                 keep_in=self._make_kept_box(prepared),
             )
         except BaseException:
@@ -208,11 +209,6 @@ class Desk:
 
     def _find_box(self, task: Any) -> Box:
         box: Box = task.box or Box()
-        if box.base.whole:
-            raise InputError(
-                f"{task} asks for Box(Host(whole=True)), and tasks run in the narrow view only",
-                hint="use Box(Host()); `jubako box run` gives a command the wide view",
-            )
         if self.options.undeclared is not None:
             box = dataclasses.replace(box, undeclared=self.options.undeclared)
         return box

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,27 @@ def test_output_never_written_deleted_or_left_unfinished_is_missing(bench: Bench
     assert ran.outcome == "ok"
     assert ran.finished.missing == (str(never), str(deleted), str(unfinished))
     assert ran.finished.staged == ()
+
+
+@pytest.mark.parametrize("way", ["write", "write_staged"])
+def test_output_in_shared_memory_is_staged_and_no_scratch(bench: Bench, way: str) -> None:
+    """A job's /dev/shm is its own; the folder of the output is there all the same."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        os.chown(name, bench.uid, bench.uid)
+        paths = [Path(name, "out"), Path(name, "new/out"), Path("/dev/shm", f"jubako-{os.getpid()}-out")]
+        payload = texts(**{str(path): str(path) for path in paths})
+        ran = bench.run(way, payload, paths, check="check_frozen")
+        assert ran.outcome == "ok", ran.finished.error
+        assert [ran.staged[str(path)].read_text() for path in paths] == [str(path) for path in paths]
+        assert (ran.undeclared, ran.finished.scratch_dropped) == ([], 1), "what the check has in TMPDIR"
+        assert os.listdir(name) == []
+
+
+def test_directory_output_in_shared_memory_is_staged_and_what_is_beside_it_is_scratch(bench: Bench) -> None:
+    path = Path("/dev/shm", f"jubako-{os.getpid()}-tree")
+    ran = bench.run("shell", f"echo x >{path}/x; touch {path}-y; mkdir {path}-z", [(path, "directory")])
+    assert (ran.staged[str(path)] / "x").read_text() == "x\n"
+    assert (ran.undeclared, ran.finished.scratch_dropped) == ([], 2)
 
 
 def test_output_below_tmp_is_no_scratch(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jubako.boxes.spec import Box
+from jubako.boxes.spec import Box, Host
 from jubako.kernel.mount_table import parse_mountinfo
 
 if TYPE_CHECKING:
@@ -146,8 +146,9 @@ if os.access("/run", os.W_OK):  # nobody else can put anything there to be hidde
                 server.bind(str(path))
                 path.chmod(0o777)
                 server.listen()
-                assert bench.run("connect", str(path)).report == "FileNotFoundError"
-                assert bench.run("connect", str(path), box=Box(sockets=[str(path)])).report == "connected"
+                for base in (Host(), Host(whole=True)):
+                    assert bench.run("connect", str(path), box=Box(base)).report == "FileNotFoundError"
+                    assert bench.run("connect", str(path), box=Box(base, sockets=[str(path)])).report == "connected"
         finally:
             path.unlink()
 
@@ -169,6 +170,17 @@ def test_bind_is_shared_with_the_host_and_no_part_of_the_result(bench: Bench) ->
     assert (outer / "b").read_text() == "2\n"
     assert (bench.work / "new" / "cache" / "c").read_text() == "3\n"
     assert ran.undeclared == [str(bench.work / "stray")]
+
+
+def test_shared_memory_can_be_shared_with_the_host(bench: Bench) -> None:
+    path = Path(f"/dev/shm/jubako-test-{os.getpid()}")
+    try:
+        for base in (Host(), Host(whole=True)):
+            ran = bench.run("shell", f"echo x >>{path}", box=Box(base, binds=["/dev/shm"]))
+            assert (ran.outcome, ran.undeclared) == ("ok", []), ran.finished.error
+        assert path.read_text() == "x\nx\n"
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def test_missing_bind_is_named(bench: Bench) -> None:

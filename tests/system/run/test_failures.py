@@ -589,28 +589,6 @@ def _command(pid: str) -> str:
 
 
 @pytest.mark.box
-def test_task_that_asks_for_the_wide_view_is_refused_by_name(world: Any) -> None:
-    world.write(
-        """
-        from jubako import Host
-
-        class Wide(Task):
-            box = Box(Host(whole=True))
-
-            def output(self):
-                return LocalTarget("wide.txt")
-
-            def run(self):
-                raise AssertionError("never")
-        """
-    )
-    result = world.run(world.Wide())
-    (error,) = result.errors
-    assert "Wide() asks for Box(Host(whole=True))" in error.sentence
-    assert world.files() == {}
-
-
-@pytest.mark.box
 @pytest.mark.parametrize("ends", ["pass", "os.kill(os.getpid(), 9)"])
 def test_scratch_on_disk_is_gone_when_the_run_returns(world: Any, ends: str) -> None:
     """A worker answers before it has removed a task's scratch; the run waits for that once, at its end."""
@@ -634,21 +612,38 @@ def test_scratch_on_disk_is_gone_when_the_run_returns(world: Any, ends: str) -> 
 
 @pytest.mark.box
 def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> None:
-    """/dev/shm is another one in there: what goes through the target arrives all the same."""
+    """/dev/shm is another one in there: what goes through the target arrives all the same, and what is written raw."""
     world.write(
         """
         class Shared(Task):
             folder = Parameter()
 
             def output(self):
-                return LocalTarget(f"{self.folder}/out/shared.txt")
+                return [LocalTarget(f"{self.folder}/out/shared.txt"), LocalTarget(f"{self.folder}/raw.txt")]
 
             def run(self):
-                assert os.listdir("/dev/shm") == []
-                with self.output().open("w") as file:
+                assert os.listdir("/dev/shm") == [os.path.basename(self.folder)]
+                assert os.listdir(self.folder) == []
+                target, raw = self.output()
+                with target.open("w") as file:
                     file.write("shared")
-                with open(self.output().path) as file:
+                with open(target.path) as file:
                     assert file.read() == "shared"
+                with open(raw.path, "w") as file:
+                    file.write("raw")
+
+        class Reader(Task):
+            folder = Parameter()
+
+            def requires(self):
+                return Shared(self.folder)
+
+            def output(self):
+                return LocalTarget("seen.txt")
+
+            def run(self):
+                with self.output().open("w") as file:
+                    file.write(" ".join(target.path for target in self.input() if target.exists()))
         """
     )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -657,6 +652,9 @@ def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> N
         (note,) = (note for note in result.notes if "/dev/shm" in note)
         assert "survives kill -9 only: tmpfs is memory" in note
         assert Path(folder, "out", "shared.txt").read_text() == "shared"
-        assert os.listdir(folder) == ["out"]
+        assert Path(folder, "raw.txt").read_text() == "raw"
+        assert sorted(os.listdir(folder)) == ["out", "raw.txt"]
+        assert world.run(world.Reader(folder=folder))
+        assert world.read("seen.txt") == "", "what other tasks publish there is not seen in a box"
         os.remove(f"{folder}/out/shared.txt")
         assert not world.run(world.Shared(folder=folder)).notes
