@@ -212,7 +212,8 @@ def _reporting(report: int) -> Iterator[None]:
     try:
         yield
     except JubakoError as error:
-        _write_report(report, {"kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _ERRORS)
+        _write_report(report, {"kind": kind, "message": error.message, "hint": error.hint})
     except OSError as error:
         _write_report(report, {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""})
     except Exception:  # noqa: BLE001  the fork boundary: nothing may unwind into the caller's frames
