@@ -207,7 +207,9 @@ def test_worker_that_may_start_no_process_says_so_with_the_cure(in_child: Runner
         if os.geteuid() == 0:
             os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)  # root may always
         ours, theirs = socket.socketpair()
-        Channel(ours.fileno()).send(Setup("", b"", (), "/", (), "", 0))
+        Channel(ours.fileno()).send(
+            Setup(preload="", preload_argument=b"", sys_path=(), cwd="/", hidden=(), scratch_root="")
+        )
         if os.fork() == 0:
             ours.close()
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
