@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -29,6 +29,7 @@ from jubako.boxes.place import HIDDEN_NAME
 from jubako.boxes.plan import (
     JobPlan,
     LocatedOutput,
+    ViewPlan,
     is_shown,
     locate_output,
     plan_job,
@@ -72,17 +73,24 @@ def located(path: str, staged: str, kind: OutputKind = "file") -> LocatedOutput:
     return locate_output(StagedOutput(path, kind, staged), Place(folder, "", f"the output {path}", writable=True))
 
 
-def job(
+def view(
     *outputs: LocatedOutput,
     cover: tuple[str, ...] = ("/home/ann",),
     box: Box | None = None,
     machine: HostFacts | None = None,
     shared: tuple[KnownPath, ...] = (),
-    directory: str = "",
     hidden: tuple[str, ...] = (),
-) -> JobPlan:
-    shape = plan_shape(box or Box(), Cover(cover), outputs, shared, hidden)
-    return plan_job(plan_view(shape, machine or facts()), outputs, directory)
+) -> ViewPlan:
+    return plan_view(plan_shape(box or Box(), Cover(cover), outputs, shared, hidden), machine or facts())
+
+
+def job(*outputs: LocatedOutput, directory: str = "", **options: Any) -> JobPlan:
+    return plan_job(view(*outputs, **options), outputs, directory)
+
+
+def build(**options: Any) -> list[Operation]:
+    plan = view(**options)
+    return [*plan.ahead, *plan.build]
 
 
 def order(plan: Sequence[Operation], *wanted: Operation) -> list[int]:
@@ -172,14 +180,19 @@ def test_template_with_shared_memory_shared_has_that_and_no_link_in_its_place() 
 
 
 def test_job_prepares_the_top_like_what_it_covers_before_it_mounts() -> None:
-    plan = job().build
     assert in_order(
-        plan,
+        build(),
         MountTmpfs(SCRATCH, "50%"),
         MakeDirectory(f"{SCRATCH}/upper-0"),
         CopyAttributes("/home/ann", f"{SCRATCH}/upper-0"),
         MountOverlay(("/home/ann",), "/home/ann", f"{SCRATCH}/upper-0", f"{SCRATCH}/work-0", volatile=False),
     )
+
+
+def test_what_may_come_ahead_of_the_job_looks_at_nothing_but_the_scratch() -> None:
+    plan = view(located("/home/ann/x", "/state/stage/R/a1/0"), hidden=("/srv/.jubako-stage",), cover=("/", "/home"))
+    assert {type(one) for one in plan.ahead} == {MountTmpfs, MakeDirectory}
+    assert all(SCRATCH in one.describe() for one in plan.ahead)
 
 
 def test_job_in_a_user_namespace_keeps_marks_in_user_attributes() -> None:
@@ -246,9 +259,9 @@ def test_job_does_not_bind_a_directory_output_where_no_mount_point_can_be_made()
 
 def test_job_hides_what_it_must_not_see_on_top_of_the_overlays() -> None:
     stage = f"/home/ann/{HIDDEN_NAME}-7"
-    plan = job(hidden=(stage,))
-    overlay = next(one for one in plan.build if isinstance(one, MountOverlay))
-    assert in_order(plan.build, MakeDirectory(f"{SCRATCH}/empty", 0o555), overlay, Bind(f"{SCRATCH}/empty", stage))
+    plan = build(hidden=(stage,))
+    overlay = next(one for one in plan if isinstance(one, MountOverlay))
+    assert in_order(plan, MakeDirectory(f"{SCRATCH}/empty", 0o555), overlay, Bind(f"{SCRATCH}/empty", stage))
 
 
 @pytest.mark.parametrize(
@@ -303,11 +316,11 @@ def test_job_with_an_output_in_shared_memory_finds_its_folder_there_and_cannot_c
 def test_job_with_scratch_on_disk_has_the_directory_it_was_given_instead_of_memory() -> None:
     plan = job(box=Box(scratch="disk"), directory="/state/stage/R/a1.scratch")
     assert plan.take == (TakeTree(SCRATCH, "/state/stage/R/a1.scratch", recursive=False),)
-    assert plan.build[0] == PlaceTree(SCRATCH, SCRATCH)
+    assert build(box=Box(scratch="disk"))[0] == PlaceTree(SCRATCH, SCRATCH)
 
 
 def test_job_limits_its_scratch_as_the_box_says() -> None:
-    assert job(box=Box(scratch_size_bytes=12345)).build[0] == MountTmpfs(SCRATCH, "12345")
+    assert build(box=Box(scratch_size_bytes=12345))[0] == MountTmpfs(SCRATCH, "12345")
 
 
 def test_staged_path_in_the_box_goes_by_the_mount_it_is_staged_on() -> None:

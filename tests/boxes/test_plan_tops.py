@@ -16,7 +16,15 @@ from jubako.boxes.operations import (
     PlaceTree,
     TakeTree,
 )
-from jubako.boxes.plan_tops import SCRATCH, Overlay, find_top, list_private_tops, plan_overlays, plan_tops
+from jubako.boxes.plan_tops import (
+    SCRATCH,
+    Overlay,
+    find_top,
+    list_private_tops,
+    plan_overlays,
+    plan_top_directories,
+    plan_tops,
+)
 from jubako.kernel.mount_table import parse_mountinfo
 
 STATE = "/home/ann/.local/state/jubako"
@@ -48,7 +56,7 @@ def wide(*shared: KnownPath) -> tuple[Overlay, ...]:
 
 
 def operations(*shared: KnownPath) -> list[Operation]:
-    return list(plan_overlays(wide(*shared), volatile=True, userxattr=False))
+    return [*plan_top_directories(wide(*shared)), *plan_overlays(wide(*shared), volatile=True, userxattr=False)]
 
 
 def test_tops_are_in_order_and_each_has_its_upper() -> None:

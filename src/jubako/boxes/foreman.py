@@ -135,6 +135,7 @@ class Foreman:
             self._channel.send(Note(note))
         workshop.views.notes.clear()
         self._channel.send(finished)
+        workshop.views.begin_next()
 
     def _give_up(self, error: str, hint: str = "", *, traceback: str = "") -> None:
         self._channel.send(Ready(error=error, hint=hint, traceback=traceback))

@@ -46,6 +46,7 @@ from jubako.boxes.plan_tops import (
     find_top,
     list_private_tops,
     plan_overlays,
+    plan_top_directories,
     plan_tops,
 )
 from jubako.boxes.spec import Box, StagedOutput
@@ -117,7 +118,8 @@ class ViewPlan:
     """What views of one shape share."""
 
     overlays: tuple[Overlay, ...]
-    build: tuple[Operation, ...]  # in a copy of the template
+    ahead: tuple[Operation, ...]  # in a copy of the template; looks at nothing that is published, so it may come early
+    build: tuple[Operation, ...]  # after it, when the job is there
     private: tuple[str, ...]  # directories that are the box's own and empty at the start, and can be written
     has_new_root: bool  # who entered the view before it was built is not in it
     watched: tuple[str, ...]  # directories in the scratch that a job may write in, and does so seldom
@@ -125,12 +127,12 @@ class ViewPlan:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """How one job's view is made, in four steps that happen in different places."""
+    """How one job's view is made, in steps that happen in different places."""
 
     overlays: tuple[Overlay, ...]
     stages: tuple[str, ...]  # the staging directories, K being the index
     take: tuple[Operation, ...]  # in the worker's own mount namespace, where staging directories are writable
-    build: tuple[Operation, ...]  # in a copy of the template
+    build: tuple[Operation, ...]  # in a copy of the template, after what the view's plan has done there ahead
     show: tuple[Operation, ...]  # after the scratch was opened, which this covers
     freeze: tuple[Operation, ...]  # before check(): nothing of the result can be changed any more
     placed: frozenset[str]  # declared paths of the directory outputs that are put in place
@@ -188,8 +190,8 @@ def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
     private = list_private_tops(overlays)
     return ViewPlan(
         overlays,
+        ahead=(*_plan_scratch(shape), *plan_top_directories(overlays)),
         build=(
-            *_plan_scratch(shape),
             *plan_overlays(overlays, volatile=shape.is_on_disk, userxattr=facts.in_user_namespace),
             *(Bind(_EMPTY, path) for path in shape.hidden),
         ),

@@ -27,7 +27,17 @@ from jubako.boxes.operations import (
 )
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below
 
-__all__ = ["SCRATCH", "SHM", "SHM_IN_SCRATCH", "Overlay", "find_top", "list_private_tops", "plan_overlays", "plan_tops"]
+__all__ = [
+    "SCRATCH",
+    "SHM",
+    "SHM_IN_SCRATCH",
+    "Overlay",
+    "find_top",
+    "list_private_tops",
+    "plan_overlays",
+    "plan_top_directories",
+    "plan_tops",
+]
 
 SCRATCH = "/run/jubako"
 SHM = "/dev/shm"
@@ -51,6 +61,11 @@ class Overlay:
     is_private: bool = False  # what it covers is the box's own, so what is written there is scratch
     kept: tuple[str, ...] = ()  # mount points below that are put back on top
     holes: tuple[str, ...] = ()  # those of them that are no overlays
+
+    @property
+    def work(self) -> str:
+        """The name of its work directory in the scratch."""
+        return self.upper.replace("upper", "work")
 
     @property
     def directory(self) -> str:
@@ -91,6 +106,16 @@ def plan_tops(
     return tuple(tops)
 
 
+def plan_top_directories(overlays: Sequence[Overlay]) -> Iterator[Operation]:
+    """The directories in the scratch that `plan_overlays` needs."""
+    for overlay in overlays:
+        yield MakeDirectory(f"{SCRATCH}/{overlay.upper}")
+        if not overlay.is_file:
+            yield MakeDirectory(f"{SCRATCH}/{overlay.work}")
+        if overlay.target == "/":
+            yield MakeDirectory(_ROOT)
+
+
 def plan_overlays(overlays: Sequence[Overlay], *, volatile: bool, userxattr: bool) -> Iterator[Operation]:
     """The overlays, the deepest first: one that lies below another is then among the mounts put back on that.
 
@@ -99,19 +124,15 @@ def plan_overlays(overlays: Sequence[Overlay], *, volatile: bool, userxattr: boo
     """
     for overlay in reversed(overlays):
         target, upper = overlay.target, f"{SCRATCH}/{overlay.upper}"
-        yield MakeDirectory(upper)
         if overlay.is_file:
             copy = f"{upper}/{os.path.basename(target)}"
             yield from (CopyAttributes(overlay.directory, upper), CopyFile(target, copy), Bind(copy, target))
             continue
-        work = upper.replace("upper", "work")
-        yield MakeDirectory(work)
         yield CopyAttributes(target, upper)
         for path in overlay.kept:
             yield TakeTree(path, path)
         root = _ROOT if target == "/" else ""
-        if root:
-            yield MakeDirectory(root)
+        work = f"{SCRATCH}/{overlay.work}"
         yield MountOverlay((target,), root or target, upper=upper, work=work, volatile=volatile, userxattr=userxattr)
         for path in overlay.kept:
             yield PlaceTree(path, root + path)

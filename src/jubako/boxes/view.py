@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,20 @@ class _Template:
 
     namespace_fd: int
     shared: tuple[KnownPath, ...]
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A view that a job may move into: its scratch is there, and nothing that others publish into was looked at."""
+
+    template: _Template
+    plan: ViewPlan
+    namespace_fd: int
+    scratch_fd: int
+
+    def close(self) -> None:
+        os.close(self.namespace_fd)
+        os.close(self.scratch_fd)
 
 
 @dataclass(slots=True)
@@ -123,11 +137,19 @@ class Views:
         self._wide_facts: dict[tuple[str, str], WideFacts] = {}
         self._hidden: dict[tuple[str, tuple[KnownPath, ...]], str] = {}
         self._refused: set[str] = set()
+        self._last: tuple[_Template, ViewPlan] | None = None  # what the last job got, if it may be begun without a job
+        self._begun: _Begun | None = None
         self._told: set[str] = set()
 
     def prepare(self, box: Box) -> None:
         """Makes the template of `box` now, so that what this machine refuses is known early. Raises HostError."""
         self._find_template(box)
+
+    def begin_next(self) -> None:
+        """Begins a view like the last one, while nobody waits for it: most jobs are like the one before."""
+        if self._begun is None and self._last is not None:
+            with suppress(HostError):  # the next job will say it
+                self._begun = self._begin(*self._last, {})
 
     def open(self, job: Job, environment: Mapping[str, str], announce: Callable[[int], None] = lambda fd: None) -> View:
         """The view of `job`. Raises HostError where it cannot be made.
@@ -163,34 +185,33 @@ class Views:
     ) -> View:
         directory = self._make_scratch_directory(job)
         trees: dict[str, int] = {}
-        fds: list[int] = []
+        begun: _Begun | None = None
         try:
             hidden = tuple([shown for path in job.hidden if (shown := self._find_hidden(path, template.shared))])
             shape = plan_shape(job.box, cover, outputs, template.shared, hidden)
-            plan = plan_job(self._find_plan(shape), outputs, directory)
+            view_plan = self._find_plan(shape)
+            plan = plan_job(view_plan, outputs, directory)
             apply_operations(plan.take, trees)
-            setns(template.namespace_fd, CLONE_NEWNS)
+            begun = self._take_begun(template, view_plan) or self._begin(template, view_plan, trees)
+            self._last = None if directory else (template, view_plan)
+            setns(begun.namespace_fd, CLONE_NEWNS)
             try:
-                unshare(CLONE_NEWNS)
-                fds.append(self._open_current())
                 if not plan.has_new_root:
-                    announce(fds[0])
+                    announce(begun.namespace_fd)
                 apply_operations(plan.build, trees)
-                fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-                before = {} if directory else {name: read_state(name, dir_fd=fds[1]) for name in plan.watched}
+                before = {} if directory else {name: read_state(name, dir_fd=begun.scratch_fd) for name in plan.watched}
                 if plan.has_new_root:
-                    announce(fds[0])
+                    announce(begun.namespace_fd)
                 apply_operations(plan.show, trees)
             finally:
                 setns(self._own_fd, CLONE_NEWNS)
-            namespace_fd, scratch_fd = fds
-            scratch = f"/proc/self/fd/{scratch_fd}"
+            scratch = f"/proc/self/fd/{begun.scratch_fd}"
             files = [one for one in plan.overlays if one.is_file]
             copies = note_copies(f"{scratch}/{one.upper}/{os.path.basename(one.target)}" for one in files)
         except BaseException:
             close_trees(trees)
-            for fd in fds:
-                os.close(fd)
+            if begun is not None:
+                begun.close()
             if directory:
                 remove_tree(directory)
             raise
@@ -200,12 +221,35 @@ class Views:
             home=home,
             scratch=scratch,
             before=before,
-            namespace_fd=namespace_fd,
+            namespace_fd=begun.namespace_fd,
             copies=copies,
             _own_fd=self._own_fd,
-            _scratch_fd=scratch_fd,
+            _scratch_fd=begun.scratch_fd,
             _scratch_directory=directory,
         )
+
+    def _begin(self, template: _Template, plan: ViewPlan, trees: dict[str, int]) -> _Begun:
+        setns(template.namespace_fd, CLONE_NEWNS)
+        try:
+            unshare(CLONE_NEWNS)
+            namespace_fd = self._open_current()
+            try:
+                apply_operations(plan.ahead, trees)
+                scratch_fd = os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except BaseException:
+                os.close(namespace_fd)
+                raise
+        finally:
+            setns(self._own_fd, CLONE_NEWNS)
+        return _Begun(template, plan, namespace_fd, scratch_fd)
+
+    def _take_begun(self, template: _Template, plan: ViewPlan) -> _Begun | None:
+        """What was begun, if it is what this job needs; otherwise it is let go."""
+        begun, self._begun = self._begun, None
+        if begun is not None and (begun.template is not template or begun.plan is not plan):
+            begun.close()
+            return None
+        return begun
 
     def _find_plan(self, shape: Shape) -> ViewPlan:
         plan = self._plans.get(shape)

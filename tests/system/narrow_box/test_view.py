@@ -50,6 +50,32 @@ def test_next_job_sees_nothing_of_the_one_before(bench: Bench) -> None:
     assert bench.run("shell", "ls -A . $TMPDIR /dev/shm /tmp | grep -E '^(a|jubako-b|c|d)$'").report == ""
 
 
+def test_next_job_sees_what_was_put_there_since_the_one_before(bench: Bench) -> None:
+    # The view of the next job is begun when the one before has ended; what it covers may not be looked at then.
+    bench.make_file(bench.work / "old", "old\n")
+    assert bench.run("shell", "cat old; ls").report == "old\nold\n"
+    bench.make_file(bench.work / "new", "new\n")
+    bench.make_file(bench.work / "old", "changed\n")
+    bench.work.chmod(0o711)
+    ran = bench.run("shell", "ls; cat old new; stat -c %a .")
+    assert ran.report == "new\nold\nchanged\nnew\n711\n"
+    assert ran.undeclared == []
+
+
+def test_next_job_gets_the_box_it_asks_for_whatever_the_one_before_had(bench: Bench) -> None:
+    shared = bench.top / "shared"
+    bench.make_folder(shared)
+    size = "df --output=size -B1 $TMPDIR | tail -1"
+    for _ in range(2):
+        assert bench.run("shell", size, box=Box(scratch_size_bytes=1 << 20)).report.strip() == str(1 << 20)
+        assert bench.run("shell", size, box=Box(scratch_size_bytes=1 << 21)).report.strip() == str(1 << 21)
+        assert bench.run("shell", f"echo x > {shared}/x", box=Box(binds=[str(shared)])).outcome == "ok"
+        (shared / "x").unlink()
+        assert bench.run("shell", f"(echo x > {shared}/x) 2>/dev/null || echo refused").report == "refused\n"
+        assert bench.run("shell", "touch x; ls", box=Box(scratch="disk")).report == "x\n"
+    shared.rmdir()
+
+
 def test_tmpdir_and_shared_memory_are_the_jobs_own_and_counted(bench: Bench) -> None:
     ran = bench.run("shell", "mkdir $TMPDIR/x; touch $TMPDIR/x/y /dev/shm/z; stat -c %a $TMPDIR /dev/shm/.")
     assert ran.report == "700\n1777\n"
