@@ -140,9 +140,10 @@ def test_child_forked_by_a_parent_already_dead_runs_nothing(in_child: Runner) ->
         read_end, write_end = os.pipe()
 
         def middle() -> int:
-            # The hook runs in the child before fork_child's own code: there it waits until the parent is dead.
-            ready, go = os.pipe()
-            os.register_at_fork(after_in_child=lambda: (os.close(go), os.read(ready, 1)))
+            # The hook runs in the child before fork_child's own code: there it waits until the parent is dead. A pipe
+            # would not do: a dying process closes its descriptors some time before it counts as dead.
+            parent = pidfd_open(os.getpid())
+            os.register_at_fork(after_in_child=lambda: wait_for_pidfd(parent))
             fork_child(lambda: os.write(write_end, b"it ran"))
             os.kill(os.getpid(), signal.SIGKILL)
             return 0
