@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 
 import pytest
 
 from jubako.boxes.move import PlannedMove, Progress, decode_move, encode_move, find_progress
 from jubako.boxes.signature import Signature
 from jubako.layers.change import EntryType
+from jubako.records import replace
 
 OURS = Signature(1, 10, 5, 100, EntryType.FILE)
 EXPECTED = Signature(1, 20, 6, 200, EntryType.FILE)

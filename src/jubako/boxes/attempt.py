@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call
 from jubako.boxes.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
@@ -28,13 +27,14 @@ from jubako.boxes.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
 from jubako.layers.change import Change
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
 
 __all__ = ["Workshop", "run_attempt"]
 
 _NAMED_UNDECLARED = 3  # in the sentence; all of them are in the result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workshop:
     """What every attempt of one worker shares."""
 
@@ -49,7 +49,7 @@ class Workshop:
     output_limit_bytes: int
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Result:
     """What is known of the attempt so far."""
 

@@ -25,7 +25,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -35,6 +34,7 @@ from jubako.kernel.capabilities import capability_number, drop_all_capabilities,
 from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.records import record
 
 __all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "Nursery", "format_call", "load_function", "run_child"]
 
@@ -51,7 +51,7 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTORS.size)
 _READ_BYTES = 1 << 13  # a bigger buffer would be mapped anew and unmapped again
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Nursery:
     """What every child of one zygote starts with."""
 

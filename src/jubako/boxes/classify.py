@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.facts import is_below
 from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.records import record
 
 __all__ = ["COMPANIONS", "Business", "Sorted", "sort_changes"]
 
@@ -33,7 +33,7 @@ _HOME_CACHES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Business:
     """Where a job had something to do. Real paths."""
 
@@ -42,7 +42,7 @@ class Business:
     home: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sorted:
     """What was written that is no output, sorted by path."""
 

@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below
@@ -28,6 +27,7 @@ from jubako.layers.change import Change, ChangeKind, EntryType
 from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
 from jubako.layers.diff import read_changes
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
 
 __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared", "export_undeclared"]
 
@@ -35,7 +35,7 @@ __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared",
 UNWRITTEN_NS = 1
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Collected:
     """The outputs of a job. `problems` are sentences; with any of them nothing may be published."""
 

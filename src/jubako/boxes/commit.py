@@ -17,7 +17,6 @@ import secrets
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.facts import is_below
@@ -37,6 +36,7 @@ from jubako.layers.change import Change, ChangeKind
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import open_top, walk
+from jubako.records import record, replace
 
 __all__ = ["Committed", "commit_changes", "forget_committed"]
 
@@ -45,7 +45,7 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _ORIGIN = ("trusted.overlay.origin", "user.overlay.origin")  # set on what began as a copy of a lower file
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Committed:
     """What was published (`plan.published`), and in words what was left out of it."""
 

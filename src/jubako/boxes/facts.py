@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
+from jubako.records import record
 
 __all__ = [
     "HostFacts",
@@ -44,7 +44,7 @@ _SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST",
 _MEMORY_TYPES = frozenset({"autofs", "devtmpfs", "fuse.portal", "nsfs", "overlay", "proc", "ramfs", "sysfs", "tmpfs"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownPath:
     """An existing file or directory, and which of the two: what a mount on it needs to know."""
 
@@ -52,7 +52,7 @@ class KnownPath:
     is_directory: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostFacts:
     """The machine as seen from the namespaces a worker lives in. Paths are real ones (no symbolic links)."""
 
@@ -69,7 +69,7 @@ class HostFacts:
     devices: tuple[KnownPath, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A path below which a job is likely to write, as it is on this machine."""
 

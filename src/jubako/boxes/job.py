@@ -11,11 +11,11 @@ read-only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from jubako.boxes.spec import Box, StagedOutput
 from jubako.layers.change import Change
+from jubako.records import field, record
 
 __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 
@@ -28,7 +28,7 @@ __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 Outcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One attempt at one piece of work in one box."""
 
@@ -46,7 +46,7 @@ class Job:
     keep_in: str = ""  # a directory: what the box held is saved there if the outcome is not "ok" ("" = never)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Printed:
     """Bytes a job wrote to stdout or stderr, in order, as they came."""
 
@@ -54,7 +54,7 @@ class Printed:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """Something the call said while running through `boxes.inside.send` (progress, status, events)."""
 
@@ -62,7 +62,7 @@ class Message:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finished:
     """The end of a job. Nothing of it lives any more: no process, no mount."""
 

@@ -19,12 +19,12 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from jubako.boxes.kept_record import RECORD_NAME, BoxRecord, parse_record
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
+from jubako.records import record
 
 __all__ = [
     "KeptBoxes",
@@ -46,7 +46,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST_HINT = "'jubako box ls' lists the kept boxes."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeptBoxes:
     """The kept boxes, oldest first, and a sentence for each whose record cannot be read."""
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from jubako.boxes.spec import OutputKind
+from jubako.records import record
 
 __all__ = [
     "RECORD_NAME",
@@ -40,7 +40,7 @@ _PREPARED = "box.json.new"
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """One upper directory of a box: `upper`, relative to the box, holds what changed below `target`."""
 
@@ -49,7 +49,7 @@ class Layer:
     inode: int = 0  # of `target` when the box was started; 0: not known
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordedOutput:
     """A declared output a failed task had staged: `staged`, relative to the box, was to become `path`."""
 
@@ -58,7 +58,7 @@ class RecordedOutput:
     staged: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoxRecord:
     """What box.json says. `created` is ISO 8601 in UTC; `error` is why a task failed, "" for a command's box."""
 

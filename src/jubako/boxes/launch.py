@@ -17,7 +17,6 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Protocol
 
 from jubako.boxes.changes import read_box_changes
@@ -35,6 +34,7 @@ from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.capabilities import capability_number, capget, last_capability
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
+from jubako.records import replace
 
 __all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
 

@@ -16,7 +16,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jubako.boxes.journal import HIDDEN_NAME, Journal
 from jubako.boxes.state import StateRoot
@@ -24,6 +23,7 @@ from jubako.errors import HostError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
+from jubako.records import record
 
 __all__ = ["Place", "Places", "find_existing_folder", "remove_places"]
 
@@ -31,7 +31,7 @@ _TRIAL_NAME = ".jubako-trial"
 _HINT = "declare the output in a folder that you can write to"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A staging directory of one run on one mount. `fd` is a descriptor on it, opened before any task wrote there."""
 

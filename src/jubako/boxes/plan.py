@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.cover import OWN_VIEW, Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
@@ -43,6 +42,7 @@ from jubako.boxes.operations import (
 )
 from jubako.boxes.spec import Box, StagedOutput
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below
+from jubako.records import record
 
 __all__ = [
     "SCRATCH",
@@ -79,7 +79,7 @@ _DEVICE_LINKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overlay:
     """One overlay of a job: the directory it covers, and the name of its upper directory in the scratch."""
 
@@ -88,7 +88,7 @@ class Overlay:
     has_mounts: bool = False  # on this machine there are mounts below the directory
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LocatedOutput:
     """A declared output, and where on this machine its folder is."""
 
@@ -102,7 +102,7 @@ def locate_output(output: StagedOutput, folder: Place) -> LocatedOutput:
     return LocatedOutput(output, folder, os.path.join(folder.target, os.path.basename(output.path)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """What decides how a view is built; jobs of one pipeline have few."""
 
@@ -114,7 +114,7 @@ class Shape:
     is_on_disk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ViewPlan:
     """What views of one shape share."""
 
@@ -122,7 +122,7 @@ class ViewPlan:
     build: tuple[Operation, ...]  # in a copy of the template
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobPlan:
     """How one job's view is made, in four steps that happen in different places."""
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.facts import is_below
 from jubako.errors import InputError
 from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.records import record
 
 __all__ = ["CommitPlan", "ancestors", "plan_commit"]
 
 _PUBLISHABLE = frozenset({EntryType.FILE, EntryType.DIRECTORY, EntryType.SYMLINK})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitPlan:
     """The steps, each list in the order of the paths."""
 

@@ -18,7 +18,6 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from jubako.boxes.folders import Folders, plan_folder
 from jubako.boxes.journal import Durability, Journal, write_transaction
@@ -29,11 +28,12 @@ from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
 from jubako.layers.change import EntryType
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
 
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
@@ -47,7 +47,7 @@ class Transaction:
     inputs: tuple[tuple[str, Signature | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """The transaction is in place, and its journal entry closed."""
 
@@ -62,7 +62,7 @@ Guard = Callable[[sqlite3.Connection, Transaction], None]
 Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Work:
     transaction: Transaction
     planned: tuple[PlannedMove, ...] = ()
@@ -75,13 +75,13 @@ class _Work:
         return self.refusal or Published(self.transaction.id)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Publisher:
     """Publishes for the run that owns `journal` (see `StageArea`). Not for several threads."""
 
     journal: Journal
     durability: Durability
-    _folders: Folders = field(default_factory=Folders, init=False)
+    _folders: Folders = field(default_factory=Folders)
 
     def publish(
         self, batch: Sequence[Transaction], *, guard: Guard | None = None, record: Record | None = None

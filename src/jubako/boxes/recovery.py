@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from jubako.boxes.folders import Folders
@@ -31,6 +30,7 @@ from jubako.boxes.stage import find_runs, sweep_run
 from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
+from jubako.records import record
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
 
@@ -43,7 +43,7 @@ class Way(Enum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovered:
     """One transaction of a dead run. `words` say why it was turned back, or what a person has to decide."""
 
@@ -54,7 +54,7 @@ class Recovered:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecoveryReport:
     """What a recovery did. `swept` are the ids of dead runs of which nothing is left any more; `not_swept` says, in
     sentences, what could not be removed (the next recovery tries again)."""

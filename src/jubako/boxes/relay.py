@@ -12,8 +12,9 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
+
+from jubako.records import record
 
 __all__ = ["RELAYED", "Relay", "foreground_restored", "relay_signals"]
 
@@ -21,7 +22,7 @@ RELAYED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Relay:
     """Whom signals are handed down to. Those that come before there is a child are kept for it."""
 

@@ -15,10 +15,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from jubako.layers.change import EntryType
 from jubako.layers.entry import type_of
+from jubako.records import record, replace
 
 __all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
 
@@ -26,7 +26,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES_BORNE = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """What one directory entry was. `size` and `mtime_ns` are 0 for a directory, `tree` is "" for anything else."""
 

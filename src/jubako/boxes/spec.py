@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from jubako.errors import InputError
+from jubako.records import field, record
 
 __all__ = ["Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
@@ -20,7 +20,7 @@ Undeclared = Literal["warn", "fail", "publish"]
 OutputKind = Literal["file", "directory"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Host:
     """This machine, copy-on-write, as the lowest layer of a stack.
 
@@ -31,7 +31,7 @@ class Host:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     """How a box is made. Paths are absolute after construction (relative ones are resolved once, against the cwd)."""
 
@@ -58,7 +58,7 @@ class Box:
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole."""
 
@@ -66,7 +66,7 @@ class Output:
     kind: OutputKind = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StagedOutput:
     """A declared output and where its new content is (or will be) staged, on the same mount, as host paths.
 

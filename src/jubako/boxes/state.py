@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from jubako.errors import HostError, InputError
 from jubako.kernel.durability import is_network_type
 from jubako.kernel.mount_table import find_mount, read_mount_table
+from jubako.records import record
 
 __all__ = ["StateRoot", "find_network_type", "find_state_root", "open_state_root"]
 
 _HINT = "set JUBAKO_STATE to a directory of yours on a local disk"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateRoot:
     """An opened state root. `path` is absolute, without symbolic links."""
 

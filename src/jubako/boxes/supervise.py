@@ -20,7 +20,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jubako.boxes.loopback import bring_loopback_up
@@ -32,6 +31,7 @@ from jubako.kernel.children import close_descriptors_from, fork_child, reap_unti
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.process import set_no_new_privs, set_pdeathsig
 from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.records import record
 
 __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
@@ -53,7 +53,7 @@ _NAMESPACE_HINTS = {
 MakeView = Callable[[], Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view."""
 
@@ -63,7 +63,7 @@ class Program:
     stdio: tuple[int, int, int] = (0, 1, 2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Confinement:
     """What the command is shut into, beside its view."""
 
@@ -73,7 +73,7 @@ class Confinement:
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """How the command ended."""
 

@@ -22,7 +22,6 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 from jubako.boxes.wire import Channel, Ready, Setup, read_message
@@ -32,6 +31,7 @@ from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, unshare
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
 from jubako.layers.remove import remove_tree
+from jubako.records import record
 
 __all__ = ["UNFIT", "Dead", "Grave", "Links", "main"]
 
@@ -44,7 +44,7 @@ _PATH_BYTES = 1 << 13
 _HINT = "`jubako doctor` says what is missing here"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Links:
     """The sockets between foreman and zygote. Each process closes the ends that are not its own."""
 
@@ -56,7 +56,7 @@ class Links:
         self.control.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dead:
     """What is left of a view: descriptors that hold its mounts, and a directory on disk, "" if it has none."""
 
@@ -64,7 +64,7 @@ class Dead:
     directory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grave:
     """Where the foreman leaves what nobody needs any more: the kernel lets whoever takes mounts away wait."""
 

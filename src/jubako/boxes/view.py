@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
@@ -39,6 +38,7 @@ from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
+from jubako.records import record
 
 __all__ = ["View", "Views"]
 
@@ -46,7 +46,7 @@ _REMEMBERED = 1024  # covers and plans; making one takes longer than mounting it
 _TEMPLATES = 8  # kept at a time; each is a mount namespace with all of the machine's mounts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Template:
     """The mount namespace that a box's jobs start from."""
 
@@ -54,7 +54,7 @@ class _Template:
     shared: tuple[KnownPath, ...]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class View:
     """What one job sees. Closed once."""
 

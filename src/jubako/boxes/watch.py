@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jubako.boxes.child import Call, format_call
@@ -22,6 +21,7 @@ from jubako.boxes.job import Message, Printed
 from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
+from jubako.records import field, record
 
 __all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
@@ -39,7 +39,7 @@ class ZygoteGone(Exception):
     """The zygote has ended, so no job can run any more."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Outflow:
     """What a job printed, on its way to the runner, up to a limit."""
 
@@ -56,7 +56,7 @@ class Outflow:
             self.channel.send(Printed(self.job_id, b"\n[jubako: the rest of the output was dropped, it is too long]\n"))
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Deadline:
     """When a job's time is over; shared by its call and its check."""
 
@@ -64,7 +64,7 @@ class Deadline:
     grace_s: float
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Answer:
     """What a child said through its frames."""
 
@@ -72,7 +72,7 @@ class Answer:
     data: bytes = b""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Ended:
     """How a child ended, with all it started."""
 
@@ -83,7 +83,7 @@ class Ended:
     peak_bytes: int = 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ZygoteLink:
     """The zygote, as the foreman knows it."""
 
@@ -111,7 +111,7 @@ class ZygoteLink:
         return unread[0] == 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Errand:
     """A child that was sent into a view. Ended by `finish` or `abandon`, once.
 

@@ -9,13 +9,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
 from jubako.boxes.mount_layout import is_stackable, visible_mounts
 from jubako.boxes.plan_commit import ancestors
 from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
 from jubako.kernel.capabilities import capability_number, capget
+from jubako.records import replace
 
 __all__ = ["read_wide_facts"]
 

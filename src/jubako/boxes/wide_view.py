@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.facts import KnownPath
@@ -21,6 +20,7 @@ from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree,
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.copy import copy_file
+from jubako.records import record, replace
 
 __all__ = ["WideView", "drop_untouched_files"]
 
@@ -28,7 +28,7 @@ _ROOT = "root"  # where the new root is put together, and where old kernels make
 _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WideView:
     """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
 

@@ -19,13 +19,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from jubako.boxes.job import Finished, Job, JobEvent
 from jubako.boxes.wire import Cancel, Channel, Note, Ready, Setup
 from jubako.errors import BugError, HostError
+from jubako.records import record
 
 __all__ = ["Worker", "WorkerState"]
 
@@ -42,7 +42,7 @@ _START = (
 _HOME = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerState:
     """What a worker said when it was ready, or why it never will be."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from jubako.cli.formats import Format, format_option
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from jubako.cli.formats import Document

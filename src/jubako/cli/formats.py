@@ -16,10 +16,11 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 import click
+
+from jubako.records import field, record
 
 __all__ = ["FORMATS", "Document", "Format", "echo_document", "format_document", "format_option", "printable"]
 
@@ -31,7 +32,7 @@ _PLAIN_YAML = re.compile(r"[A-Za-z][A-Za-z0-9_./()-]*\Z")
 _YAML_WORDS = frozenset({"y", "n", "yes", "no", "true", "false", "on", "off", "null", "none"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Document:
     """What a command found. `columns` orders the rows' keys; a row may leave a key out (None).
 

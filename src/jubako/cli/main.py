@@ -20,13 +20,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from jubako._version import __version__
+from jubako.records import record
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -56,7 +56,7 @@ EXIT_BROKEN_PIPE = 141
 _DEBUG = "jubako.debug"  # in a context's meta
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Entry:
     """Where a command lives, and what the list of commands says about it."""
 

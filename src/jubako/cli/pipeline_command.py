@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.errors import InputError, JubakoError
+from jubako.records import field, record
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -67,7 +67,7 @@ _FORMS = {
 }
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Asked:
     """What the line asks for, filled while it is parsed. `texts` are the parameters that were given, as typed."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
+from jubako.records import as_dict
 
 if TYPE_CHECKING:
     from jubako.flow.accounting import RangeAccount
@@ -37,7 +37,7 @@ def echo_report(
     if format_ != "table":
         facts = {name: value for name, value in result.to_json().items() if name != "version"}
         if backfill is not None:
-            facts["backfill"] = asdict(backfill)
+            facts["backfill"] = as_dict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
         return
     for line in result.format_summary().split("\n"):

@@ -10,7 +10,6 @@ Dated are the parameters whose values count on in time: hours, days, months, yea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jubako.errors import InputError
@@ -25,6 +24,7 @@ from jubako.flow.parameters import (
 )
 from jubako.flow.result import RunResult
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = [
     "Backfill",
@@ -40,7 +40,7 @@ __all__ = [
 _DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backfill:
     """A planned backfill. `wanted` and `to_run`, those of them that aren't done, are in time's order."""
 

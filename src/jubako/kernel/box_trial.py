@@ -12,7 +12,6 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from jubako.kernel.children import fork_child, wait_for
@@ -22,6 +21,7 @@ from jubako.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, attach, 
 from jubako.kernel.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, unshare
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
+from jubako.records import record
 
 __all__ = ["Step", "Trial", "try_box"]
 
@@ -43,7 +43,7 @@ class Step(Enum):
     PROC = "mounting proc"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trial:
     """How it went. `failed` is None when everything worked, else the step and what the system said."""
 

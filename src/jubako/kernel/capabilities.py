@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 
 from jubako.kernel.syscalls import call
+from jubako.records import record
 
 __all__ = [
     "CapabilitySets",
@@ -82,7 +82,7 @@ _NAMES = (
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CapabilitySets:
     """The five sets of one process, as bit masks (bit n stands for capability number n)."""
 

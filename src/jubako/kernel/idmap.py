@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
 from jubako.kernel.syscalls import fail
+from jubako.records import record
 
 __all__ = [
     "IdRange",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdRange:
     """`count` ids from `inside` on, which are `outside` and following in the parent namespace."""
 
@@ -35,7 +35,7 @@ class IdRange:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubordinateRange:
     """`count` ids from `first` on that /etc/subuid or /etc/subgid lends to `owner`, a name or a number."""
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from jubako.records import record
 
 __all__ = [
     "Mount",
@@ -31,7 +32,7 @@ _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _MUST_ESCAPE = re.compile(r"[ \t\n\\#]")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mount:
     """One mount. `peer_group`, `master` and `dominant` (propagate_from) are 0 where the line has no such field."""
 

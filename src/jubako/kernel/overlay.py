@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 
 from jubako.kernel.filesystems import SOURCE
@@ -37,6 +36,7 @@ from jubako.kernel.mounts import (
     mount,
 )
 from jubako.kernel.syscalls import Path
+from jubako.records import record
 
 __all__ = ["Overlay", "format_options", "has_lowerdir_plus", "mount_overlay", "mount_overlay_classic", "open_overlay"]
 
@@ -53,7 +53,7 @@ _SPECIAL = re.compile(r"[\\,]")
 _ESCAPED = r"\\\g<0>"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overlay:
     """An overlay to mount. Without `upper` and `work` it is read-only, and needs two lowers.
 

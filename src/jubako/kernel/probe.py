@@ -10,7 +10,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from jubako.kernel.box_trial import Trial, try_box
@@ -24,6 +23,7 @@ from jubako.kernel.process import set_no_new_privs
 from jubako.kernel.refusal import APPARMOR_SWITCH, Switches, explain_refusal, read_switches
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.kernel.syscalls import AT_EMPTY_PATH, call
+from jubako.records import record
 
 __all__ = ["Ability", "BoxAbility", "HostReport", "Verdict", "probe_can_box", "probe_host"]
 
@@ -36,7 +36,7 @@ _LITTLE_SPACE_BYTES = _GIB
 _LITTLE_MEMORY_BYTES = 512 * _MIB
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ability:
     """One thing the host can do, can do in part, or cannot. `cure` is "" where nothing is missing."""
 
@@ -46,7 +46,7 @@ class Ability:
     cure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoxAbility:
     """Whether boxes can be made here, and how: root needs no user namespace, if it really is root."""
 
@@ -56,7 +56,7 @@ class BoxAbility:
     cure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostReport:
     """Everything `probe_host` found; the first ability is "boxes"."""
 

@@ -16,11 +16,11 @@ import errno
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from jubako.kernel.syscall_numbers import find_number
 from jubako.kernel.syscalls import call
+from jubako.records import record
 
 __all__ = ["DENIED", "DENIED_FLAGS", "Rule", "compile_filter", "default_filter", "install_filter"]
 
@@ -76,7 +76,7 @@ DENIED_FLAGS: Mapping[str, tuple[int, int]] = {  # refused if the argument with 
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """What happens to one system call: it fails with `code`, always or on some values of one argument.
 
@@ -94,7 +94,7 @@ class Rule:
         return bool(self.any_bit or self.equal_to)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Span:
     """Consecutive call numbers, from `start` on, that share a rule; `weight` of them are calls the kernel has."""
 

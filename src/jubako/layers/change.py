@@ -6,8 +6,9 @@ over a lower file is a modification. It says nothing about how overlayfs wrote i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from jubako.records import record
 
 __all__ = ["Change", "ChangeKind", "EntryType"]
 
@@ -34,7 +35,7 @@ class EntryType(Enum):
     BLOCK = "b"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """One changed path. `path` is absolute, as the program in the box named it."""
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from jubako.layers.attributes import read_attributes
 from jubako.layers.change import Change, ChangeKind
 from jubako.layers.entry import type_of
 from jubako.layers.walk import OPEN_DIRECTORY, Folder, open_top, walk
 from jubako.layers.whiteout import is_whiteout, read_marks, refuse_metacopy
+from jubako.records import record
 
 __all__ = ["read_changes"]
 
@@ -47,7 +47,7 @@ def read_changes(upper: int | str, lower: int | str, prefix: str) -> list[Change
     return sorted(reader.changes)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Reader:
     lower: int
     prefix: str

@@ -12,14 +12,15 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from jubako.records import record
 
 __all__ = ["Folder", "open_top", "walk"]
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folder:
     """One directory on the way. `fd` is open until the next one is asked for; None if it lies too deep to be entered.
 
