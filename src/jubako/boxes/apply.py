@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
 from jubako.boxes import operations as op
 from jubako.errors import BugError, HostError
 from jubako.kernel import mounts, overlay
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 __all__ = ["OperationFailed", "apply_operations", "close_trees"]
 

@@ -10,10 +10,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from jubako.boxes.facts import is_below
-from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
@@ -21,6 +19,12 @@ from jubako.layers.change import Change, ChangeKind, EntryType
 from jubako.layers.diff import read_changes
 from jubako.layers.entry import type_of
 from jubako.layers.walk import open_top, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 
 __all__ = ["read_box_changes"]
 

@@ -24,9 +24,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import NamedTuple
 
 from jubako.boxes import inside
 from jubako.boxes.explain import explain_failure
@@ -35,6 +33,12 @@ from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Final, NoReturn
 
 __all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "Nursery", "format_call", "load_function", "run_child"]
 

@@ -14,11 +14,14 @@ output. A folder that was made only to hold scratch is scratch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 
 from jubako.boxes.facts import is_below
 from jubako.layers.change import Change, ChangeKind, EntryType
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["COMPANIONS", "Business", "Sorted", "sort_changes"]
 

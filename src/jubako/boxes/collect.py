@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
@@ -19,7 +18,6 @@ from jubako.boxes.facts import HostFacts, is_below
 from jubako.boxes.glance import holds_only, plan_expected
 from jubako.boxes.plan import SCRATCH, LocatedOutput, Overlay, staged_in_box
 from jubako.boxes.spec import StagedOutput
-from jubako.boxes.view import View
 from jubako.errors import HostError
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
@@ -28,6 +26,12 @@ from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
 from jubako.layers.diff import read_changes
 from jubako.layers.remove import remove_tree
 from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.view import View
 
 __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared", "export_undeclared"]
 

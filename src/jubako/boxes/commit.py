@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 
 from jubako.boxes.apply import apply_operations
@@ -28,7 +27,6 @@ from jubako.boxes.publish import Move, Publisher, Signature, Transaction, take_s
 from jubako.boxes.recovery import recover
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
-from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError
 from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
 from jubako.kernel.syscalls import AT_FDCWD
@@ -37,6 +35,12 @@ from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import open_top, walk
 from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Committed", "commit_changes", "forget_committed"]
 

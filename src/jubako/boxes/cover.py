@@ -12,11 +12,13 @@ What could not be covered is said in `notes`, once per worker; a write there fai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 from jubako.boxes.facts import HostFacts, Place, is_below, mount_id_of, must_split
 from jubako.kernel.mount_table import find_mount, mounts_below
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 __all__ = ["OWN_VIEW", "Cover", "plan_cover"]
 

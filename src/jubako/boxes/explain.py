@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
 
 from jubako.boxes.plan import SCRATCH, STAGE
 from jubako.errors import JubakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["explain_failure", "explain_status"]
 

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "HostFacts",

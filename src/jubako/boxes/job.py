@@ -10,12 +10,15 @@ read-only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
 from jubako.boxes.spec import Box, StagedOutput
-from jubako.layers.change import Change
 from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    from jubako.layers.change import Change
 
 __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 
@@ -25,7 +28,7 @@ __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 # timeout   the time limit, which covers call and check, ran out
 # cancelled the runner asked for it
 # host      the box could not be made; `error` says which operation failed and why
-Outcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host"]
+Outcome: TypeAlias = "Literal['ok', 'failed', 'check', 'timeout', 'cancelled', 'host']"
 
 
 @record

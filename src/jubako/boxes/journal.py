@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -33,6 +32,10 @@ from jubako.boxes.database import Durability, ensure_schema, open_database, writ
 from jubako.boxes.move import PlannedMove, decode_move, encode_move
 from jubako.errors import BugError
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["HIDDEN_NAME", "Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
 

@@ -13,18 +13,19 @@ process holds none. What box.json says is in `kept_record`.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import fcntl
 import os
-import re
-from collections.abc import Iterator
 
 from jubako.boxes.kept_record import RECORD_NAME, BoxRecord, parse_record
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "KeptBoxes",
@@ -40,8 +41,8 @@ __all__ = [
     "sweep_boxes",
 ]
 
-_ID = re.compile(r"[0-9a-f]{8}\Z")
-_PREFIX = re.compile(r"[0-9a-f]{1,8}\Z")
+_ID_LENGTH = 8
+_ID_LETTERS = frozenset("0123456789abcdef")
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST_HINT = "'jubako box ls' lists the kept boxes."
 
@@ -62,7 +63,7 @@ def make_box(boxes: str) -> tuple[str, int]:
     os.makedirs(boxes, mode=0o700, exist_ok=True)
     with _locked(boxes, fcntl.LOCK_SH):  # or a sweep could take it for a dead one before it is locked
         while True:
-            box_id = os.urandom(4).hex()
+            box_id = os.urandom(_ID_LENGTH // 2).hex()
             directory = os.path.join(boxes, box_id)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, 0o700)
@@ -121,10 +122,12 @@ def find_box_id(boxes: str, prefix: str) -> str:
     or if there are several."""
     kept = list_box_ids(boxes)
     wanted = prefix.strip().lower()
-    found = [name for name in kept if name.startswith(wanted)] if _PREFIX.match(wanted) else []
+    found = [name for name in kept if wanted and name.startswith(wanted)]
     if len(found) > 1:
         raise InputError(f"{prefix!r} is the start of {len(found)} boxes: {', '.join(found)}", hint="Give more of it.")
     if not found:
+        import difflib  # 2 ms to import, for the mistaken
+
         close = difflib.get_close_matches(wanted, kept, n=3, cutoff=0.5)
         guess = f"Did you mean {' or '.join(close)}? " if close else ""
         raise InputError(f"there is no kept box {prefix!r}", hint=guess + _LIST_HINT)
@@ -185,7 +188,7 @@ def sweep_boxes(boxes: str) -> list[str]:
 
 def _names(boxes: str) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(boxes) if _ID.match(name))
+        return sorted(name for name in os.listdir(boxes) if len(name) == _ID_LENGTH and _ID_LETTERS.issuperset(name))
     except FileNotFoundError:
         return []
 

@@ -12,11 +12,14 @@ directory underneath. So every mount a walk from the root can meet is looked at,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-
 from jubako.boxes.facts import HostFacts, is_below
-from jubako.kernel.mount_table import Mount
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from jubako.kernel.mount_table import Mount
 
 __all__ = ["MountLayout", "is_stackable", "plan_mount_layout", "visible_mounts"]
 

@@ -29,12 +29,15 @@ Nothing here touches the file system.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from enum import Enum
-from typing import Any
 
 from jubako.boxes.signature import Signature, decode_signature, encode_signature, without_device
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 __all__ = [
     "Move",

@@ -13,9 +13,11 @@ Nothing here touches the system. `describe()` is one line for `--debug`, errors 
 
 from __future__ import annotations
 
-from typing import Literal
-
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
 
 __all__ = [
     "Bind",
@@ -41,7 +43,7 @@ __all__ = [
     "TakeTree",
 ]
 
-Propagation = Literal["private", "slave", "shared", "unbindable"]
+Propagation: TypeAlias = "Literal['private', 'slave', 'shared', 'unbindable']"
 
 
 @record

@@ -15,15 +15,19 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
 
 from jubako.boxes.journal import HIDDEN_NAME, Journal
-from jubako.boxes.state import StateRoot
 from jubako.errors import HostError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Place", "Places", "find_existing_folder", "remove_places"]
 

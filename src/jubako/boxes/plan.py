@@ -19,7 +19,6 @@ root), what the box shares, and the masks over jubako's state.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 
 from jubako.boxes.cover import OWN_VIEW, Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
@@ -40,9 +39,14 @@ from jubako.boxes.operations import (
     SetPropagation,
     TakeTree,
 )
-from jubako.boxes.spec import Box, StagedOutput
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jubako.boxes.spec import Box, StagedOutput
 
 __all__ = [
     "SCRATCH",

@@ -10,12 +10,15 @@ new directory above a choice   made, with the metadata it has in the box, and wi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 
 from jubako.boxes.facts import is_below
 from jubako.errors import InputError
 from jubako.layers.change import Change, ChangeKind, EntryType
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["CommitPlan", "ancestors", "plan_commit"]
 

@@ -17,7 +17,6 @@ link out of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
 
 from jubako.boxes.cover import plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
@@ -40,6 +39,10 @@ from jubako.boxes.operations import (
 )
 from jubako.kernel.mount_table import find_mount
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
 
 __all__ = ["PROC_OF_THE_MACHINE", "Stacked", "Top", "WideFacts", "WidePlan", "plan_wide"]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 from jubako.boxes.folders import Folders, plan_folder
 from jubako.boxes.journal import Durability, Journal, write_transaction
@@ -29,6 +29,10 @@ from jubako.kernel.files import syncfs
 from jubako.layers.change import EntryType
 from jubako.layers.remove import remove_tree
 from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 

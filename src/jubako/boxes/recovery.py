@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 
 from jubako.boxes.folders import Folders
@@ -25,12 +25,17 @@ from jubako.boxes.move import PlannedMove, Progress, find_progress
 from jubako.boxes.publish import remove_displaced, undo_moves
 from jubako.boxes.rename import apply_move, look
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
-from jubako.boxes.signature import Signature
 from jubako.boxes.stage import find_runs, sweep_run
-from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.signature import Signature
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
 
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 __all__ = ["RELAYED", "Relay", "foreground_restored", "relay_signals"]
 
@@ -57,10 +59,12 @@ def relay_signals() -> Iterator[Relay]:
     Python lets only the main thread set handlers: in another, signals do what they did.
     """
     relay = Relay()
-    if threading.current_thread() is not threading.main_thread():
+    before = {number: signal.getsignal(number) for number in RELAYED}
+    try:
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+    except ValueError:  # "signal only works in main thread"
         yield relay
         return
-    before = {number: signal.getsignal(number) for number in RELAYED}
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:

@@ -14,11 +14,14 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
 
 from jubako.layers.change import EntryType
 from jubako.layers.entry import type_of
 from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
 

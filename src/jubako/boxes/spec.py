@@ -8,16 +8,19 @@ Box(Host(), binds=["/data/models"])         shared read-write, never part of a r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Literal
 
 from jubako.errors import InputError
 from jubako.records import field, record
 
-__all__ = ["Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, TypeAlias
 
-Undeclared = Literal["warn", "fail", "publish"]
-OutputKind = Literal["file", "directory"]
+__all__ = ["WHOLE_HOST", "Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+
+Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
+OutputKind: TypeAlias = "Literal['file', 'directory']"
 
 
 @record
@@ -56,6 +59,9 @@ class Box:
                 raise InputError(f"{name}={value!r} is one string; give a list of paths")
             object.__setattr__(self, name, tuple(os.path.abspath(os.path.expanduser(p)) for p in value))
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
+
+
+WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everything this machine has
 
 
 @record

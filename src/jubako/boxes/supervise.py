@@ -16,11 +16,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import json
+import marshal
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from jubako.boxes.loopback import bring_loopback_up
 from jubako.boxes.relay import foreground_restored, relay_signals
@@ -32,6 +30,11 @@ from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.process import set_no_new_privs, set_pdeathsig
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, TypeAlias
 
 __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
@@ -49,8 +52,7 @@ _NAMESPACE_HINTS = {
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
 
-
-MakeView = Callable[[], Sequence[str]]
+MakeView: TypeAlias = "Callable[[], Sequence[str]]"
 
 
 @record
@@ -100,8 +102,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
             finally:
                 os.close(write_end)
             status = wait_for(relay.child)
-        with os.fdopen(read_end, "rb", closefd=False) as pipe:
-            report = _read_report(pipe.read())
+        report = _read_report(read_end)
     finally:
         os.close(read_end)
     if "kind" in report:
@@ -225,11 +226,15 @@ def _reporting(report: int) -> Iterator[None]:
 
 
 def _write_report(report: int, content: dict[str, Any]) -> None:
-    os.write(report, json.dumps(content).encode() + b"\n")
+    os.write(report, marshal.dumps(content))
 
 
-def _read_report(raw: bytes) -> dict[str, Any]:
-    report: dict[str, Any] = {}
-    for line in raw.splitlines():
-        report |= json.loads(line)
-    return report
+def _read_report(report: int) -> dict[str, Any]:
+    """All that was written to the other end of the pipe, which nobody has open any more."""
+    found: dict[str, Any] = {}
+    with os.fdopen(report, "rb", closefd=False) as pipe:
+        while True:
+            try:
+                found |= marshal.load(pipe)
+            except EOFError:
+                return found

@@ -22,7 +22,6 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from typing import NoReturn
 
 from jubako.boxes.wire import Channel, Ready, Setup, read_message
 from jubako.kernel.capabilities import capability_number, capget
@@ -32,6 +31,10 @@ from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, un
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
 from jubako.layers.remove import remove_tree
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["UNFIT", "Dead", "Grave", "Links", "main"]
 

@@ -13,13 +13,11 @@ length of a call. The tops (`view.scratch`) stay readable from outside until `cl
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
-from jubako.boxes.job import Job
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
     SCRATCH,
@@ -33,12 +31,18 @@ from jubako.boxes.plan import (
     plan_template,
     plan_view,
 )
-from jubako.boxes.spec import Box
 from jubako.boxes.supervisor import Dead
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from jubako.boxes.job import Job
+    from jubako.boxes.spec import Box
 
 __all__ = ["View", "Views"]
 

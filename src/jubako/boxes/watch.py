@@ -13,19 +13,23 @@ import select
 import signal
 import socket
 import time
-from typing import Any, Literal
 
 from jubako.boxes.child import Call, format_call
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
 from jubako.records import field, record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    from jubako.boxes.supervisor import Links
+
 __all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
-Stopped = Literal["", "timeout", "cancelled"]
+Stopped: TypeAlias = "Literal['', 'timeout', 'cancelled']"
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 

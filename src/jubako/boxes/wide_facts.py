@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
@@ -16,6 +15,10 @@ from jubako.boxes.plan_commit import ancestors
 from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
 from jubako.kernel.capabilities import capability_number, capget
 from jubako.records import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["read_wide_facts"]
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
 
 from jubako.boxes.apply import apply_operations
-from jubako.boxes.facts import KnownPath
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
 from jubako.errors import HostError
@@ -21,6 +19,12 @@ from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_clas
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.copy import copy_file
 from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jubako.boxes.facts import KnownPath
 
 __all__ = ["WideView", "drop_untouched_files"]
 

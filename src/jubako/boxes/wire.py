@@ -10,9 +10,12 @@ import os
 import pickle
 import select
 import struct
-from typing import Any
 
 from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Cancel", "Channel", "Note", "Ready", "Setup", "read_message"]
 

@@ -17,15 +17,19 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Literal, cast
 
 from jubako.boxes.job import Finished, Job, JobEvent
 from jubako.boxes.wire import Cancel, Channel, Note, Ready, Setup
 from jubako.errors import BugError, HostError
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Self
 
 __all__ = ["Worker", "WorkerState"]
 

@@ -25,21 +25,25 @@ import struct
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final
 
 from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
 from jubako.boxes.plan import TMP
-from jubako.boxes.supervisor import Links
-from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
 from jubako.kernel.namespaces import CLONE_NEWNET
 from jubako.kernel.process import set_no_new_privs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, Final
+
+    from jubako.boxes.supervisor import Links
+    from jubako.boxes.wire import Setup
 
 __all__ = [
     "BROKEN",

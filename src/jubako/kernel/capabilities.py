@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable
 from functools import cache
 
 from jubako.kernel.syscalls import call
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "CapabilitySets",

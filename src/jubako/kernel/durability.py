@@ -9,10 +9,13 @@ user may read.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from jubako.kernel.mount_table import Mount, find_mount, read_mount_table
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["MEMORY_TYPES", "Durability", "assess_durability", "is_network_type", "read_durability"]
 

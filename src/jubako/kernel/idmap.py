@@ -8,11 +8,14 @@ newgidmap; jubako's boxes don't.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
 from jubako.kernel.syscalls import fail
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "IdRange",

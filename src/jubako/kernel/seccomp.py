@@ -15,12 +15,15 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Mapping, Sequence
 from functools import cache
 
 from jubako.kernel.syscall_numbers import find_number
 from jubako.kernel.syscalls import call
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["DENIED", "DENIED_FLAGS", "Rule", "compile_filter", "default_filter", "install_filter"]
 

@@ -13,11 +13,14 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable
 from functools import cache
-from typing import NoReturn
 
 from jubako.kernel.syscall_numbers import find_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["AT_EMPTY_PATH", "AT_FDCWD", "AT_RECURSIVE", "AT_SYMLINK_NOFOLLOW", "Path", "call", "encode", "fail"]
 

@@ -12,13 +12,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from jubako.layers.attributes import CAPABILITY, is_kept_attribute, read_names
 from jubako.layers.entry import type_of
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_overlay_attribute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["copy_file", "copy_tree", "sanitize_tree"]
 
