@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_USAGE, is_debugging
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.formats import Document, Format, echo_document
+from jubako.cli.main import is_debugging
 from jubako.cli.pipeline_command import (
     PipelineCommand,
     echo_tasks,
@@ -20,8 +18,13 @@ from jubako.cli.pipeline_command import (
 )
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.terminal import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill
     from jubako.flow.observer import RunEvent

@@ -9,17 +9,20 @@ and shells complete both. A parameter whose name one of the command's own option
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.formats import Document, Format, echo_document
+from jubako.cli.terminal import printable
 from jubako.errors import InputError, JubakoError
 from jubako.records import field, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
     from click.shell_completion import CompletionItem
 
     from jubako.flow.loader import Pipeline

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, Protocol, TextIO
+from typing import Protocol
 
 import click
 
-from jubako.cli.formats import Format, printable
+from jubako.cli.formats import Format
+from jubako.cli.terminal import printable
 from jubako.flow.accounting import format_seconds
 from jubako.flow.observer import (
     Note,
@@ -29,6 +29,11 @@ from jubako.flow.observer import (
     TaskPublished,
     TaskStarted,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TextIO
 
 __all__ = ["Display", "Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
+from jubako.cli.exits import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
+from jubako.cli.formats import Document, Format, echo_document
+from jubako.cli.terminal import printable
 from jubako.records import as_dict
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jubako.flow.accounting import RangeAccount
     from jubako.flow.result import RunResult
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.main import EXIT_USAGE, is_debugging
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.main import is_debugging
 from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jubako.flow.parameters import ValueSource
 
 __all__ = ["run"]
