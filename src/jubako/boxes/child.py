@@ -24,7 +24,6 @@ import struct
 import sys
 import threading
 import traceback
-from typing import NamedTuple
 
 from jubako.boxes import inside
 from jubako.boxes.explain import explain_failure
@@ -32,7 +31,7 @@ from jubako.kernel.capabilities import capability_number, drop_all_capabilities,
 from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
-from jubako.records import record
+from jubako.records import as_dict, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +66,8 @@ class Nursery:
     preload_argument: bytes = b""
 
 
-class Call(NamedTuple):
+@record
+class Call:
     """What a child is to do. Plain values, so that it can be marshalled; `_obey` names them in the same order."""
 
     function: str  # "module:function"
@@ -85,7 +85,7 @@ class Call(NamedTuple):
 
 def format_call(call: Call) -> bytes:
     """`call` as it goes down the line: a length, and what `marshal` makes of it (two runs of one interpreter)."""
-    data = marshal.dumps(tuple(call))
+    data = marshal.dumps(tuple(as_dict(call).values()))
     return _LENGTH.pack(len(data)) + data
 
 

@@ -23,7 +23,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import traceback
 from contextlib import suppress
 
@@ -97,7 +96,9 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     sys.path[:] = setup.sys_path
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
-    tempfile.tempdir = None  # what was found while the pipeline was imported
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile.tempdir = None  # what was found while the pipeline was imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a task prints is shown as it comes
     _tell(links, LOADED, dropped)

@@ -18,7 +18,7 @@ from jubako.cli.pipeline_command import (
 )
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
-from jubako.cli.terminal import printable
+from jubako.cli.terminal import echo, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def backfill(
     format_: Format = given["format_"]
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
     from jubako.flow.backfill import account_for, find_dated_parameter, list_wanted, plan_backfill, values_between
@@ -127,9 +127,9 @@ def _find_complete(tasks: Sequence[Task]) -> list[Task]:
 
 def _echo_dry_run(plan: Backfill, format_: Format) -> None:
     if format_ == "table":
-        click.echo(printable(plan.describe()))
+        echo(printable(plan.describe()))
         for span in plan.spans():
-            click.echo(f"    {printable(span)}")
+            echo(f"    {printable(span)}")
         return
     to_run = set(plan.to_run)
     rows = [

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 import click
 
 from jubako.cli.formats import Document, Format, echo_document
-from jubako.cli.terminal import printable
+from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError, JubakoError
 from jubako.records import field, record
 
@@ -227,9 +227,9 @@ def echo_tasks(pipeline: Pipeline, format_: Format) -> None:
         echo_document(Document("jubako.tasks/1", columns, rows, {"pipeline": pipeline.source.name}, "tasks"), format_)
         return
     for task in rows:
-        click.echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
+        echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
         if task["description"]:
-            click.echo(printable(f"    {task['description']}"))
+            echo(printable(f"    {task['description']}"))
 
 
 def _given_as(family: str, name: str, parameter: Parameter[Any]) -> str:

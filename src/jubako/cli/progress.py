@@ -14,10 +14,8 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol
 
-import click
-
 from jubako.cli.formats import Format
-from jubako.cli.terminal import printable
+from jubako.cli.terminal import echo, printable
 from jubako.flow.accounting import format_seconds
 from jubako.flow.observer import (
     Note,
@@ -89,7 +87,7 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._tally = Tally()
-        self._printed = PrintedLines(lambda line: click.echo(line, err=True))
+        self._printed = PrintedLines(lambda line: echo(line, err=True))
 
     def see(self, event: RunEvent) -> None:
         self._tally.count(event)
@@ -99,10 +97,10 @@ class Lines:
         elif isinstance(event, TaskFailed):
             self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
         elif isinstance(event, Note):
-            click.echo(describe_note(event), err=True)
+            echo(describe_note(event), err=True)
 
     def say(self, line: str) -> None:
-        click.echo(line, file=self._stream)
+        print(line, file=self._stream, flush=True)
 
     def _end(self, line: str) -> None:
         tally = self._tally
