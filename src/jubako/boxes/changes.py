@@ -15,7 +15,7 @@ from jubako.boxes.facts import is_below
 from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.diff import read_changes
 from jubako.layers.entry import type_of
 from jubako.layers.walk import open_top, walk
@@ -86,12 +86,11 @@ def _read_output(directory: str, output: RecordedOutput) -> Iterator[Change]:
     is_new = not os.path.lexists(output.path)
     size = found.st_size if stat.S_ISREG(found.st_mode) else 0
     if not stat.S_ISDIR(found.st_mode):
-        kind = ChangeKind.ADDED if is_new else ChangeKind.MODIFIED
-        yield Change(output.path, kind, type_of(found.st_mode), size)
+        yield Change(output.path, "added" if is_new else "modified", type_of(found.st_mode), size)
         return
-    yield Change(output.path, ChangeKind.ADDED if is_new else ChangeKind.REPLACED, EntryType.DIRECTORY)
+    yield Change(output.path, "added" if is_new else "replaced", "directory")
     with open_top(staged) as top:
         for folder in walk(top):
             for name, state in folder.entries:
                 size = state.st_size if stat.S_ISREG(state.st_mode) else 0
-                yield Change(f"{output.path}/{folder.below(name)}", ChangeKind.ADDED, type_of(state.st_mode), size)
+                yield Change(f"{output.path}/{folder.below(name)}", "added", type_of(state.st_mode), size)

@@ -21,7 +21,7 @@ from jubako.boxes.spec import StagedOutput
 from jubako.errors import HostError
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
 from jubako.layers.diff import read_changes
 from jubako.layers.remove import remove_tree
@@ -103,14 +103,14 @@ def export_undeclared(undeclared: Sequence[Change], view: View, directory: str) 
     os.mkdir(directory, 0o700)
     refused: list[str] = []
     for change in undeclared:
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             continue
         source = _find_in_tops(change.path, view)
         if source is None:
             continue
         target = directory + change.path
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if change.type is EntryType.DIRECTORY:
+        if change.type == "directory":
             os.makedirs(target, exist_ok=True)
             os.chmod(target, stat.S_IMODE(os.lstat(source).st_mode))
         else:
@@ -233,7 +233,7 @@ def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change
         if isinstance(lower, int):
             os.close(lower)
     if _has_foreign_owner(overlay, facts):
-        return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
+        return [one for one in changes if one.path != overlay.target or one.kind != "metadata"]
     return changes
 
 

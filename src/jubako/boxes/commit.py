@@ -30,7 +30,7 @@ from jubako.boxes.stage import StageArea
 from jubako.errors import ConflictError
 from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import open_top, walk
@@ -155,7 +155,7 @@ def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None
     """The signature of what stands at the path now, if that is what stood there when the box was started."""
     signature = take_signature(change.path)
     if signature is None:
-        if change.kind is not ChangeKind.DELETED and _was_copied_up(_source(change.path, directory, record)):
+        if change.kind != "deleted" and _was_copied_up(_source(change.path, directory, record)):
             raise _conflict(change.path, "was deleted", record)
         return None
     newer = _find_newer(change.path, record.started_ns)

@@ -2,7 +2,7 @@
 
     with run_in_box(["make", "install"]) as result:
         for change in result.changes:
-            print(change.kind.value, change.path)
+            print(change.kind, change.path)
         result.commit(["/usr/local"])      # or keep(), or nothing: then it is all dropped
 
 The box's directory in the state root is made before and holds what the command writes. It is nobody's, and swept by a

@@ -13,7 +13,7 @@ import os
 
 from jubako.boxes.facts import is_below
 from jubako.errors import InputError
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CommitPlan", "ancestors", "plan_commit"]
 
-_PUBLISHABLE = frozenset({EntryType.FILE, EntryType.DIRECTORY, EntryType.SYMLINK})
+_PUBLISHABLE = frozenset({"file", "directory", "symlink"})
 
 
 @record
@@ -59,17 +59,17 @@ def plan_commit(changes: Sequence[Change], paths: Sequence[str]) -> CommitPlan:
             published.append(change)
             continue
         for path in above:
-            if whole[path].kind is ChangeKind.REPLACED:
+            if whole[path].kind == "replaced":
                 raise InputError(
                     f"{change.path} cannot be committed alone: the box replaced {path} as a whole",
                     hint=f"Commit {path}.",
                 )
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             deletions.append(change)
         elif change.type not in _PUBLISHABLE:
-            left_out.append(f"{change.path}: a {change.type.name.lower()}, left out")
+            left_out.append(f"{change.path}: a {change.type}, left out")
             continue
-        elif change.kind is ChangeKind.METADATA and change.type is EntryType.DIRECTORY:
+        elif change.kind == "metadata" and change.type == "directory":
             metadata.append(change)
         else:
             contents.append(change)
@@ -96,4 +96,4 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def _goes_as_a_whole(change: Change) -> bool:
-    return change.type is EntryType.DIRECTORY and change.kind in (ChangeKind.ADDED, ChangeKind.REPLACED)
+    return change.type == "directory" and change.kind in ("added", "replaced")

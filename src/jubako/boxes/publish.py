@@ -26,7 +26,6 @@ from jubako.boxes.rename import Stuck, apply_move, changed_error, undo_move
 from jubako.boxes.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.change import EntryType
 from jubako.layers.remove import remove_tree
 from jubako.records import field, record
 
@@ -143,7 +142,7 @@ class Publisher:
         content = take_signature(move.staged)
         if content is None:
             raise BugError(f"{move.staged}, staged for {move.target}, does not exist")
-        if content.type is EntryType.DIRECTORY and any("overlay." in name for name in os.listxattr(move.staged)):
+        if content.type == "directory" and any("overlay." in name for name in os.listxattr(move.staged)):
             raise BugError(f"{move.staged} is the upper directory of an overlay, which holds only what was changed")
         return PlannedMove(move.target, move.staged, content, found, folder_inode, made)
 

@@ -16,7 +16,7 @@ import os
 import stat
 
 from jubako.layers.change import EntryType
-from jubako.layers.entry import type_of
+from jubako.layers.entry import LETTERS, type_of
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ __all__ = ["Signature", "decode_signature", "encode_signature", "take_signature"
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES_BORNE = 8
+_TYPE_OF_LETTER = {letter: type_ for type_, letter in LETTERS.items()}
 
 
 @record
@@ -42,9 +43,9 @@ class Signature:
 
     def describe(self) -> str:
         """For messages: "file (inode 12, 340 bytes)"."""
-        if self.type is EntryType.DIRECTORY:
+        if self.type == "directory":
             return f"directory (inode {self.inode}, content {self.tree[:8]})"
-        return f"{self.type.name.lower()} (inode {self.inode}, {self.size} bytes, mtime {self.mtime_ns} ns)"
+        return f"{self.type} (inode {self.inode}, {self.size} bytes, mtime {self.mtime_ns} ns)"
 
 
 def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
@@ -61,7 +62,7 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
             return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
         tree = _digest_tree(path, dir_fd, found.st_ino)
         if tree:
-            return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, tree)
+            return Signature(found.st_dev, found.st_ino, 0, 0, "directory", tree)
     raise OSError(errno.EAGAIN, f"{os.fsdecode(path)} is being replaced all the time")
 
 
@@ -79,7 +80,7 @@ def encode_signature(signature: Signature | None) -> list[int | str] | None:
         signature.inode,
         signature.size,
         signature.mtime_ns,
-        signature.type.value,
+        LETTERS[signature.type],
         signature.tree,
     ]
 
@@ -89,7 +90,7 @@ def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
     if value is None:
         return None
     device, inode, size, mtime_ns, letter, tree = value
-    return Signature(int(device), int(inode), int(size), int(mtime_ns), EntryType(letter), str(tree))
+    return Signature(int(device), int(inode), int(size), int(mtime_ns), _TYPE_OF_LETTER[str(letter)], str(tree))
 
 
 def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:

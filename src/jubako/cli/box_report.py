@@ -34,8 +34,8 @@ def changes_document(
     done = set(committed)
     rows = [
         {
-            "change": change.kind.value,
-            "type": change.type.name.lower(),
+            "change": change.kind,
+            "type": change.type,
             "size_bytes": change.size_bytes,
             "path": change.path,
             "committed": change in done,
@@ -83,7 +83,7 @@ def echo_summary(changes: Sequence[Change]) -> None:
     if not changes:
         echo("No changes.", err=True)
         return
-    counts = Counter(change.kind.value for change in changes)
+    counts = Counter(change.kind for change in changes)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     total = sum(change.size_bytes for change in changes)
     noun = "change" if len(changes) == 1 else "changes"
@@ -110,13 +110,8 @@ def echo_notes(notes: Iterable[str]) -> None:
 
 def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
     from jubako.boxes.plan_commit import ancestors
-    from jubako.layers.change import ChangeKind, EntryType
 
-    whole = {
-        change.path
-        for change in changes
-        if change.type is EntryType.DIRECTORY and change.kind in (ChangeKind.ADDED, ChangeKind.REPLACED)
-    }
+    whole = {change.path for change in changes if change.type == "directory" and change.kind in ("added", "replaced")}
     tops: dict[str, Change] = {}
     below: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -128,10 +123,10 @@ def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
             below[top] += 1
         sizes[top] += change.size_bytes
     for path, change in tops.items():
-        name = f"{path}/" if change.type is EntryType.DIRECTORY and path != "/" else path
+        name = f"{path}/" if change.type == "directory" and path != "/" else path
         count = below[path]
         yield {
-            "change": change.kind.value,
+            "change": change.kind,
             "size": _format_size(sizes[path]) if sizes[path] else "",
             "path": f"{name} and {count} below" if count else name,
         }

@@ -69,7 +69,7 @@ def format_undeclared(label: str, changes: Sequence[Change], *, published: bool 
     what = "path" if len(changes) == 1 else "paths"
     fate = "published" if published else "dropped"
     lines = [f"{label} wrote {len(changes)} undeclared {what} ({fate}):"]
-    lines += [f"    {change.kind.value} {change.path}" for change in changes[:_SHOWN_WRITES]]
+    lines += [f"    {change.kind} {change.path}" for change in changes[:_SHOWN_WRITES]]
     if len(changes) > _SHOWN_WRITES:
         lines.append(f"    and {len(changes) - _SHOWN_WRITES} more")
     return lines

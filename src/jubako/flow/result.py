@@ -165,7 +165,7 @@ class RunResult:
                 for account in self.accounts
             ],
             "undeclared": [
-                {"task": label, "path": change.path, "change": change.kind.value, "published": published}
+                {"task": label, "path": change.path, "change": change.kind, "published": published}
                 for published, writes in ((False, self.undeclared), (True, self.undeclared_published))
                 for label, changes in writes.items()
                 for change in changes

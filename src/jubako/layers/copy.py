@@ -300,5 +300,6 @@ def _remove_deep(top: int, path: str) -> None:
 
 
 def _left_out(shown: str, found: os.stat_result) -> str:
-    kinds = {"p": "named pipe", "s": "socket", "c": "device", "b": "device", "d": "directory"}
-    return f"{shown}: a {kinds[type_of(found.st_mode).value]}, left out"
+    names = {"fifo": "named pipe", "character": "device", "block": "device"}
+    type_ = type_of(found.st_mode)
+    return f"{shown}: a {names.get(type_, type_)}, left out"
