@@ -6,7 +6,6 @@ failed task had staged are compared too, and stand in place of what an upper say
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -36,12 +35,15 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     found: dict[str, Change] = {}
     for layer in record.layers:
         upper = os.path.join(directory, layer.upper)
-        with _open_lower(layer.target) as lower:
+        lower = _open_lower(layer.target)
+        try:
             owner = os.fstat(lower).st_uid
             for change in read_changes(upper, lower, layer.target):
                 # The upper of a directory of somebody else's (/tmp) is ours all the same, unless we are root.
                 if change.path != layer.target or owner == os.geteuid() or os.geteuid() == 0:
                     found[change.path] = change
+        finally:
+            os.close(lower)
     for output in record.outputs:
         for path in [path for path in found if is_below(path, output.path)]:
             del found[path]
@@ -49,21 +51,16 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     return tuple(sorted(found.values()))
 
 
-@contextlib.contextmanager
-def _open_lower(target: str) -> Iterator[int]:
+def _open_lower(target: str) -> int:
     """A descriptor of what the overlay on `target` covered: that directory, without the mounts below it."""
     try:
         has_mounts = bool(mounts_below(read_mount_table(), target))
-        fd = _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
+        return _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         import tempfile  # 6 ms to import, for what hardly ever happens
 
         with tempfile.TemporaryDirectory() as empty:
-            fd = os.open(empty, _OPEN_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+            return os.open(empty, _OPEN_DIRECTORY)
 
 
 def _open_without_mounts(target: str) -> int:

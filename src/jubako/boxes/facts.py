@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
@@ -136,15 +135,17 @@ def must_split(path: str, facts: HostFacts) -> bool:
 
 def _list_split_children(path: str) -> tuple[str, ...]:
     """The names of the directories in `path` that this user may create files in, sorted."""
-    with suppress(OSError), os.scandir(path) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+    try:
+        with os.scandir(path) as entries:
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+                )
             )
-        )
-    return ()
+    except OSError:
+        return ()
 
 
 def is_below(path: str, directory: str) -> bool:

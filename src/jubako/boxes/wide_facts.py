@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
 from jubako.boxes.mount_layout import is_stackable, visible_mounts
@@ -51,11 +50,16 @@ def _may_mount() -> bool:
 
 
 def _find_file_points(host: HostFacts) -> Iterator[str]:
-    for mount in visible_mounts(host.mounts):
-        if is_stackable(mount):  # a look at a network file system may hang
-            with suppress(OSError):
-                if not stat.S_ISDIR(os.stat(mount.mount_point).st_mode):
-                    yield mount.mount_point
+    for mount in visible_mounts(host.mounts):  # of which network file systems are left alone: a look at one may hang
+        if is_stackable(mount) and _is_there_as_a_file(mount.mount_point):
+            yield mount.mount_point
+
+
+def _is_there_as_a_file(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _find_places(host: HostFacts, environment: Mapping[str, str], cwd: str) -> Iterator[Place]:
@@ -77,24 +81,30 @@ def _find_foreign(places: Iterable[Place], uid: int) -> Iterator[str]:
 
 
 def _find_own_directories(directory: str, uid: int, *, levels: int) -> Iterator[str]:
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
-                continue
-            if entry.stat(follow_symlinks=False).st_uid == uid:
-                yield entry.path
-            elif levels > 1:
-                yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    yield entry.path
+                elif levels > 1:
+                    yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    except OSError:  # it cannot be looked into
+        return
 
 
 def _is_own(path: str, uid: int) -> bool:
-    with suppress(OSError):
+    try:
         return os.stat(path).st_uid == uid
-    return False
+    except OSError:
+        return False
 
 
 def _find_terminal() -> str:
     for fd in range(3):
-        with suppress(OSError):
+        try:
             return os.ttyname(fd)
+        except OSError:
+            continue
     return ""

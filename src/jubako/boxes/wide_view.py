@@ -17,7 +17,6 @@ from jubako.errors import HostError
 from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.copy import copy_file
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -55,6 +54,8 @@ class WideView:
             os.makedirs(upper)
             os.mkdir(work)
             if top.is_file:
+                from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
+
                 copied = _copied_file(self.box_directory, top)
                 copy_file(top.target, copied)
                 copied_ns[copied] = os.stat(copied).st_ctime_ns

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from jubako.cli.formats import Document, Format, format_document
 from jubako.cli.terminal import echo, printable
 
@@ -83,7 +81,9 @@ def echo_summary(changes: Sequence[Change]) -> None:
     if not changes:
         echo("No changes.", err=True)
         return
-    counts = Counter(change.kind for change in changes)
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change.kind] = counts.get(change.kind, 0) + 1
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     total = sum(change.size_bytes for change in changes)
     noun = "change" if len(changes) == 1 else "changes"
@@ -113,18 +113,18 @@ def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
 
     whole = {change.path for change in changes if change.type == "directory" and change.kind in ("added", "replaced")}
     tops: dict[str, Change] = {}
-    below: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
+    below: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for change in changes:
         top = min((path for path in ancestors(change.path) if path in whole), key=len, default=change.path)
         if top == change.path:
             tops[top] = change
         else:
-            below[top] += 1
-        sizes[top] += change.size_bytes
+            below[top] = below.get(top, 0) + 1
+        sizes[top] = sizes.get(top, 0) + change.size_bytes
     for path, change in tops.items():
         name = f"{path}/" if change.type == "directory" and path != "/" else path
-        count = below[path]
+        count = below.get(path)
         yield {
             "change": change.kind,
             "size": _format_size(sizes[path]) if sizes[path] else "",

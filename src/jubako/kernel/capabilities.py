@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from functools import cache
 
+from jubako.kernel.once import once
 from jubako.kernel.syscalls import call
 from jubako.records import record
 
@@ -110,7 +110,7 @@ def capability_name(number: int) -> str:
     return _NAMES[number] if number < len(_NAMES) else f"CAP_{number}"
 
 
-@cache
+@once
 def last_capability() -> int:
     """The highest capability number this kernel knows."""
     with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import sys
 
 from jubako.kernel.files import close_range
 from jubako.kernel.process import block_signals, pidfd_open, restore_signals, set_pdeathsig
+from jubako.kernel.signals import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

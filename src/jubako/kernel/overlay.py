@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import cache
 
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.mounts import (
@@ -34,6 +33,7 @@ from jubako.kernel.mounts import (
     fsopen,
     mount,
 )
+from jubako.kernel.once import once
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -116,7 +116,7 @@ def format_options(overlay: Overlay) -> str:
     return ",".join((f"lowerdir={lowers}", *writable, *stated, *_flags(overlay)))
 
 
-@cache
+@once
 def has_lowerdir_plus() -> bool:
     """True if overlayfs takes its layers one by one. PermissionError for one who may not mount; asked once."""
     try:

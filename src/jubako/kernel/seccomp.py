@@ -15,8 +15,9 @@ import ctypes
 import errno
 import os
 import struct
-from functools import cache
+from itertools import accumulate
 
+from jubako.kernel.once import once
 from jubako.kernel.syscall_numbers import find_number
 from jubako.kernel.syscalls import call
 from jubako.records import record
@@ -106,7 +107,7 @@ class _Span:
     weight: int
 
 
-@cache
+@once
 def default_filter() -> bytes:
     """The filter for boxed tasks on this machine. OSError ENOSYS on one whose call numbers jubako doesn't know."""
     return compile_filter(default_rules(), os.uname().machine)
@@ -168,17 +169,14 @@ def _search(program: _Program, spans: Sequence[_Span]) -> None:
     if len(spans) == 1:
         _decide(program, spans[0].rule)
         return
-    cut = min(range(1, len(spans)), key=lambda at: abs(_weight(spans[:at]) - _weight(spans[at:])))
+    before = list(accumulate(span.weight for span in spans))  # the weight up to and with each
+    cut = 1 + min(range(len(spans) - 1), key=lambda at: abs(2 * before[at] - before[-1]))
     at_least, below = program.new_label(), program.new_label()
     program.jump(_JUMP_AT_LEAST, spans[cut].start, at_least, below)
     program.label(below)
     _search(program, spans[:cut])
     program.label(at_least)
     _search(program, spans[cut:])
-
-
-def _weight(spans: Sequence[_Span]) -> int:
-    return sum(span.weight for span in spans)
 
 
 def _decide(program: _Program, rule: Rule | None) -> None:

@@ -7,7 +7,6 @@ of descending, which bounds descriptors and recursion.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -43,8 +42,10 @@ def _remove_directory(path: str, dir_fd: int | None) -> None:
             pass
     finally:
         os.close(top)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.rmdir(path, dir_fd=dir_fd)
+    except FileNotFoundError:  # somebody else has removed it
+        return
 
 
 def _empty(fd: int, top: int, depth: int, serial: itertools.count[int]) -> bool:
@@ -60,8 +61,7 @@ def _empty(fd: int, top: int, depth: int, serial: itertools.count[int]) -> bool:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=fd)
                 continue
-            with contextlib.suppress(OSError):  # mostly empty already, or soon found out why not
-                os.rmdir(entry.name, dir_fd=fd)
+            if _remove_empty(entry.name, fd):
                 continue
             child = _open_up(entry.name, fd)
             try:
@@ -72,6 +72,15 @@ def _empty(fd: int, top: int, depth: int, serial: itertools.count[int]) -> bool:
             finally:
                 os.close(child)
             os.rmdir(entry.name, dir_fd=fd)
+
+
+def _remove_empty(name: str, dir_fd: int) -> bool:
+    """Removes a directory if it is empty, as most are; False if not, or if something else is in the way."""
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+    except OSError:
+        return False
+    return True
 
 
 def _move_up(name: str, fd: int, top: int, serial: itertools.count[int]) -> None:
