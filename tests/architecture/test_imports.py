@@ -72,15 +72,19 @@ def test_third_party_packages_are_imported_by_the_command_line_only() -> None:
     assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
 
 
-def test_kernel_imports_the_standard_library_and_itself_only() -> None:
+def test_kernel_imports_the_standard_library_and_what_is_below_it_only() -> None:
     kernel = [module for module in MODULES if module.parent.name == "kernel"]
     assert kernel
     for module in kernel:
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jubako"):
-                assert node.module in {"jubako", "jubako.errors"} or str(node.module).startswith("jubako.kernel"), (
-                    module
-                )
+                below = node.module in {"jubako", "jubako.errors", "jubako.records"}
+                assert below or str(node.module).startswith("jubako.kernel"), module
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
+def test_module_makes_its_records_without_dataclasses(module: Path) -> None:
+    assert "dataclasses" not in top_level_imports(module)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))

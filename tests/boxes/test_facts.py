@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from jubako.boxes import facts
 from jubako.boxes.facts import HostFacts, find_place, is_below, must_split, read_host_facts, read_known_paths
 from jubako.kernel import filesystems, mounts
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from tests.conftest import Runner

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,8 @@ from jubako.boxes.signature import (
     take_signature,
     without_device,
 )
-from jubako.layers.change import EntryType
+from jubako.layers.entry import LETTERS
+from jubako.records import replace
 
 SIGNATURES = st.builds(
     Signature,
@@ -25,7 +25,7 @@ SIGNATURES = st.builds(
     st.integers(0, 2**63),
     st.integers(0, 2**63),
     st.integers(-(2**63), 2**63),
-    st.sampled_from(EntryType),
+    st.sampled_from(list(LETTERS)),
     st.text("0123456789abcdef", max_size=32),
 )
 
@@ -46,7 +46,7 @@ def test_signature_is_of_a_link_itself(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     found = take_signature(str(tmp_path / "link"))
     assert found is not None
-    assert (found.type, found.inode) == (EntryType.SYMLINK, os.lstat(tmp_path / "link").st_ino)
+    assert (found.type, found.inode) == ("symlink", os.lstat(tmp_path / "link").st_ino)
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("x"), lambda path: path.mkdir()])
@@ -132,9 +132,9 @@ def test_signature_without_device_differs_in_that_alone(tree):
     assert (bare.device, bare.inode, bare.tree) == (0, found.inode, found.tree)
 
 
-FILE = Signature(1, 2, 340, 1_262_401_445_678_901_234, EntryType.FILE)
-DIRECTORY = Signature(1, 3, 0, 0, EntryType.DIRECTORY, "digest")
-LINK = Signature(1, 4, 5, 6, EntryType.SYMLINK)
+FILE = Signature(1, 2, 340, 1_262_401_445_678_901_234, "file")
+DIRECTORY = Signature(1, 3, 0, 0, "directory", "digest")
+LINK = Signature(1, 4, 5, 6, "symlink")
 OLD_FILE = "it was a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC, and now "
 
 

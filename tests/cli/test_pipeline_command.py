@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jubako.cli.formats import Format
+from jubako.cli.document import Format
 from jubako.cli.parameter_words import echo_tasks
 from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.errors import InputError

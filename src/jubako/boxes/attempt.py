@@ -10,33 +10,37 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from jubako.boxes.bound_files import drop_untouched_files
 from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call
 from jubako.boxes.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
 from jubako.boxes.explain import explain_status
-from jubako.boxes.facts import HostFacts
 from jubako.boxes.job import Finished, Job, Outcome
 from jubako.boxes.keep import keep_box
 from jubako.boxes.plan import TMP, staged_in_box
-from jubako.boxes.view import View, Views
 from jubako.boxes.watch import Deadline, Ended, Errand, Outflow, ZygoteLink
-from jubako.boxes.wire import Channel
 from jubako.boxes.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
-from jubako.layers.change import Change
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jubako.boxes.facts import HostFacts
+    from jubako.boxes.view import View, Views
+    from jubako.boxes.wire import Channel
+    from jubako.layers.change import Change
 
 __all__ = ["Workshop", "run_attempt"]
 
 _NAMED_UNDECLARED = 3  # in the sentence; all of them are in the result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workshop:
     """What every attempt of one worker shares."""
 
@@ -50,7 +54,7 @@ class Workshop:
     scratch_root: str
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Result:
     """What is known of the attempt so far."""
 

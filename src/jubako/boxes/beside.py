@@ -22,7 +22,6 @@ import hashlib
 import os
 import stat
 from collections.abc import MutableSequence
-from dataclasses import replace
 
 from jubako.boxes.facts import is_below
 from jubako.boxes.journal import Journal
@@ -32,10 +31,10 @@ from jubako.boxes.rename import apply_move, undo_move
 from jubako.boxes.signature import Signature, take_signature, without_device
 from jubako.errors import HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.change import EntryType
 from jubako.layers.content import digest_content
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
+from jubako.records import replace
 
 __all__ = ["carry_out", "take_back", "unmovable_error"]
 
@@ -100,7 +99,7 @@ def _stage_beside(journal: Journal, run_id: str, id: str, move: PlannedMove, *, 
     """`move` with a copy beside its target instead of what is staged. Repeatable: nothing in the journal names the copy
     yet."""
     place = make_hidden_folder(move.anchor, run_id, journal, move.target)
-    if move.expected is not None and move.expected.type is EntryType.DIRECTORY and not is_movable(move.target, place):
+    if move.expected is not None and move.expected.type == "directory" and not is_movable(move.target, place):
         raise unmovable_error(move.target)
     if is_below(move.aside, place):
         raise HostError(

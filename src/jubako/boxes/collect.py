@@ -12,9 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
 from jubako.boxes.facts import HostFacts, is_below, is_unmapped
@@ -23,14 +21,20 @@ from jubako.boxes.inside import UNSHOWN
 from jubako.boxes.plan import TMP_IN_SCRATCH, LocatedOutput, staged_in_box
 from jubako.boxes.plan_tops import SCRATCH, Overlay, find_top, list_private_tops
 from jubako.boxes.spec import StagedOutput
-from jubako.boxes.view import View
 from jubako.errors import HostError
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
 from jubako.layers.diff import read_changes
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.view import View
 
 __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared", "export_undeclared"]
 
@@ -38,7 +42,7 @@ __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared",
 UNWRITTEN_NS = 1
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Collected:
     """The outputs of a job. `problems` are sentences; with any of them nothing may be published."""
 
@@ -109,14 +113,14 @@ def export_undeclared(undeclared: Sequence[Change], view: View, directory: str) 
     os.mkdir(directory, 0o700)
     refused: list[str] = []
     for change in undeclared:
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             continue
         source = _find_in_tops(change.path, view)
         if source is None:
             continue
         target = directory + change.path
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if change.type is EntryType.DIRECTORY:
+        if change.type == "directory":
             os.makedirs(target, exist_ok=True)
             os.chmod(target, stat.S_IMODE(os.lstat(source).st_mode))
         else:
@@ -261,7 +265,7 @@ def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change
         if isinstance(lower, int):
             os.close(lower)
     if _has_foreign_owner(overlay, facts):
-        return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
+        return [one for one in changes if one.path != overlay.target or one.kind != "metadata"]
     return changes
 
 

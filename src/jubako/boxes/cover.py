@@ -14,11 +14,13 @@ What could not be covered is said in `notes`, once per worker; a write there fai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
 from jubako.boxes.facts import HostFacts, Place, is_below, mount_id_of, must_split
 from jubako.kernel.mount_table import find_mount, mounts_below
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 __all__ = ["OWN_VIEW", "Cover", "plan_cover"]
 
@@ -28,7 +30,7 @@ OWN_VIEW = ("/dev", "/proc", "/run", "/sys")  # replaced or read-only in every b
 _SPLIT_LIMIT = 16  # each overlay costs a task about 0.1 ms
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cover:
     """The directories to overlay, parents before what lies below them, and what could not be covered."""
 

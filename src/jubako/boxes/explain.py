@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
 
 from jubako.boxes.facts import is_below
 from jubako.boxes.plan import STAGE
 from jubako.boxes.plan_tops import SCRATCH
 from jubako.errors import JubakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["explain_failure", "explain_status"]
 

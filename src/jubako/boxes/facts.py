@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "HostFacts",
@@ -28,6 +29,8 @@ __all__ = [
     "read_known_paths",
 ]
 
+_REMEMBERED = 4096
+_unmapped: dict[str, bool] = {}
 _WHOLE_ID_MAP = (IdRange(0, 0, 0xFFFFFFFF),)
 _OVERFLOW_ID = 65534  # what ids that a user namespace does not have show as; DEFAULT_OVERFLOWUID in the kernel
 
@@ -47,7 +50,7 @@ _SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST",
 _MEMORY_TYPES = frozenset({"autofs", "devtmpfs", "fuse.portal", "nsfs", "overlay", "proc", "ramfs", "sysfs", "tmpfs"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownPath:
     """An existing file or directory, and which of the two: what a mount on it needs to know."""
 
@@ -55,7 +58,7 @@ class KnownPath:
     is_directory: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostFacts:
     """The machine as seen from the namespaces a worker lives in. Paths are real ones (no symbolic links)."""
 
@@ -72,7 +75,7 @@ class HostFacts:
     devices: tuple[KnownPath, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A path below which a job is likely to write, as it is on this machine."""
 
@@ -154,22 +157,29 @@ def _find_unmapped(path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@lru_cache(4096)  # every job asks for every directory above its outputs
 def _is_unmapped_directory(path: str) -> bool:
-    return is_unmapped(os.stat(path))
+    """`is_unmapped`, remembered: every job asks for every directory above its outputs."""
+    found = _unmapped.get(path)
+    if found is None:
+        if len(_unmapped) >= _REMEMBERED:
+            _unmapped.clear()
+        found = _unmapped[path] = is_unmapped(os.stat(path))
+    return found
 
 
 def _list_split_children(path: str) -> tuple[str, ...]:
     """The names of the directories in `path` that this user may create files in, sorted."""
-    with suppress(OSError), os.scandir(path) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+    try:
+        with os.scandir(path) as entries:
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+                )
             )
-        )
-    return ()
+    except OSError:
+        return ()
 
 
 def is_below(path: str, directory: str) -> bool:

@@ -17,11 +17,14 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Final
 
 from jubako.errors import BugError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Final
 
 __all__ = [
     "FRAME_HEADER",

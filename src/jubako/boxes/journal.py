@@ -26,14 +26,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from jubako.boxes.database import Durability, ensure_schema, open_database, write_transaction
 from jubako.boxes.move import PlannedMove, decode_move, encode_move
 from jubako.errors import BugError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["HIDDEN_NAME", "Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
 
@@ -64,7 +67,7 @@ class EntryState(Enum):
     BACK = "back"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One row of the journal. The signatures in `moves` have device 0 (see `decode_move`)."""
 

@@ -14,13 +14,16 @@ import stat
 import time
 from contextlib import suppress
 
-from jubako.boxes.job import Job
 from jubako.boxes.kept_record import BoxRecord, Layer, RecordedOutput, format_created, save_record
-from jubako.boxes.view import View
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_whiteout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.boxes.job import Job
+    from jubako.boxes.view import View
 
 __all__ = ["copy_top", "keep_box"]
 

@@ -2,7 +2,7 @@
 
     with run_in_box(["make", "install"]) as result:
         for change in result.changes:
-            print(change.kind.value, change.path)
+            print(change.kind, change.path)
         result.commit(["/usr/local"])      # or keep(), or nothing: then it is all dropped
 
 The box's directory in the state root is made before and holds what the command writes. It is nobody's, and swept by a
@@ -13,23 +13,17 @@ wrote is on disk there whatever `Box.scratch` says: a memory file system would e
 from __future__ import annotations
 
 import os
-import shlex
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from typing import Protocol
 
 from jubako.boxes.bound_files import drop_untouched_files
 from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
 from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
-from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
-from jubako.boxes.plan_wide import Stacked
+from jubako.boxes.kept_record import BoxRecord, Layer, format_command, format_created, prepare_record, publish_record
 from jubako.boxes.result import BoxResult
-from jubako.boxes.spec import Box, Host
-from jubako.boxes.state import StateRoot, find_state_root, open_state_root
+from jubako.boxes.spec import WHOLE_HOST
+from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
 from jubako.boxes.wide_facts import read_wide_facts
 from jubako.boxes.wide_view import WideView
@@ -37,19 +31,26 @@ from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.capabilities import capability_number, last_capability
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
+from jubako.records import replace
 
-__all__ = ["WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
 
-WHOLE_HOST = Box(Host(whole=True))
+    from jubako.boxes.plan_wide import Stacked
+    from jubako.boxes.spec import Box
+
+    class Stack(Protocol):
+        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
+
+        def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+
+
+__all__ = ["refuse_nesting", "run_in_box", "run_in_new_box"]
 
 _MARK = "JUBAKO_BOX"
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
-
-
-class Stack(Protocol):
-    """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
-
-    def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
 def run_in_box(
@@ -116,7 +117,7 @@ def run_in_new_box(
         plan = view.plan()
         record = BoxRecord(
             id=box_id,
-            label=shlex.join(program.argv),
+            label=format_command(program.argv),
             created=format_created(started_ns),
             cwd=program.cwd,
             layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in plan.tops),
@@ -164,11 +165,6 @@ def refuse_nesting() -> None:
         )
 
 
-def default_state_root() -> StateRoot:
-    """The state root that the environment names, opened."""
-    return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
-
-
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
     return replace(program, environment={**program.environment, _MARK: box_id})
@@ -203,6 +199,8 @@ def _find_hidden(state: StateRoot) -> list[str]:
     """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
     hidden = [state.path]
     if os.listdir(state.stage_path):
+        from contextlib import closing
+
         from jubako.boxes.journal import Journal, open_database  # SQLite: 10 ms to import, for living runs alone
 
         with closing(open_database(state.ledger_path, durability="relaxed")) as connection:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+
+from jubako.records import record
 
 __all__ = ["UNFIT", "Dead", "Grave", "Links"]
 
 UNFIT = 75  # exit status of a foreman whose zygote must not be forked; EX_TEMPFAIL in sysexits.h
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Links:
     """The sockets between foreman and zygote. Each process closes the ends that are not its own."""
 
@@ -26,7 +27,7 @@ class Links:
         self.control.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dead:
     """What is left of a view: descriptors that hold its mounts, and a directory on disk, "" if it has none."""
 
@@ -34,7 +35,7 @@ class Dead:
     directory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grave:
     """Where the foreman leaves what nobody needs any more: the kernel lets whoever takes mounts away wait."""
 

@@ -13,11 +13,14 @@ directory underneath. So every mount a walk from the root can meet is looked at,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-
 from jubako.boxes.facts import HostFacts, is_below
-from jubako.kernel.mount_table import Mount
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from jubako.kernel.mount_table import Mount
 
 __all__ = ["MountLayout", "is_stackable", "plan_mount_layout", "visible_mounts"]
 
@@ -38,7 +41,7 @@ _KERNEL_TYPES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountLayout:
     """Mount points, parents before what lies below them. "/" is always the first overlay."""
 

@@ -18,16 +18,20 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jubako.boxes.journal import HIDDEN_NAME, Journal
-from jubako.boxes.state import StateRoot
 from jubako.errors import BugError, HostError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, Statx, renameat2, statx, syncfs
 from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Place", "Places", "find_existing_folder", "is_movable", "make_hidden_folder", "remove_places"]
 
@@ -36,7 +40,7 @@ _FULL_NAME = ".jubako-full"
 _HINT = "declare the output in a folder that you can write to"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A staging directory of one run on one mount. `fd` is a descriptor on it, opened before any task wrote there."""
 

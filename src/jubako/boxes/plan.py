@@ -18,8 +18,6 @@ The overlays, and the copies of single files, are planned in `plan_tops`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.cover import OWN_VIEW, Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
@@ -49,7 +47,13 @@ from jubako.boxes.plan_tops import (
     plan_top_directories,
     plan_tops,
 )
-from jubako.boxes.spec import Box, StagedOutput
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jubako.boxes.spec import Box, StagedOutput
 
 __all__ = [
     "STAGE",
@@ -86,7 +90,7 @@ _DEVICE_LINKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LocatedOutput:
     """A declared output, and where on this machine its folder is."""
 
@@ -100,7 +104,7 @@ def locate_output(output: StagedOutput, folder: Place) -> LocatedOutput:
     return LocatedOutput(output, folder, os.path.join(folder.target, os.path.basename(output.path)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """What decides how a view is built; jobs of one pipeline have few."""
 
@@ -113,7 +117,7 @@ class Shape:
     is_on_disk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ViewPlan:
     """What views of one shape share."""
 
@@ -125,7 +129,7 @@ class ViewPlan:
     watched: tuple[str, ...]  # directories in the scratch that a job may write in, and does so seldom
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobPlan:
     """How one job's view is made, in steps that happen in different places."""
 

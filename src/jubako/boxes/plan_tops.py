@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.facts import HostFacts, KnownPath, is_below
 from jubako.boxes.operations import (
@@ -26,6 +25,7 @@ from jubako.boxes.operations import (
     TakeTree,
 )
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below
+from jubako.records import record
 
 __all__ = [
     "SCRATCH",
@@ -47,7 +47,7 @@ _RUN = "/run"
 _ROOT = f"{SCRATCH}/root"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overlay:
     """One overlay of a job: the directory it covers, and the name of its upper directory in the scratch.
 

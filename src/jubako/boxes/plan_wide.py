@@ -17,8 +17,6 @@ link out of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
@@ -40,6 +38,11 @@ from jubako.boxes.operations import (
     TakeTree,
 )
 from jubako.kernel.mount_table import find_mount
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
 
 __all__ = ["PROC_OF_THE_MACHINE", "Stacked", "Top", "WideFacts", "WidePlan", "plan_wide", "plan_wide_cover"]
 
@@ -55,7 +58,7 @@ PROC_OF_THE_MACHINE = ("acpi", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sy
 _EMPTY_FILE = "/dev/null"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WideFacts:
     """What the planner must know beside the machine: `host.in_user_namespace` says which of the two plans it is."""
 
@@ -68,7 +71,7 @@ class WideFacts:
     terminal: str = ""  # the caller's, to be /dev/console
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stacked:
     """A directory to lie above `target` and below the new top: what a kept box held there. A host path."""
 
@@ -76,7 +79,7 @@ class Stacked:
     directory: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Top:
     """One part of the view that can be written: an overlay of the directory `target`, or a copy of the file `target`.
 
@@ -97,7 +100,7 @@ class Top:
         return os.path.dirname(self.target) if self.is_file else self.target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WidePlan:
     """`tops` are made as trees under their names; then `operations` are applied, in the new namespaces."""
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from jubako.boxes.beside import carry_out, take_back
 from jubako.boxes.folders import Folders, plan_folder
@@ -28,13 +27,17 @@ from jubako.boxes.rename import Stuck, changed_error
 from jubako.boxes.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.change import EntryType
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
@@ -48,7 +51,7 @@ class Transaction:
     inputs: tuple[tuple[str, Signature | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """The transaction is in place, and its journal entry closed."""
 
@@ -63,7 +66,7 @@ Guard = Callable[[sqlite3.Connection, Transaction], None]
 Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Work:
     transaction: Transaction
     planned: list[PlannedMove] = field(default_factory=list)
@@ -76,13 +79,13 @@ class _Work:
         return self.refusal or Published(self.transaction.id)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Publisher:
     """Publishes for the run that owns `journal` (see `StageArea`). Not for several threads."""
 
     journal: Journal
     durability: Durability
-    _folders: Folders = field(default_factory=Folders, init=False)
+    _folders: Folders = field(default_factory=Folders)
 
     def publish(
         self, batch: Sequence[Transaction], *, guard: Guard | None = None, record: Record | None = None
@@ -140,7 +143,7 @@ class Publisher:
         content = take_signature(move.staged)
         if content is None:
             raise BugError(f"{move.staged}, staged for {move.target}, does not exist")
-        if content.type is EntryType.DIRECTORY and any("overlay." in name for name in os.listxattr(move.staged)):
+        if content.type == "directory" and any("overlay." in name for name in os.listxattr(move.staged)):
             raise BugError(f"{move.staged} is the upper directory of an overlay, which holds only what was changed")
         return PlannedMove(move.target, move.staged, content, found, folder_inode, made)
 

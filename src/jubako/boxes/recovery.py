@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, MutableSequence, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, MutableSequence
 from enum import Enum
 
 from jubako.boxes.beside import carry_out
@@ -27,11 +26,17 @@ from jubako.boxes.move import PlannedMove, Progress, find_progress
 from jubako.boxes.publish import remove_displaced, undo_moves
 from jubako.boxes.rename import look
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
-from jubako.boxes.signature import Signature
 from jubako.boxes.stage import find_runs, sweep_run
-from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.signature import Signature
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
 
@@ -44,7 +49,7 @@ class Way(Enum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovered:
     """One transaction of a dead run. `words` say why it was turned back, or what a person has to decide."""
 
@@ -55,7 +60,7 @@ class Recovered:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecoveryReport:
     """What a recovery did. `swept` are the ids of dead runs of which nothing is left any more; `not_swept` says, in
     sentences, what could not be removed (the next recovery tries again)."""

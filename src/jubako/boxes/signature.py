@@ -15,11 +15,14 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from jubako.layers.change import EntryType
-from jubako.layers.entry import type_of
+from jubako.layers.entry import LETTERS, type_of
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "Signature",
@@ -32,17 +35,18 @@ __all__ = [
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES_BORNE = 8
-_WORDS = {
-    EntryType.DIRECTORY: "a directory",
-    EntryType.SYMLINK: "a symbolic link",
-    EntryType.FIFO: "a named pipe",
-    EntryType.SOCKET: "a socket",
-    EntryType.CHARACTER: "a device",
-    EntryType.BLOCK: "a device",
+_WORDS: dict[EntryType, str] = {
+    "directory": "a directory",
+    "symlink": "a symbolic link",
+    "fifo": "a named pipe",
+    "socket": "a socket",
+    "character": "a device",
+    "block": "a device",
 }
+_TYPE_OF_LETTER = {letter: type_ for type_, letter in LETTERS.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """What one directory entry was. `size` and `mtime_ns` are 0 for a directory, `tree` is "" for anything else."""
 
@@ -55,7 +59,7 @@ class Signature:
 
     def describe(self) -> str:
         """For messages: "a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC"."""
-        if self.type is EntryType.FILE:
+        if self.type == "file":
             return f"a file of {self.size} bytes, modified {_format_time(self.mtime_ns)}"
         return _WORDS[self.type]
 
@@ -69,7 +73,7 @@ def describe_change(was: Signature | None, now: Signature | None) -> str:
     if was.type is not now.type:
         return f"it was {was.describe()}, and now it is {now.describe()}"
     is_same = was.inode == now.inode
-    if was.type is EntryType.FILE:
+    if was.type == "file":
         size_and_time = f"{now.size} bytes, modified {_format_time(now.mtime_ns)}"
         change = f"the same file has {size_and_time}" if is_same else f"it is another file of {size_and_time}"
     else:
@@ -91,7 +95,7 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
             return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
         tree = _digest_tree(path, dir_fd, found.st_ino)
         if tree:
-            return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, tree)
+            return Signature(found.st_dev, found.st_ino, 0, 0, "directory", tree)
     raise OSError(errno.EAGAIN, f"{os.fsdecode(path)} is being replaced all the time")
 
 
@@ -109,7 +113,7 @@ def encode_signature(signature: Signature | None) -> list[int | str] | None:
         signature.inode,
         signature.size,
         signature.mtime_ns,
-        signature.type.value,
+        LETTERS[signature.type],
         signature.tree,
     ]
 
@@ -119,7 +123,7 @@ def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
     if value is None:
         return None
     device, inode, size, mtime_ns, letter, tree = value
-    return Signature(int(device), int(inode), int(size), int(mtime_ns), EntryType(letter), str(tree))
+    return Signature(int(device), int(inode), int(size), int(mtime_ns), _TYPE_OF_LETTER[str(letter)], str(tree))
 
 
 def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:

@@ -8,19 +8,22 @@ Box(Host(), binds=["/data/models"])         shared read-write, never part of a r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 from jubako.errors import InputError
+from jubako.records import field, record
 
-__all__ = ["Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, TypeAlias
 
-Undeclared = Literal["warn", "fail", "publish"]
-OutputKind = Literal["file", "directory"]
+__all__ = ["WHOLE_HOST", "Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+
+Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
+OutputKind: TypeAlias = "Literal['file', 'directory']"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Host:
     """This machine, copy-on-write, as the lowest layer of a stack.
 
@@ -32,7 +35,7 @@ class Host:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     """How a box is made. Paths are absolute after construction (relative ones are resolved once, against the cwd)."""
 
@@ -59,7 +62,10 @@ class Box:
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
 
 
-@dataclass(frozen=True, slots=True)
+WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everything this machine has
+
+
+@record
 class Output:
     """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole."""
 
@@ -67,7 +73,7 @@ class Output:
     kind: OutputKind = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StagedOutput:
     """A declared output and where its new content is (or will be) staged, on the same mount, as host paths.
 

@@ -18,18 +18,23 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from jubako.boxes.beside import unmovable_error
 from jubako.boxes.journal import Journal
 from jubako.boxes.place import Place, Places, find_existing_folder, is_movable, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
-from jubako.boxes.state import StateRoot
 from jubako.errors import BugError, HostError, InputError
 from jubako.layers.remove import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from jubako.boxes.journal import Journal
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["StageArea", "sweep", "sweep_run"]
 

@@ -13,18 +13,12 @@ What goes wrong on the way comes back to the caller through a pipe. Signals go t
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
-import json
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from jubako.boxes.loopback import bring_loopback_up
-from jubako.boxes.relay import foreground_restored, relay_signals
+from jubako.boxes.relay import Foreground, Relay
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
 from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
@@ -32,6 +26,13 @@ from jubako.kernel.children import close_descriptors_from, fork_child, reap_unti
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.process import set_no_new_privs, set_pdeathsig
 from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.kernel.signals import signal
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeAlias
 
 __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
@@ -49,11 +50,10 @@ _NAMESPACE_HINTS = {
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
 
+MakeView: TypeAlias = "Callable[[], Sequence[str]]"
 
-MakeView = Callable[[], Sequence[str]]
 
-
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view."""
 
@@ -63,7 +63,7 @@ class Program:
     stdio: tuple[int, int, int] = (0, 1, 2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Confinement:
     """What the command is shut into, beside its view."""
 
@@ -73,7 +73,7 @@ class Confinement:
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """How the command ended."""
 
@@ -91,7 +91,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     """
     read_end, write_end = os.pipe()
     try:
-        with relay_signals() as relay, foreground_restored():
+        with Relay() as relay, Foreground():
             try:
                 if confinement.user_namespace:
                     relay.child = fork_child(lambda: _outer(program, confinement, make_view, write_end))
@@ -124,13 +124,13 @@ def _fork_first(run: Callable[[], int]) -> int:
 
 def _outer(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Enters a user namespace, where this user may make the others; its child is the first of a new pid namespace."""
-    with _reporting(report):
+    with _Reporting(report):
         caller = os.getppid()
         _enter(namespaces.CLONE_NEWPID, enter_user_namespace)
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(_SETUP_FAILED)  # the caller died in between; nobody waits
-        with relay_signals() as relay:
+        with Relay() as relay:
             relay.child = fork_child(lambda: _first(program, confinement, make_view, report))
             close_descriptors_from(0)
             return wait_for(relay.child)
@@ -139,7 +139,7 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
 def _first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Makes the view, gives up what the command must not have, and reaps: the pid 1 of the box."""
     gc.disable()  # a collection here would copy every page the caller's objects are on
-    with _reporting(report), relay_signals() as relay:
+    with _Reporting(report), Relay() as relay:
         for number, fd in enumerate(program.stdio):
             if fd != number:
                 os.dup2(fd, number)
@@ -150,7 +150,8 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         if not confinement.network:
             bring_loopback_up()
         umask = os.umask(0o022)
-        _write_report(report, {"notes": list(make_view())})
+        if notes := make_view():
+            _write_report(report, {"notes": list(notes)})
         os.umask(umask)
         try:
             os.chdir(program.cwd)
@@ -206,31 +207,43 @@ def _find_program(name: str, path: str) -> str:
 # --- errors on their way up -----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _reporting(report: int) -> Iterator[None]:
+class _Reporting:
     """Sends what goes wrong in a child up the pipe, for the caller to raise, and ends the child."""
-    try:
-        yield
-    except JubakoError as error:
-        kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _ERRORS)
-        _write_report(report, {"kind": kind, "message": error.message, "hint": error.hint})
-    except OSError as error:
-        _write_report(report, {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""})
-    except Exception:  # noqa: BLE001  the fork boundary: nothing may unwind into the caller's frames
-        import traceback  # 3 ms to import, for our own mistakes alone
 
-        _write_report(report, {"kind": "BugError", "message": traceback.format_exc(), "hint": ""})
-    else:
-        return
-    os._exit(_SETUP_FAILED)
+    def __init__(self, report: int) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, JubakoError):
+            kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _ERRORS)
+            content = {"kind": kind, "message": error.message, "hint": error.hint}
+        elif isinstance(error, OSError):
+            content = {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""}
+        elif isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
+            import traceback  # 3 ms to import, for our own mistakes alone
+
+            content = {"kind": "BugError", "message": "".join(traceback.format_exception(error)), "hint": ""}
+        else:
+            return
+        _write_report(self._report, content)
+        os._exit(_SETUP_FAILED)
 
 
 def _write_report(report: int, content: dict[str, Any]) -> None:
+    import json  # 2 ms to import, and most boxes have nothing to report
+
     os.write(report, json.dumps(content).encode() + b"\n")
 
 
 def _read_report(raw: bytes) -> dict[str, Any]:
+    """What was reported. Not to be trusted: the command in the box can reach the pipe by way of /proc/1/fd."""
     report: dict[str, Any] = {}
-    for line in raw.splitlines():
-        report |= json.loads(line)
+    if raw:
+        import json
+
+        for line in raw.splitlines():
+            report |= json.loads(line)
     return report

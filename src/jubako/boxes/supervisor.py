@@ -33,6 +33,10 @@ from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, un
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
 from jubako.layers.remove import remove_tree
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 __all__ = ["main"]
 
 _FAILED = 1

@@ -13,17 +13,13 @@ length of a call. The tops (`view.scratch`) stay readable from outside until `cl
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.bound_files import Copies, note_copies
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.glance import DirectoryState, read_state
-from jubako.boxes.job import Job
 from jubako.boxes.links import Dead
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
@@ -39,13 +35,18 @@ from jubako.boxes.plan import (
     plan_view,
 )
 from jubako.boxes.plan_tops import SCRATCH
-from jubako.boxes.spec import Box
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from jubako.boxes.job import Job
     from jubako.boxes.plan_wide import WideFacts
+    from jubako.boxes.spec import Box
 
 __all__ = ["View", "Views"]
 
@@ -56,7 +57,7 @@ _WIDE_NOTE = (
 _TEMPLATES = 8  # kept at a time; each is a mount namespace with all of the machine's mounts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Template:
     """The mount namespace that a box's jobs start from."""
 
@@ -64,7 +65,7 @@ class _Template:
     shared: tuple[KnownPath, ...]
 
 
-@dataclass(slots=True)
+@record
 class _Begun:
     """A view that a job may move into: its scratch is there, and nothing that others publish into was looked at."""
 
@@ -78,7 +79,7 @@ class _Begun:
         os.close(self.scratch_fd)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class View:
     """What one job sees. Closed once."""
 

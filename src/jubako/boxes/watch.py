@@ -13,19 +13,23 @@ import select
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from jubako.boxes.child import Call, format_call
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.links import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    from jubako.boxes.links import Links
 
 __all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
-Stopped = Literal["", "timeout", "cancelled"]
+Stopped: TypeAlias = "Literal['', 'timeout', 'cancelled']"
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 
@@ -39,7 +43,7 @@ class ZygoteGone(Exception):
     """The zygote has ended, so no job can run any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outflow:
     """What a job printed, on its way to the runner, which decides how much of it is kept."""
 
@@ -50,7 +54,7 @@ class Outflow:
         self.channel.send(Printed(self.job_id, data))
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Deadline:
     """When a job's time is over; shared by its call and its check."""
 
@@ -58,7 +62,7 @@ class Deadline:
     grace_s: float
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Answer:
     """What a child said through its frames."""
 
@@ -66,7 +70,7 @@ class Answer:
     data: bytes = b""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Ended:
     """How a child ended, with all it started."""
 
@@ -77,7 +81,7 @@ class Ended:
     peak_bytes: int = 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ZygoteLink:
     """The zygote, as the foreman knows it."""
 
@@ -105,7 +109,7 @@ class ZygoteLink:
         return unread[0] == 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Errand:
     """A child that was sent into a view. Ended by `finish` or `abandon`, once.
 

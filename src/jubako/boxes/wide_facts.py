@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
 from jubako.boxes.mount_layout import is_stackable, visible_mounts
 from jubako.boxes.plan_commit import ancestors
 from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
 from jubako.kernel.capabilities import capability_number, capget
+from jubako.records import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 __all__ = ["add_places", "read_cover_facts", "read_wide_facts"]
 
@@ -60,10 +62,12 @@ def _find_other_points(host: HostFacts) -> Iterator[tuple[str, int]]:
     """The mount points that are no directories, and the mode of each."""
     for mount in visible_mounts(host.mounts):
         if is_stackable(mount):  # a look at a network file system may hang
-            with suppress(OSError):
+            try:
                 mode = os.stat(mount.mount_point).st_mode
-                if not stat.S_ISDIR(mode):
-                    yield mount.mount_point, mode
+            except OSError:
+                continue
+            if not stat.S_ISDIR(mode):
+                yield mount.mount_point, mode
 
 
 def _find_places(host: HostFacts, environment: Mapping[str, str], cwd: str) -> Iterator[Place]:
@@ -85,24 +89,30 @@ def _find_foreign(places: Iterable[Place], uid: int) -> Iterator[str]:
 
 
 def _find_own_directories(directory: str, uid: int, *, levels: int) -> Iterator[str]:
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
-                continue
-            if entry.stat(follow_symlinks=False).st_uid == uid:
-                yield entry.path
-            elif levels > 1:
-                yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    yield entry.path
+                elif levels > 1:
+                    yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    except OSError:  # it cannot be looked into
+        return
 
 
 def _is_own(path: str, uid: int) -> bool:
-    with suppress(OSError):
+    try:
         return os.stat(path).st_uid == uid
-    return False
+    except OSError:
+        return False
 
 
 def _find_terminal() -> str:
     for fd in range(3):
-        with suppress(OSError):
+        try:
             return os.ttyname(fd)
+        except OSError:
+            continue
     return ""

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.bound_files import Copies, note_copies
-from jubako.boxes.facts import KnownPath
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
 from jubako.errors import HostError
 from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.copy import copy_file
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.facts import KnownPath
 
 __all__ = ["WideView"]
 
@@ -29,7 +32,7 @@ _ROOT = "root"  # where the new root is put together, and where old kernels make
 _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WideView:
     """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
 
@@ -52,6 +55,8 @@ class WideView:
             os.makedirs(upper)
             os.mkdir(work)
             if top.is_file:
+                from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
+
                 copied = _copied_file(self.box_directory, top)
                 copy_file(top.target, copied)
                 copies |= note_copies([copied])

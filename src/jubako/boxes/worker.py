@@ -17,15 +17,19 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Literal, cast
 
 from jubako.boxes.job import Finished, Job, JobEvent
 from jubako.boxes.wire import Cancel, Channel, Note, Ready, Setup
 from jubako.errors import BugError, HostError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Self
 
 __all__ = ["Worker", "WorkerState"]
 
@@ -41,7 +45,7 @@ _START = (
 _HOME = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerState:
     """What a worker said when it was ready, or why it never will be."""
 

@@ -23,24 +23,27 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import traceback
-from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final
 
 from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
-from jubako.boxes.links import Links
 from jubako.boxes.plan import TMP
 from jubako.boxes.search_path import reserve_standard_names
-from jubako.boxes.wire import Setup
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
 from jubako.kernel.namespaces import CLONE_NEWNET
 from jubako.kernel.process import set_no_new_privs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, Final
+
+    from jubako.boxes.links import Links
+    from jubako.boxes.wire import Setup
 
 __all__ = [
     "BROKEN",
@@ -105,7 +108,9 @@ def _live(links: Links, setup: Setup, *, is_preloaded: bool) -> None:
         return
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
-    tempfile.tempdir = None  # what was found while the pipeline was imported
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile.tempdir = None  # what was found while the pipeline was imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a task prints is shown as it comes
     _tell(links, LOADED, dropped)

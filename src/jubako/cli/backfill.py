@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_USAGE, is_debugging
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.formats import echo_document
+from jubako.cli.main import is_debugging
 from jubako.cli.parameter_words import echo_tasks, told_form_of
 from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.terminal import echo, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill
     from jubako.flow.observer import RunEvent
@@ -61,7 +65,7 @@ def backfill(
     format_: Format = given["format_"]
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
     from jubako.flow.backfill import Wanted, account_for, find_dated_parameter, plan_backfill, values_between
@@ -121,9 +125,9 @@ def _are_complete(tasks: Sequence[Task]) -> list[bool]:
 
 def _echo_dry_run(plan: Backfill, format_: Format) -> None:
     if format_ == "table":
-        click.echo(printable(plan.describe()))
+        echo(printable(plan.describe()))
         for span in plan.spans():
-            click.echo(f"    {printable(span)}")
+            echo(f"    {printable(span)}")
         return
     to_run, wanted = set(plan.to_run), plan.wanted
     with refusals_of(wanted.family):

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TextIO
 
-import click
-
-from jubako.cli.formats import printable
+from jubako.cli.terminal import echo, printable
 from jubako.flow.accounting import format_seconds
 from jubako.flow.observer import Note, RunEvent, RunPlanned, TaskFailed, TaskPrinted, TaskPublished, TaskStarted
 
@@ -52,7 +50,7 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._tally = Tally()
-        self._printed = PrintedLines(lambda line: click.echo(line, err=True))
+        self._printed = PrintedLines(lambda line: echo(line, err=True))
 
     def see(self, event: RunEvent) -> None:
         self._tally.count(event)
@@ -62,10 +60,10 @@ class Lines:
         elif isinstance(event, TaskFailed):
             self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
         elif isinstance(event, Note):
-            click.echo(describe_note(event), err=True)
+            echo(describe_note(event), err=True)
 
     def say(self, line: str) -> None:
-        click.echo(line, file=self._stream)
+        print(line, file=self._stream, flush=True)
 
     def _end(self, line: str) -> None:
         tally = self._tally

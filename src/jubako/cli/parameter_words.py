@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.document import Document, Format
+from jubako.cli.formats import echo_document
+from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def echo_tasks(pipeline: Pipeline, format_: Format) -> None:
         echo_document(Document("jubako.tasks/1", columns, rows, {"pipeline": pipeline.source.name}, "tasks"), format_)
         return
     for task in rows:
-        click.echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
+        echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
         if task["description"]:
-            click.echo(printable(f"    {task['description']}"))
+            echo(printable(f"    {task['description']}"))
 
 
 def first_line(text: str | None) -> str:

@@ -11,14 +11,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from jubako.cli.formats import printable
 from jubako.cli.parameter_words import (
     describe_default,
     describe_parameters,
@@ -28,9 +24,15 @@ from jubako.cli.parameter_words import (
     is_switch,
     told_form_of,
 )
+from jubako.cli.terminal import printable
 from jubako.errors import InputError, JubakoError
+from jubako.records import field, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
     from click.shell_completion import CompletionItem
 
     from jubako.flow.loader import Pipeline
@@ -50,7 +52,7 @@ __all__ = [
 _META = "jubako.asked"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Asked:
     """What the line asks for, filled while it is parsed. `texts` are the parameters that were given, as typed."""
 

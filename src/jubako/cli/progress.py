@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Protocol, TextIO
+from typing import Protocol
 
-from jubako.cli.formats import Format
+from jubako.cli.document import Format
 from jubako.cli.lines import Lines
 from jubako.flow.observer import Observer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
 
 __all__ = ["Display", "load_display", "show_progress"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jubako.flow.options import RunOptions
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.boxes.signature import Signature
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Prepared", "get_timeout_s", "lives_in_memory"]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Prepared:
     """What was noted before an attempt started, so that its result can be published or thrown away."""
 

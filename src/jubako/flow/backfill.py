@@ -13,7 +13,6 @@ together, and let go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from jubako.errors import InputError
@@ -29,6 +28,7 @@ from jubako.flow.parameters import (
 from jubako.flow.register import Register
 from jubako.flow.result import RunResult
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = [
     "Backfill",
@@ -50,7 +50,7 @@ _DATED: Final = (
 )  # months and years are dates
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """A range: the tasks of `family` with each of `values`, in time's order, as `name`, and `others` for all."""
 
@@ -83,7 +83,7 @@ class Wanted:
                 yield values, self.family.make_passing(self.name, values, self.others)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backfill:
     """A planned backfill. `to_run` are the values whose tasks aren't done, in time's order."""
 

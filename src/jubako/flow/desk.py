@@ -10,11 +10,9 @@ Only a run in boxes imports this module.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jubako.boxes.facts import is_below
@@ -40,6 +38,7 @@ from jubako.flow.undeclared import stage_undeclared
 from jubako.kernel.durability import read_durability
 from jubako.kernel.probe import probe_can_box
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record, replace
 
 __all__ = ["Collected", "Desk"]
 
@@ -50,7 +49,7 @@ _CHECK: Final = "jubako.flow.boxed:check_task"
 _RECORD: Final = "box.json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Collected:
     """What a box has made: ready to be published, or the `problem` with it. `left_out`: what cannot be, in words."""
 
@@ -59,7 +58,7 @@ class Collected:
     left_out: Sequence[str] = ()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Desk:
     """The desk of one run. `start_directory` is what relative paths of tasks mean."""
 
@@ -210,7 +209,7 @@ class Desk:
     def _find_box(self, task: Any) -> Box:
         box: Box = task.box or Box()
         if self.options.undeclared is not None:
-            box = dataclasses.replace(box, undeclared=self.options.undeclared)
+            box = replace(box, undeclared=self.options.undeclared)
         return box
 
 

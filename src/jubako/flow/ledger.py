@@ -18,13 +18,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
+from jubako.records import record
 
 __all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
 
@@ -35,7 +35,7 @@ _INSERT: Final = (
 )
 
 
-@dataclass(slots=True)  # not frozen: one is made for every task, which would cost three times as much
+@record
 class AttemptRecord:
     """What one attempt came to. `partition` is set where the task is dated."""
 

@@ -23,13 +23,13 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 
 from jubako.boxes.search_path import reserve_standard_names
 from jubako.errors import InputError
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
 
@@ -39,7 +39,7 @@ _RANGES: Mapping[str, type[Task]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PipelineSource:
     """Where a pipeline is. Picklable; means the same in any process on this machine."""
 
@@ -49,7 +49,7 @@ class PipelineSource:
     file: str = ""  # the file to import, where `search` alone doesn't decide it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pipeline:
     """An imported pipeline. `tasks` has the classes it defines or imports by name, in the order of the file.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
+from jubako.records import field, record
 
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunOptions:
     """How a run is to be done.
 

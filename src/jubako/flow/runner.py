@@ -10,7 +10,6 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 import time
@@ -41,6 +40,7 @@ from jubako.flow.retention import prune
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from jubako.boxes.worker import Worker
@@ -67,7 +67,7 @@ def run(
     everything asked for is there. Ctrl-C and SIGTERM end the run in good order, with `interrupted` set; a second one
     kills what still runs. Call it from one thread at a time.
     """
-    options = dataclasses.replace(options or RunOptions(), **shortcuts)
+    options = replace(options or RunOptions(), **shortcuts)
     began_s = time.perf_counter()
     set_start_directory(os.getcwd())
     try:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+from jubako.records import record
 
 __all__ = ["TaskLogs"]
 
 _LEFT_OUT: Final = b"\n[jubako: %d bytes are left out here; of what a task prints %d bytes are kept]\n"
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Log:
     """One attempt's. `size_bytes` is its file's, `printed_bytes` what was to be in it."""
 

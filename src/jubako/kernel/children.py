@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterable
-from typing import NoReturn
 
 from jubako.kernel.files import close_range
 from jubako.kernel.process import block_signals, pidfd_open, restore_signals, set_pdeathsig
+from jubako.kernel.signals import signal
 from jubako.kernel.syscalls import fail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
 
 __all__ = [
     "close_descriptors_from",
@@ -161,6 +163,8 @@ def _run_as_child(
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001  the fork boundary: nothing may unwind into the parent's frames
+        import traceback  # 3 ms to import, for our own mistakes alone
+
         traceback.print_exc()
     finally:
         try:

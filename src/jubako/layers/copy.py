@@ -12,14 +12,17 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from jubako.layers.attributes import CAPABILITY, is_kept_attribute, read_names
 from jubako.layers.entry import type_of
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_overlay_attribute
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
 
@@ -236,7 +239,7 @@ def _read_kept(fd: int, shown: str, refused: list[str]) -> dict[str, bytes]:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _State:
     """What a copy gets beside its content: owner and times as `found` has them, this mode, and these attributes."""
 
@@ -316,5 +319,6 @@ def _remove_deep(top: int, path: str) -> None:
 
 
 def _left_out(shown: str, found: os.stat_result) -> str:
-    kinds = {"p": "named pipe", "s": "socket", "c": "device", "b": "device", "d": "directory"}
-    return f"{shown}: a {kinds[type_of(found.st_mode).value]}, left out"
+    names = {"fifo": "named pipe", "character": "device", "block": "device"}
+    type_ = type_of(found.st_mode)
+    return f"{shown}: a {names.get(type_, type_)}, left out"

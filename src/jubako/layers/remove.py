@@ -7,7 +7,6 @@ of descending, which bounds descriptors and recursion.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -32,10 +31,12 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):
-        with contextlib.suppress(FileNotFoundError):  # somebody else removes it too
+        try:
             if not stat.S_ISDIR(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode):
                 raise
             _remove_directory(path, dir_fd)
+        except FileNotFoundError:  # somebody else removes it too
+            return
 
 
 def _remove_directory(path: str, dir_fd: int | None) -> None:
@@ -73,8 +74,7 @@ def _remove_entry(entry: os.DirEntry[str], fd: int, top: int, depth: int, serial
     if not entry.is_dir(follow_symlinks=False):
         os.unlink(entry.name, dir_fd=fd)
         return
-    with contextlib.suppress(OSError):  # mostly empty already, or soon found out why not
-        os.rmdir(entry.name, dir_fd=fd)
+    if _remove_empty(entry.name, fd):
         return
     child = _open_up(entry.name, fd)
     try:
@@ -85,6 +85,15 @@ def _remove_entry(entry: os.DirEntry[str], fd: int, top: int, depth: int, serial
     finally:
         os.close(child)
     os.rmdir(entry.name, dir_fd=fd)
+
+
+def _remove_empty(name: str, dir_fd: int) -> bool:
+    """Removes a directory if it is empty, as most are; False if not, or if something else is in the way."""
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+    except OSError:
+        return False
+    return True
 
 
 def _move_up(name: str, fd: int, top: int, serial: itertools.count[int]) -> None:

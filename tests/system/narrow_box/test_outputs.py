@@ -281,7 +281,7 @@ def test_undeclared_writes_are_handed_over_when_the_box_says_so(bench: Bench) ->
     assert (copies / "d/e/f").read_text() == "1\n"
     assert (copies / "changed").read_text() == "x2\n"
     assert not (copies / "gone").exists()
-    kinds = {change.path.removeprefix(f"{bench.work}/"): change.kind.value for change in ran.finished.undeclared}
+    kinds = {change.path.removeprefix(f"{bench.work}/"): change.kind for change in ran.finished.undeclared}
     assert kinds == {"changed": "modified", "d": "added", "d/e": "added", "d/e/f": "added", "gone": "deleted"}
 
 
