@@ -8,8 +8,8 @@
 
 The standard dataclasses write and compile six methods for every class (0.4 ms each, of which a program that starts a
 hundred pays forty) and import `inspect` to do so. Here all classes share their methods; only `__init__` is one of its
-own, and it is made when a class is constructed for the first time, from a template that all classes of that many
-fields share. It fills the slots through their descriptors, which being frozen does not forbid.
+own, and it is made when a class turns out to be constructed often, from a template that all classes of that many fields
+share. Slots are filled through their descriptors, which being frozen does not forbid.
 
 What holds, and for type checkers too: values are given by position or name; a value that is made anew comes from
 `field`; `__post_init__` runs after construction; records are equal if they are of one class and so are their values;
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["as_dict", "field", "record", "replace"]
 
+_FEW = (
+    10  # constructions: most records of a command line are made once, and to make an `__init__` takes as long as fifty
+)
 _Function: Any = type(lambda: None)
 _templates: dict[tuple[int, tuple[int, ...], bool], CodeType] = {}
 
@@ -81,34 +84,39 @@ def _make_record(cls: type[T], *, frozen: bool, kw_only: bool) -> type[T]:
     """The class with slots for what it annotates, which a class can only be given when it is made."""
     if cls.__bases__ != (object,):
         raise TypeError(f"{cls.__qualname__} can't be a record: it inherits from another class")
-    own = dict(cls.__dict__)
+    own = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__")}
     names = tuple(own.get("__annotations__", ()))
     defaults = {name: own.pop(name) for name in names if name in own}
     if not kw_only and (late := [name for name in names[: -len(defaults) or None] if name in defaults]):
         raise TypeError(f"{cls.__qualname__}: a field without a default follows {late[0]!r}, which has one")
-    for name in ("__dict__", "__weakref__"):  # of the class without slots
-        own.pop(name, None)
+    constructed = 0
 
-    def first_init(self: Any, *args: Any, **values: Any) -> None:
-        init = _make_init(made, defaults, kw_only=kw_only)
-        made.__init__ = init
-        init(self, *args, **values)
+    def early_init(self: Any, *args: Any, **values: Any) -> None:
+        nonlocal constructed
+        constructed += 1
+        if constructed > _FEW or (kw_only and args) or not _fill(self, args, values, defaults):
+            init = made.__init__ = _make_init(made, defaults, kw_only=kw_only)
+            init(self, *args, **values)
 
-    made: Any = type(
-        cls.__name__,
-        (),
-        {
-            **(_FROZEN if frozen else _MUTABLE),
-            "__init__": first_init,
-            "__match_args__": () if kw_only else names,
-            **own,
-            "__slots__": names,
-            "__qualname__": cls.__qualname__,
-        },
-    )
+    shared = {**(_FROZEN if frozen else _MUTABLE), "__init__": early_init, "__match_args__": () if kw_only else names}
+    made: Any = type(cls.__name__, (), {**shared, **own, "__slots__": names, "__qualname__": cls.__qualname__})
     made.__record_values__ = attrgetter(*names) if len(names) > 1 else _few_values
     made.__record_setters__ = tuple(made.__dict__[name].__set__ for name in names)
     return made  # type: ignore[no-any-return]
+
+
+def _fill(self: Any, args: tuple[Any, ...], values: dict[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Fills a record as its `__init__` would; False if the arguments are wrong, which that can explain."""
+    names: tuple[str, ...] = self.__slots__
+    given = {**defaults, **dict(zip(names, args, strict=False)), **values}
+    if len(args) > len(names) or not values.keys() <= set(names[len(args) :]) or len(given) < len(names):
+        return False
+    for name, setter in zip(names, self.__record_setters__, strict=True):
+        value = given[name]
+        setter(self, value.default_factory() if type(value) is _Made else value)
+    if hasattr(self, "__post_init__"):
+        self.__post_init__()
+    return True
 
 
 def _make_init(cls: Any, defaults: Mapping[str, Any], *, kw_only: bool) -> Any:
@@ -124,10 +132,8 @@ def _make_init(cls: Any, defaults: Mapping[str, Any], *, kw_only: bool) -> Any:
     )
     setters = {f"set{i}": setter for i, setter in enumerate(cls.__record_setters__)}
     init = _Function(code, setters | {f"made{i}": defaults[names[i]] for i in made})
-    if kw_only:
-        init.__kwdefaults__ = dict(defaults)
-    else:
-        init.__defaults__ = tuple(defaults.values())
+    init.__defaults__ = None if kw_only else tuple(defaults.values())
+    init.__kwdefaults__ = dict(defaults) if kw_only else None
     return init
 
 
@@ -165,7 +171,7 @@ def _eq(self: Any, other: object) -> bool:
 
 
 def _hash(self: Any) -> int:
-    return hash(type(self).__record_values__(self))
+    return hash(_getstate(self))
 
 
 def _getstate(self: Any) -> tuple[Any, ...]:
@@ -177,12 +183,9 @@ def _setstate(self: Any, state: tuple[Any, ...]) -> None:
         setter(self, value)
 
 
-def _refuse_to_set(self: object, name: str, _value: object) -> None:
-    raise AttributeError(f"{type(self).__qualname__} is frozen: {name!r} can't be set", name=name, obj=self)
-
-
-def _refuse_to_delete(self: object, name: str) -> None:
-    raise AttributeError(f"{type(self).__qualname__} is frozen: {name!r} can't be deleted", name=name, obj=self)
+def _refuse(self: object, name: str, *_value: object) -> None:
+    verb = "set" if _value else "deleted"
+    raise AttributeError(f"{type(self).__qualname__} is frozen: {name!r} can't be {verb}", name=name, obj=self)
 
 
 _MUTABLE = {
@@ -193,4 +196,4 @@ _MUTABLE = {
     "__setstate__": _setstate,
     "__replace__": replace,
 }
-_FROZEN = {**_MUTABLE, "__hash__": _hash, "__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
+_FROZEN = {**_MUTABLE, "__hash__": _hash, "__setattr__": _refuse, "__delattr__": _refuse}

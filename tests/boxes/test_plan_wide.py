@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from jubako.boxes.facts import HostFacts, KnownPath, Place
@@ -20,6 +19,7 @@ from jubako.boxes.operations import (
 )
 from jubako.boxes.plan_wide import Stacked, WideFacts, WidePlan, plan_wide, plan_wide_cover
 from jubako.kernel.mount_table import parse_mountinfo
+from jubako.records import replace
 
 BOX = "/var/lib/jubako/boxes/3f9c01ab"
 MOUNTS = (
@@ -198,8 +198,8 @@ def test_cover_of_a_task_has_those_disks_in_run_that_its_template_shows() -> Non
         f"{number} {parent} 8:{number} / {path} rw - ext4 /dev/sdc rw\n"
         for number, parent, path in ((7, 1, "/run/media/usb"), (8, 7, "/run/media/usb/inner"), (9, 1, "/run/bound"))
     )
-    host = dataclasses.replace(facts().host, mounts=tuple(parse_mountinfo(text)), run_mounts=("/run/media/usb",))
-    cover = plan_wide_cover(dataclasses.replace(facts(), host=host))
+    host = replace(facts().host, mounts=tuple(parse_mountinfo(text)), run_mounts=("/run/media/usb",))
+    cover = plan_wide_cover(replace(facts(), host=host))
     assert cover.directories == ("/", "/home", "/home/ann/disk", "/run/media/usb", "/run/media/usb/inner")
 
 
@@ -211,7 +211,7 @@ def test_cover_of_a_task_without_what_the_kernel_refused_says_so() -> None:
 
 def test_cover_of_a_users_task_is_what_the_user_can_write_and_its_own_below_what_is_not() -> None:
     places = (place("/tmp"), place("/tmp/theirs/mine"), place("/srv/ann"), place("/"))
-    told = dataclasses.replace(facts(*places, uid=1000), foreign=frozenset({"/", "/tmp", "/tmp/theirs"}))
+    told = replace(facts(*places, uid=1000), foreign=frozenset({"/", "/tmp", "/tmp/theirs"}))
     cover = plan_wide_cover(told)
     assert cover.directories == ("/srv/ann", "/tmp", "/tmp/theirs/mine")
     assert cover.files == ()

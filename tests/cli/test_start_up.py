@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jubako._version import __version__
+
 SOURCE = Path(__file__).parents[2] / "src"
 # Each takes a millisecond or more, with all it imports in turn; a box is made in ten.
 HEAVY = {
@@ -45,3 +47,14 @@ def test_command_line_imports_few_modules_and_none_that_is_heavy(
     assert "jubako.cli.short" in imported
     assert heavy.isdisjoint(imported)
     assert len(imported) <= most, sorted(imported)
+
+
+def test_installed_script_takes_the_arguments_of_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, SOURCE.parent / "scripts/jubako", "--version"],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"jubako {__version__}\n"

@@ -7,11 +7,15 @@ meanwhile, would look like one of the box's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
 
 __all__ = ["Copies", "drop_untouched_files", "note_copies"]
 
-Copies = dict[str, tuple[int, ...]]  # paths, and what shows that somebody has written there
+Copies: TypeAlias = "dict[str, tuple[int, ...]]"  # paths, and what shows that somebody has written there
 
 
 def note_copies(paths: Iterable[str]) -> Copies:

@@ -10,7 +10,6 @@ overlay is put together aside and becomes the root; /run, which the template has
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
 
 from jubako.boxes.facts import HostFacts, KnownPath, is_below
 from jubako.boxes.operations import (
@@ -26,6 +25,10 @@ from jubako.boxes.operations import (
 )
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below
 from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
 
 __all__ = [
     "SCRATCH",

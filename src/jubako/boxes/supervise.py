@@ -32,7 +32,7 @@ from jubako.records import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
 __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
@@ -104,9 +104,10 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
             report = _read_report(pipe.read())
     finally:
         os.close(read_end)
-    if "kind" in report:
-        raise _ERRORS[report["kind"]](report["message"], hint=report["hint"])
-    return Ended(status, report.get("exec", ""), tuple(report.get("notes", ())))
+    facts = dict(report)
+    if "kind" in facts:
+        raise _ERRORS.get(facts["kind"], BugError)(facts.get("message", ""), hint=facts.get("hint", ""))
+    return Ended(status, facts.get("exec", ""), tuple(value for key, value in report if key == "note"))
 
 
 def _fork_first(run: Callable[[], int]) -> int:
@@ -150,8 +151,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         if not confinement.network:
             bring_loopback_up()
         umask = os.umask(0o022)
-        if notes := make_view():
-            _write_report(report, {"notes": list(notes)})
+        _write_report(report, [("note", note) for note in make_view()])
         os.umask(umask)
         try:
             os.chdir(program.cwd)
@@ -167,7 +167,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         try:
             command = _spawn(program)
         except OSError as error:
-            _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
+            _write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
         relay.child = command
         return reap_until(command)
@@ -218,32 +218,27 @@ class _Reporting:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, JubakoError):
-            kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _ERRORS)
-            content = {"kind": kind, "message": error.message, "hint": error.hint}
+            kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
+            message, hint = error.message, error.hint
         elif isinstance(error, OSError):
-            content = {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""}
+            kind, message, hint = "HostError", f"cannot make the box: {error}", ""
         elif isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
             import traceback  # 3 ms to import, for our own mistakes alone
 
-            content = {"kind": "BugError", "message": "".join(traceback.format_exception(error)), "hint": ""}
+            kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
         else:
             return
-        _write_report(self._report, content)
+        _write_report(self._report, [("kind", kind), ("message", message), ("hint", hint)])
         os._exit(_SETUP_FAILED)
 
 
-def _write_report(report: int, content: dict[str, Any]) -> None:
-    import json  # 2 ms to import, and most boxes have nothing to report
+def _write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:
+    """Sends keys and values, each ended by a null byte: nothing may be imported where the view may hide Python."""
+    if facts:
+        os.write(report, b"".join(os.fsencode(word.replace("\0", "?")) + b"\0" for fact in facts for word in fact))
 
-    os.write(report, json.dumps(content).encode() + b"\n")
 
-
-def _read_report(raw: bytes) -> dict[str, Any]:
-    """What was reported. Not to be trusted: the command in the box can reach the pipe by way of /proc/1/fd."""
-    report: dict[str, Any] = {}
-    if raw:
-        import json
-
-        for line in raw.splitlines():
-            report |= json.loads(line)
-    return report
+def _read_report(raw: bytes) -> list[tuple[str, str]]:
+    """The keys and values sent. Not to be trusted: a command in the box can reach the pipe by way of /proc/1/fd."""
+    words = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
+    return list(zip(words[::2], words[1::2], strict=False))
