@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
-from typing import Final
+from importlib.machinery import PathFinder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Final
 
 __all__ = ["reserve_standard_names"]
 
@@ -21,7 +24,7 @@ _FOLDER: Final = os.path.dirname(os.__file__)
 _NAMES: Final = (f"python{sys.version_info.major}{sys.version_info.minor}.zip", "lib-dynload")
 
 
-class _StandardLibrary(MetaPathFinder):
+class _StandardLibrary:
     """Finds top-level modules of the standard library, in it only; says so of those that it has on other systems."""
 
     def find_spec(
