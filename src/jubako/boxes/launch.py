@@ -29,6 +29,7 @@ from jubako.boxes.wide_facts import read_wide_facts
 from jubako.boxes.wide_view import WideView
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.capabilities import capability_number, last_capability
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
 from jubako.records import replace
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Protocol
 
-    from jubako.boxes.plan_wide import Stacked
+    from jubako.boxes.bound_files import Copies
+    from jubako.boxes.plan_wide import Stacked, WidePlan
     from jubako.boxes.spec import Box
 
     class Stack(Protocol):
@@ -50,7 +52,12 @@ if TYPE_CHECKING:
 __all__ = ["refuse_nesting", "run_in_box", "run_in_new_box"]
 
 _MARK = "JUBAKO_BOX"
+_TRIES = 5
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
+
+
+class _MountsChanged(HostError):
+    """The view could not be made, and the machine's mounts are not those it was planned for: one may be gone since."""
 
 
 def run_in_box(
@@ -102,6 +109,15 @@ def run_in_new_box(
     """
     _check(program, box)
     sweep_boxes(state.boxes_path)
+    for _ in range(_TRIES - 1):
+        try:
+            return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+        except _MountsChanged:
+            continue  # the command has not run
+    return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+
+
+def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None) -> BoxResult:
     started_ns = time.time_ns()
     shared = _find_shared(box)
     try:
@@ -123,12 +139,6 @@ def run_in_new_box(
             layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in plan.tops),
             started_ns=started_ns,
         )
-        try:
-            copies = view.prepare(plan)
-            if keep:
-                prepare_record(directory, record)
-        except OSError as error:
-            raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
         confinement = Confinement(
             user_namespace=facts.host.in_user_namespace,
             network=box.network,
@@ -136,7 +146,13 @@ def run_in_new_box(
             held_descriptors=(lock,),
         )
         _warm_up(facts.host.in_user_namespace)
-        ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
+        try:
+            copies = _prepare(view, plan, record if keep else None, directory)
+            ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
+        except HostError as error:
+            if tuple(read_mount_table()) == facts.host.mounts:
+                raise
+            raise _MountsChanged(error.message, hint=error.hint) from error
         drop_untouched_files(copies)
         result = _make_result(ended, record, state, lock)
         if keep:
@@ -153,6 +169,17 @@ def run_in_new_box(
             remove_box(os.path.join(state.boxes_path, box_id))
             os.close(lock)
         raise
+
+
+def _prepare(view: WideView, plan: WidePlan, record: BoxRecord | None, directory: str) -> Copies:
+    """Makes what the view needs on disk, and with a record what a kept box needs."""
+    try:
+        copies = view.prepare(plan)
+        if record is not None:
+            prepare_record(directory, record)
+    except OSError as error:
+        raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
+    return copies
 
 
 def refuse_nesting() -> None:

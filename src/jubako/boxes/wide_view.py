@@ -61,7 +61,7 @@ class WideView:
                 copy_file(top.target, copied)
                 copies |= note_copies([copied])
             else:
-                covered = next(path for path in top.lowers if os.path.isdir(path))
+                covered = next((path for path in top.lowers if os.path.isdir(path)), top.lowers[-1])
                 apply_operations([CopyAttributes(covered, upper)])
         return copies
 
