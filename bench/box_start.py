@@ -151,6 +151,7 @@ def main() -> None:
         os.chmod(top, 0o777)
         os.chdir(top)
         os.environ |= {"PYTHONPATH": str(SOURCE), "JUBAKO_STATE": f"{top}/command-line"}
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled once
         is_root = os.geteuid() == 0
         compare_starts(open_state_root(f"{top}/state"), "root" if is_root else "rootless")
         if is_root:
