@@ -65,7 +65,7 @@ def test_deletions_anywhere_are_changes(bench: Bench) -> None:
     try:
         ran = bench.run("shell", f"rm -r {path} near; ls -d {path}", box=WIDE)
         assert "No such file" in ran.report
-        kinds = {change.path: change.kind.value for change in ran.finished.undeclared}
+        kinds = {change.path: change.kind for change in ran.finished.undeclared}
         assert kinds == {str(path): "deleted", str(bench.work / "near"): "deleted"}
         assert (path / "old").read_text() == "old"
     finally:
@@ -199,7 +199,7 @@ if os.geteuid() == 0:  # only root has a machine of its own to mount things on
         strays = ["/etc/jubako-stray", "/jubako-stray", "/opt/jubako/new/stray", "/usr/bin/jubako-stray"]
         script = "mkdir -p /opt/jubako/new; touch $0; chown 7:7 /usr/bin/env; echo x >/run/app.pid; rm /etc/hostname"
         ran = bench.run("shell", script.replace("$0", " ".join(strays)), box=WIDE)
-        kinds = {change.path: change.kind.value for change in ran.finished.undeclared}
+        kinds = {change.path: change.kind for change in ran.finished.undeclared}
         made = dict.fromkeys([*strays, "/opt/jubako", "/opt/jubako/new"], "added")
         assert kinds == made | {"/etc/hostname": "deleted", os.path.realpath("/usr/bin/env"): "metadata"}
         assert ran.finished.scratch_dropped == 1
@@ -281,7 +281,7 @@ def _write_on_every_file_system(worker: Worker) -> dict[str, Any]:
     layers = json.loads(Path("/mnt/state/kept/box.json").read_text())["layers"]
     return {
         "printed": ran.report.decode(),
-        "undeclared": {change.path: change.kind.value for change in ran.undeclared},
+        "undeclared": {change.path: change.kind for change in ran.undeclared},
         "staged": [Path(one.staged).read_text() for one in ran.staged],
         "machine": (sorted(os.listdir("/mnt/disk")), os.listdir("/mnt/tree"), Path("/etc/hostname").read_text()),
         "kept": {one["target"]: os.listdir(f"/mnt/state/kept/{one['upper']}") for one in layers},
