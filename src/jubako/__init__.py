@@ -72,12 +72,12 @@ if TYPE_CHECKING:
     from jubako.flow.range import RangeMonthly as RangeMonthly
     from jubako.flow.runner import run as run
     from jubako.flow.target import Target as Target
-    from jubako.flow.task import Config as Config
-    from jubako.flow.task import ExternalTask as ExternalTask
-    from jubako.flow.task import Task as Task
-    from jubako.flow.task import WrapperTask as WrapperTask
     from jubako.flow.task import auto_namespace as auto_namespace
     from jubako.flow.task import namespace as namespace
+    from jubako.flow.typed import Config as Config
+    from jubako.flow.typed import ExternalTask as ExternalTask
+    from jubako.flow.typed import Task as Task
+    from jubako.flow.typed import WrapperTask as WrapperTask
 
 _NAMES_IN = {
     "jubako.boxes.spec": (
@@ -154,12 +154,14 @@ _NAMES_IN = {
     "jubako.flow.runner": ("run",),
     "jubako.flow.target": ("Target",),
     "jubako.flow.task": (
+        "auto_namespace",
+        "namespace",
+    ),
+    "jubako.flow.typed": (
         "Config",
         "ExternalTask",
         "Task",
         "WrapperTask",
-        "auto_namespace",
-        "namespace",
     ),
 }
 

@@ -22,6 +22,7 @@ from jubako.flow.parameters import (
     DateMinuteParameter,
     DateParameter,
     DateSecondParameter,
+    OptionalParameterMixin,
     Parameter,
     parse_argument,
 )
@@ -111,7 +112,7 @@ class Backfill:
 
 def is_dated(parameter: Parameter[Any]) -> bool:
     """True if the parameter's values are points in time that count on."""
-    return isinstance(parameter, _DATED)
+    return isinstance(parameter, _DATED) and not isinstance(parameter, OptionalParameterMixin)
 
 
 def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple[str, Parameter[Any]]:

@@ -27,6 +27,7 @@ from types import ModuleType
 
 from jubako.boxes.search_path import reserve_standard_names
 from jubako.errors import InputError
+from jubako.flow.parameters import AnnotationException
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 from jubako.records import record
@@ -173,6 +174,8 @@ def _imported(source: PipelineSource) -> ModuleType:
         raise InputError(f"{place}: {error.msg}{line}", hint="nothing was run; mend the line") from error
     except ModuleNotFoundError as error:
         raise InputError(_missing_module(source, error), hint=_how_to_install(source, error)) from error
+    except AnnotationException:  # says where it is
+        raise
     except (Exception, SystemExit) as error:  # the pipeline's own code ran: anything can come out
         what = str(error) if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: {error}"
         raise InputError(

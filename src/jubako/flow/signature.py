@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ TASK_ID_TRUNCATE_HASH: Final = 10
 TASK_ID_INVALID_CHAR_REGEX: Final = re.compile(r"[^A-Za-z0-9_]")
 
 _CONCEALED = "***"
+_SHOWN = 80  # characters of a value in an error message
 
 
 def find_parameters(cls: type) -> list[tuple[str, Parameter[Any]]]:
@@ -61,7 +63,17 @@ def task_id_str(task_family: str, params: Mapping[str, str]) -> str:
 class Signature:
     """The parameters of one task class, ready for making tasks."""
 
-    __slots__ = ("_checked", "_identifying", "_positional", "by_name", "family", "names", "parameters", "plain")
+    __slots__ = (
+        "_checked",
+        "_identifying",
+        "_positional",
+        "_readers",
+        "by_name",
+        "family",
+        "names",
+        "parameters",
+        "plain",
+    )
 
     def __init__(self, family: str, parameters: Sequence[tuple[str, Parameter[Any]]], *, plain: bool = False) -> None:
         self.family = family
@@ -69,6 +81,11 @@ class Signature:
         self.parameters = tuple(parameters)
         self.names = tuple(name for name, _ in parameters)
         self.by_name = dict(parameters)
+        # What makes a parameter's value of an argument.
+        self._readers: dict[str, Callable[[Any], Any]] = {
+            name: parameter.normalize if parameter.expected is None else partial(self._read_expected, name, parameter)
+            for name, parameter in parameters
+        }
         self._positional = tuple(item for item in parameters if item[1].positional)
         # Those that may have something to say about a value of the wrong type; most kinds don't.
         self._checked = tuple(
@@ -94,17 +111,17 @@ class Signature:
                 raise UnknownParameterException(
                     f"{self._call(args, kwargs)}: takes at most {len(self._positional)} parameters ({len(args)} given)"
                 )
-            for (name, parameter), value in zip(self._positional, args, strict=False):
-                values[name] = parameter.normalize(value)
+            for (name, _), value in zip(self._positional, args, strict=False):
+                values[name] = self._readers[name](value)
         for name, value in kwargs.items():
             if name in values:
                 raise DuplicateParameterException(
                     f"{self._call(args, kwargs)}: parameter {name} was already set as a positional parameter"
                 )
-            found = self.by_name.get(name)
-            if found is None:
+            read = self._readers.get(name)
+            if read is None:
                 raise UnknownParameterException(f"{self._call(args, kwargs)}: unknown parameter {name}")
-            values[name] = found.normalize(value)
+            values[name] = read(value)
         resolved = []
         for name, parameter in self.parameters:
             value = values[name] if name in values else self._default_of(name, parameter, args, kwargs)
@@ -142,7 +159,7 @@ class Signature:
 
     def _default_of(self, name: str, parameter: Parameter[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         try:
-            return parameter.task_value(self.family, name)
+            value = parameter.task_value(self.family, name)
         except MissingParameterException:
             raise MissingParameterException(
                 f"{self._call(args, kwargs)}: requires the '{name}' parameter to be set"
@@ -151,6 +168,24 @@ class Signature:
             raise InvalidParameterException(
                 f"{self._call(args, kwargs)}: Error when parsing the default value of '{name}': {error}"
             ) from error
+        if parameter.expected is not None and not parameter.expected.fits(value):
+            raise self._unexpected(name, parameter, value)
+        return value
+
+    def _read_expected(self, name: str, parameter: Parameter[Any], value: Any) -> Any:
+        """The value an annotated parameter gets; refuses what isn't of its type."""
+        assert parameter.expected is not None  # or the parameter would be asked directly
+        if not parameter.expected.fits(value):
+            raise self._unexpected(name, parameter, value)
+        return parameter.normalize(value)
+
+    def _unexpected(self, name: str, parameter: Parameter[Any], value: Any) -> InvalidParameterException:
+        assert parameter.expected is not None  # it is what the value was checked against
+        shown = _shorten(repr(value)) if _is_public(parameter) else _CONCEALED
+        hint = f"texts are read by {self.family}.from_str_params" if isinstance(value, str) else ""
+        return InvalidParameterException(
+            f"{self.family}: {name} must be {parameter.expected.words}, not {shown} ({type(value).__name__})", hint=hint
+        )
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The call as an error message shows it, without secrets."""
@@ -167,6 +202,10 @@ class Signature:
 
 def _is_public(parameter: Parameter[Any]) -> bool:
     return parameter.visibility is ParameterVisibility.PUBLIC
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _make_id(family: str, first_texts: list[str], text: str) -> str:

@@ -12,6 +12,7 @@ from jubako.flow.parameters.datetimes import DateHourParameter as DateHourParame
 from jubako.flow.parameters.datetimes import DateMinuteParameter as DateMinuteParameter
 from jubako.flow.parameters.datetimes import DateSecondParameter as DateSecondParameter
 from jubako.flow.parameters.durations import TimeDeltaParameter as TimeDeltaParameter
+from jubako.flow.parameters.errors import AnnotationException as AnnotationException
 from jubako.flow.parameters.errors import DuplicateParameterException as DuplicateParameterException
 from jubako.flow.parameters.errors import InvalidParameterException as InvalidParameterException
 from jubako.flow.parameters.errors import MissingParameterException as MissingParameterException

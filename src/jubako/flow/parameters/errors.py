@@ -5,6 +5,7 @@ from __future__ import annotations
 from jubako.errors import InputError
 
 __all__ = [
+    "AnnotationException",
     "DuplicateParameterException",
     "InvalidParameterException",
     "MissingParameterException",
@@ -20,6 +21,10 @@ class ParameterException(InputError):
 
     def __init__(self, message: str = "", *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
+
+
+class AnnotationException(ParameterException):
+    """An annotated attribute of a task class can't be a parameter; the message begins with file and class."""
 
 
 class MissingParameterException(ParameterException):

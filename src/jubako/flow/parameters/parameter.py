@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, overload
 
 from jubako.flow.parameters.errors import InvalidParameterException, MissingParameterException, ParameterException
 from jubako.flow.parameters.source import find_value
+from jubako.records import record
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only the checker needs the default; it brings this module itself
@@ -31,7 +32,18 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["ConfigPath", "NoValue", "Parameter", "ParameterOptions", "ParameterVisibility", "StrParameter", "no_value"]
+__all__ = [
+    "ConfigPath",
+    "Expected",
+    "NoValue",
+    "Parameter",
+    "ParameterOptions",
+    "ParameterVisibility",
+    "StrParameter",
+    "next_place",
+    "no_value",
+    "parse_argument",
+]
 
 
 class NoValue:
@@ -84,6 +96,14 @@ class ParameterOptions(TypedDict, total=False):
     visibility: ParameterVisibility
 
 
+@record
+class Expected:
+    """What values a parameter takes that was declared by an annotation."""
+
+    words: str  # the annotation as one writes it: "datetime.date"
+    fits: Callable[[Any], bool]
+
+
 class Parameter(Generic[T]):
     """A parameter whose value is a str, and the base of all other kinds.
 
@@ -98,6 +118,8 @@ class Parameter(Generic[T]):
     """
 
     _counter = 0  # of all parameters made: the order in which positional arguments fill them
+
+    expected: Expected | None = None  # what a value is checked against; None: Luigi's ways, which check nothing
 
     def __init__(
         self,
@@ -124,8 +146,7 @@ class Parameter(Generic[T]):
         self.description = description
         self.always_in_help = always_in_help
         self.visibility = visibility if ParameterVisibility.has_value(visibility) else ParameterVisibility.PUBLIC
-        self._counter = Parameter._counter
-        Parameter._counter += 1
+        self._counter = next_place()
 
     @overload
     def __get__(self, instance: None, owner: Any) -> Self: ...
@@ -203,6 +224,13 @@ class StrParameter(Parameter[str]):
 
     def parse(self, x: str) -> str:
         return str(x)
+
+
+def next_place() -> int:
+    """A place in the order of parameters, behind all those there are."""
+    place = Parameter._counter
+    Parameter._counter += 1
+    return place
 
 
 def parse_argument(parameter: Parameter[T], family: str, name: str, text: str) -> T:
