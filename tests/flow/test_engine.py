@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jubako.errors import BugError
+from jubako.flow.backoff import Backoff
 from jubako.flow.engine import Engine
 from jubako.flow.engine_events import (
     Cancelled,
@@ -125,7 +126,7 @@ def test_task_found_below_a_stuck_one_is_stuck_at_once() -> None:
 
 
 def test_retry_waits_its_time_and_then_fails_for_good() -> None:
-    engine = Engine(slots=1, retry_delay_s=10)
+    engine = Engine(slots=1, backoff=Backoff(10))
     plan(engine, Found(0, attempts=2))
     assert engine.handle(Failed(0), 100.0) == []
     assert engine.next_due_s == 110.0
@@ -134,6 +135,20 @@ def test_retry_waits_its_time_and_then_fails_for_good() -> None:
     assert engine.handle(Tick(), 110.0) == [Start(0)]
     engine.handle(Failed(0), 111.0)
     assert engine.state(0) is State.FAILED
+
+
+def test_waits_of_a_task_grow_with_its_failures_and_not_with_conflicts() -> None:
+    engine = Engine(slots=2, backoff=Backoff(10, 2, 35))
+    plan(engine, Found(0, attempts=9), Found(1, attempts=9, backoff=Backoff(1)))
+    waits = []
+    for again in (True, False, False, False):
+        engine.handle(Failed(0, again=again), 100.0)
+        engine.handle(Failed(1), 100.0)
+        assert engine.next_due_s == 101.0
+        assert engine.handle(Tick(), 101.0) == [Start(1)]
+        waits.append((engine.next_due_s or 0) - 100.0)
+        assert engine.handle(Tick(), 200.0) == [Start(0)]
+    assert waits == [10, 10, 20, 35]
 
 
 def test_retry_without_delay_starts_in_the_same_answer() -> None:

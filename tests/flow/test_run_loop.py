@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.engine import Engine
 from jubako.flow.executors.executor import ExecutorEvent
@@ -105,7 +106,7 @@ class World:
 
     def loop(self, *tasks: Task, script: dict[str, list[str]] | None = None, **options: Any) -> RunLoop:
         chosen = RunOptions(**options)
-        engine = Engine(slots=chosen.workers, retry_delay_s=chosen.retry_delay_s)
+        engine = Engine(slots=chosen.workers, backoff=Backoff(chosen.retry_delay_s))
         graph = Graph(lambda targets: [target.exists() for target in targets], attempts=chosen.attempts)
         for found in graph.explore(tasks):
             engine.handle(found, 0.0)

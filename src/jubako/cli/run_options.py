@@ -16,9 +16,36 @@ if TYPE_CHECKING:
 
 __all__ = ["make_run_options", "run_options"]
 
+
+def _read_workers(text: str) -> int:
+    """A number from 1, or "auto": a worker for each processor that jubako may use."""
+    if text == "auto":
+        from jubako.kernel.processors import count_processors  # reads the mount table; few ask for it
+
+        return count_processors()
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is neither a number from 1 nor 'auto'")
+    return int(text)
+
+
+def _read_backoff(text: str) -> tuple[float, ...]:
+    """Up to three numbers: seconds to wait, by what they grow from try to try, the most they grow to."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not 1 <= len(numbers) <= 3:
+        raise click.BadParameter(f"{text!r} is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST")
+    return numbers
+
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
-        "--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Tasks at a time, 1 by default."
+        "--workers",
+        metavar="N|auto",
+        type=_read_workers,
+        default="1",
+        help="Tasks at a time, 1 by default; auto: one per CPU.",
     ),
     click.option(
         "--box",
@@ -34,6 +61,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(["full", "relaxed"]),
         default="full",
         help="Survive power loss, or only kill -9.  [default: full]",
+    ),
+    click.option("--retries", metavar="N", type=click.IntRange(min=0), default=0, help="Tries after a failed one."),
+    click.option(
+        "--retry-delay",
+        metavar="S[,FACTOR[,MOST]]",
+        type=_read_backoff,
+        default="0",
+        help="Seconds before each; growing by FACTOR, up to MOST.",
     ),
     click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks for 'jubako box enter'."),
     click.option(
@@ -55,13 +90,19 @@ def run_options(command: Any) -> Any:
 
 def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOptions:
     """The run's options, from what `run_options` made click pass to the command."""
+    from jubako.flow.backoff import Backoff
     from jubako.flow.options import RunOptions
 
+    backoff = Backoff(*given["retry_delay"])
     return RunOptions(
         workers=given["workers"],
         box=given["box"],
         strict=given["strict"],
         durability=given["durability"],
+        attempts=1 + given["retries"],
+        retry_delay_s=backoff.delay_s,
+        retry_backoff=backoff.factor,
+        retry_delay_max_s=backoff.most_s,
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,

@@ -20,6 +20,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from jubako.errors import BugError
+from jubako.flow.backoff import NO_DELAY, Backoff
 from jubako.flow.engine_events import (
     Cancelled,
     Elsewhere,
@@ -76,10 +77,12 @@ class Engine:
     Not thread-safe. After a BugError its state is undefined.
     """
 
-    def __init__(self, *, slots: int, capacities: Mapping[str, int] | None = None, retry_delay_s: float = 0.0) -> None:
+    def __init__(self, *, slots: int, capacities: Mapping[str, int] | None = None, backoff: Backoff = NO_DELAY) -> None:
         self._slots = slots
         self._resources = Resources(capacities or {})
-        self._retry_delay_s = retry_delay_s
+        self._backoff = backoff
+        self._own_backoffs: dict[int, Backoff] = {}  # of tasks that have one
+        self._failures: dict[int, int] = {}  # of tasks that have failed and may be tried again
         self._nodes: list[_Node] = []
         self._counts = [0] * len(State)
         self._ready: list[Entry] = []
@@ -174,6 +177,8 @@ class Engine:
         if node.state is not State.NEW:
             raise BugError(f"task {event.task} was found twice")
         node.priority, node.attempts = event.priority, event.attempts
+        if event.backoff is not None:
+            self._own_backoffs[event.task] = event.backoff
         if event.standing == "complete":
             self._move(event.task, Cause.THERE)
             self._satisfy(event.task)
@@ -207,7 +212,7 @@ class Engine:
         if node.attempts > 0 and not self._is_stopped:
             self._move(event.task, Cause.RETRY)
             self._give_back(event.task)
-            heappush(self._delayed, (now_s + self._retry_delay_s, event.task))
+            heappush(self._delayed, (now_s + self._wait_s(event), event.task))
             self._wake_due(now_s)
         else:
             self._move(event.task, Cause.FAIL)
@@ -299,6 +304,12 @@ class Engine:
     def _free(self, task: int) -> None:
         self._move(task, Cause.FREE)
         heappush(self._ready, (-self._nodes[task].priority, task))
+
+    def _wait_s(self, event: Failed) -> float:
+        """How long a task waits that is tried again. A second chance after a conflict counts as no failure."""
+        failures = self._failures.get(event.task, 0) + (0 if event.again else 1)
+        self._failures[event.task] = failures
+        return self._own_backoffs.get(event.task, self._backoff).wait_s(max(1, failures))
 
     def _wake_due(self, now_s: float) -> None:
         while self._delayed and self._delayed[0][0] <= now_s:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from jubako.flow.backoff import Backoff
+
 __all__ = [
     "Cancelled",
     "Elsewhere",
@@ -44,6 +46,7 @@ class Found(NamedTuple):
     priority: float = 0
     needs: tuple[tuple[str, int], ...] = ()  # (resource, amount); a resource without a stated capacity has 1
     attempts: int = 1  # how often it may be tried
+    backoff: Backoff | None = None  # how long it waits before it is tried again; None: as the run says
 
 
 class _OfRun(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from jubako.errors import InputError
+from jubako.flow.backoff import NO_DELAY, Backoff
 from jubako.flow.engine import Engine
 from jubako.flow.engine_events import Found
 from jubako.flow.event import Event
@@ -39,6 +40,7 @@ class Graph:
         exist_many: ExistMany,
         *,
         attempts: int = 1,
+        backoff: Backoff = NO_DELAY,
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
         see: Callable[[Any, str], None] | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class Graph:
         self._clashes: list[str] = []
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
         self._attempts = attempts
+        self._backoff = backoff
         self._shared_outputs = shared_outputs
         self._see = see
 
@@ -120,7 +123,10 @@ class Graph:
             dependencies.append(self._number(other))
         try:
             attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
-            found = Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
+            needs, backoff = self._needs(task), self._find_backoff(task)
+            found = Found(number, "pending", tuple(dependencies), task.priority, needs, attempts, backoff)
+        except InputError as error:
+            return self._break(number, Broken(error.message, "", error))
         except Exception as error:  # noqa: BLE001  (priority and resources may be the task's own code)
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))
         self._tell(task, "pending")
@@ -134,6 +140,18 @@ class Graph:
     def _tell(self, task: Any, standing: str) -> None:
         if self._see is not None:
             self._see(task, standing)
+
+    def _find_backoff(self, task: Any) -> Backoff | None:
+        """How long the task waits before it is tried again, if it says so itself."""
+        delay_s, factor, most_s = task.retry_delay_s, task.retry_backoff, task.retry_delay_max_s
+        if delay_s is None and factor is None and most_s is None:
+            return None
+        own = (delay_s, factor, most_s)
+        backoff = Backoff(*(float(of_run if it is None else it) for it, of_run in zip(own, self._backoff, strict=True)))
+        fault = backoff.find_fault()
+        if fault:
+            raise InputError(fault)
+        return backoff
 
     def _needs(self, task: Any) -> tuple[tuple[str, int], ...]:
         resources = task.process_resources()

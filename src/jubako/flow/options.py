@@ -34,7 +34,9 @@ class RunOptions:
     state: str | None = None  # the state root; None: $JUBAKO_STATE and so on
     pipeline: Pipeline | None = None  # None: derived from where the first task's class is defined
     attempts: int = 1  # how often a task may be tried, where its own retry_count says nothing
-    retry_delay_s: float = 0.0
+    retry_delay_s: float = 0.0  # before a second try, where a task says nothing itself; here and in the next two
+    retry_backoff: float = 1.0  # how many times longer each further wait is
+    retry_delay_max_s: float = 3600.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
     log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
@@ -47,6 +49,8 @@ class RunOptions:
                 (self.workers < 1, f"workers={self.workers} is less than 1"),
                 (self.attempts < 1, f"attempts={self.attempts} is less than 1"),
                 (self.retry_delay_s < 0, f"retry_delay_s={self.retry_delay_s} is negative"),
+                (self.retry_backoff < 1, f"retry_backoff={self.retry_backoff} is less than 1"),
+                (self.retry_delay_max_s < 0, f"retry_delay_max_s={self.retry_delay_max_s} is negative"),
                 (self.box not in (None, "host", "none"), f"box={self.box!r} is neither 'host' nor 'none'"),
                 (self.durability not in ("full", "relaxed"), f"durability={self.durability!r} is not full or relaxed"),
             )

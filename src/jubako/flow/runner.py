@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jubako.boxes.database import open_database
 from jubako.boxes.state import find_state_root, open_state_root
 from jubako.errors import BugError
+from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
@@ -63,10 +64,15 @@ def run(
 ) -> RunResult:
     """Makes `tasks` and everything they need; what is done already is left alone.
 
-    `shortcuts` are fields of `RunOptions` by name: `run([Report()], workers=4, box="none")`. The result is true if
+    `shortcuts` are fields of `RunOptions` by name: `run([Report()], workers=4, box="none")`; `workers="auto"` is one
+    for each processor. The result is true if
     everything asked for is there. Ctrl-C and SIGTERM end the run in good order, with `interrupted` set; a second one
     kills what still runs. Call it from one thread at a time.
     """
+    if shortcuts.get("workers") == "auto":
+        from jubako.kernel.processors import count_processors  # reads the mount table; few ask for it
+
+        shortcuts["workers"] = count_processors()
     options = replace(options or RunOptions(), **shortcuts)
     began_s = time.perf_counter()
     set_start_directory(os.getcwd())
@@ -120,7 +126,7 @@ class _Session:
         """Plans, works, and sums up."""
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
-        engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
+        engine = Engine(slots=options.workers, capacities=options.resources, backoff=_get_backoff(options))
         graph = _plan(self._tasks, engine, options, book)
         loop = self._make_loop(engine, graph)
         loop.work()
@@ -240,6 +246,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
     graph = Graph(
         targets_exist,
         attempts=options.attempts,
+        backoff=_get_backoff(options),
         shared_outputs=options.shared_outputs,
         see=see if book.watches else None,
     )
@@ -258,6 +265,10 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         )
     )
     return graph
+
+
+def _get_backoff(options: RunOptions) -> Backoff:
+    return Backoff(options.retry_delay_s, options.retry_backoff, options.retry_delay_max_s)
 
 
 def _make_run_id(clock: Clock) -> str:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from jubako.flow.observer import RunStarted
+from jubako.kernel.processors import count_processors
+
 PIPELINE = """
 FIRST = datetime.date(2024, 1, 31)
 
@@ -100,3 +103,16 @@ def test_second_run_does_nothing_and_says_so(world: Any, options: dict[str, Any]
     assert "Did not run any tasks" in again.format_summary()
     assert again.format_report()[-1].startswith("nothing was run")
     assert world.files() == before
+
+
+def test_workers_auto_are_as_many_as_there_are_processors(world: Any) -> None:
+    world.write(
+        """
+        class Nothing(Task):
+            def complete(self):
+                return True
+        """
+    )
+    world.run(world.Nothing(), box="none", workers="auto")
+    (started,) = world.seen.of(RunStarted)
+    assert started.workers == count_processors()

@@ -1,0 +1,60 @@
+"""The options that `run` and `backfill` share: what they make of the words of a line."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from jubako.cli.run_options import make_run_options, run_options
+from jubako.flow.options import RunOptions
+
+
+def read(*words: str) -> RunOptions:
+    """The options of a run with these words."""
+    found: list[RunOptions] = []
+
+    @click.command()
+    @run_options
+    def command(**given: Any) -> None:
+        found.append(make_run_options(None, given))
+
+    result = CliRunner().invoke(command, [*words])
+    if result.exit_code:
+        raise ValueError(result.output)
+    return found[0]
+
+
+def test_no_words_are_the_defaults() -> None:
+    assert read() == RunOptions(box="host")
+
+
+def test_workers_are_a_number_or_one_for_each_processor() -> None:
+    assert read("--workers", "3").workers == 3
+    assert 1 <= read("--workers", "auto").workers <= len(os.sched_getaffinity(0))
+
+
+def test_retries_are_tries_after_the_first_with_growing_delays() -> None:
+    once = read("--retries", "3", "--retry-delay", "10")
+    assert (once.attempts, once.retry_delay_s, once.retry_backoff, once.retry_delay_max_s) == (4, 10, 1, 3600)
+    growing = read("--retry-delay", "0.5,2,60")
+    assert (growing.attempts, growing.retry_delay_s, growing.retry_backoff) == (1, 0.5, 2)
+    assert growing.retry_delay_max_s == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--workers 0", "'0' is neither a number from 1 nor 'auto'"),
+        ("--retry-delay soon", "'soon' is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST"),
+        ("--retry-delay 1,2,3,4", "'1,2,3,4' is not of the form"),
+        ("--retries -1", "-1 is not in the range x>=0"),
+        ("--workers many", "'many' is neither a number from 1 nor 'auto'"),
+    ],
+)
+def test_words_that_cannot_be_read_are_refused(words: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        read(*words.split())
