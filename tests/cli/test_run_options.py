@@ -45,6 +45,15 @@ def test_retries_are_tries_after_the_first_with_growing_delays() -> None:
     assert growing.retry_delay_max_s == 60
 
 
+def test_resources_have_capacities_for_the_run_or_for_all_runs() -> None:
+    options = read(
+        "--resource", "gpu=2", "--resource", "a=b=0", "--shared-resource", "gpu=1", "--shared-resource", "db=9"
+    )
+    assert options.resources == {"gpu": 2, "a=b": 0}
+    assert options.shared_resources == {"gpu": 1, "db": 9}
+    assert options.capacities == {"gpu": 1, "a=b": 0, "db": 9}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -52,6 +61,9 @@ def test_retries_are_tries_after_the_first_with_growing_delays() -> None:
         ("--retry-delay soon", "'soon' is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST"),
         ("--retry-delay 1,2,3,4", "'1,2,3,4' is not of the form"),
         ("--retries -1", "-1 is not in the range x>=0"),
+        ("--resource gpu", "'gpu' is not of the form NAME=N"),
+        ("--shared-resource =3", "'=3' is not of the form NAME=N"),
+        ("--shared-resource gpu=-1", "'gpu=-1' is not of the form NAME=N"),
         ("--workers many", "'many' is neither a number from 1 nor 'auto'"),
     ],
 )

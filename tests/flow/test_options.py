@@ -21,5 +21,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     }  # fmt: skip
     with pytest.raises(InputError) as caught:
         RunOptions(**wrong)
+    with pytest.raises(InputError, match="resource 'gpu' of -1 is less than 0; resource 'db' of -2 is less than 0"):
+        RunOptions(resources={"gpu": -1}, shared_resources={"db": -2})
     for name in wrong:
         assert f"{name}=" in caught.value.message

@@ -259,3 +259,27 @@ def test_failure_of_several_tasks_counts_each(world: World) -> None:
     assert sorted(loop.book.errors) == [1, 3]
     outcomes = [world.history().list_attempts("pipeline.py", Work(n).task_id)[0].outcome for n in (1, 3)]
     assert outcomes == ["failed", "timeout"]
+
+
+def test_task_waits_for_what_another_run_has_of_a_shared_resource(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "resources", {"gpu": 1})
+    other = world.begin("run-0")
+    other.shares.take("X", (("gpu", 1),), {"gpu": 1}, world.clock.moment())
+    loop = world.loop(Work(1), script={"Work(n=1)": ["failed", "ok"]}, attempts=2, shared_resources={"gpu": 1})
+    given_back_at: list[float] = []
+
+    def give_back() -> None:
+        assert world.executor.labels == []
+        given_back_at.append(world.clock.monotonic_s())
+        other.shares.give_back("X")
+
+    world.executor.on_poll = [lambda: None, lambda: None, give_back]
+    loop.work()
+    assert len(given_back_at) == 1
+    assert world.executor.labels == ["Work(n=1)", "Work(n=1)"]
+    assert states(loop) == ["DONE"]
+    assert list(loop.book.notes) == ["other runs have gpu in use; waiting for them"]
+    assert loop.held_elsewhere == {}
+    assert other.shares.take("X", (("gpu", 1),), {"gpu": 1}, world.clock.moment()) is None

@@ -8,7 +8,7 @@ from jubako.cli.declare import format_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from jubako.flow.loader import Pipeline
@@ -37,6 +37,17 @@ def _read_backoff(text: str) -> tuple[float, ...]:
     if not 1 <= len(numbers) <= 3:
         raise click.BadParameter(f"{text!r} is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST")
     return numbers
+
+
+def _read_resources(_ctx: click.Context, _option: click.Parameter, texts: Sequence[str]) -> dict[str, int]:
+    """How much there is of each named resource."""
+    capacities = {}
+    for text in texts:
+        name, equals, amount = text.rpartition("=")
+        if not equals or not name or not amount.isdecimal():
+            raise click.BadParameter(f"{text!r} is not of the form NAME=N")
+        capacities[name] = int(amount)
+    return capacities
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -69,6 +80,20 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=_read_backoff,
         default="0",
         help="Seconds before each; growing by FACTOR, up to MOST.",
+    ),
+    click.option(
+        "--resource",
+        metavar="NAME=N",
+        multiple=True,
+        callback=_read_resources,
+        help="How much of it there is for this run; 1 of each.",
+    ),
+    click.option(
+        "--shared-resource",
+        metavar="NAME=N",
+        multiple=True,
+        callback=_read_resources,
+        help="The same for all runs on this machine.",
     ),
     click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks for 'jubako box enter'."),
     click.option(
@@ -103,6 +128,8 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         retry_delay_s=backoff.delay_s,
         retry_backoff=backoff.factor,
         retry_delay_max_s=backoff.most_s,
+        resources=given["resource"],
+        shared_resources=given["shared_resource"],
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,

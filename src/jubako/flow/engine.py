@@ -123,6 +123,10 @@ class Engine:
         """Why `task` is stuck: BLAME_* bits, 0 when it is not."""
         return self._nodes[task].blame
 
+    def needs(self, task: int) -> Needs:
+        """What `task` takes of resources while it runs."""
+        return self._nodes[task].needs
+
     def because(self, task: int) -> int:
         """The task that was the first reason for `task` being stuck, or -1."""
         return self._nodes[task].because

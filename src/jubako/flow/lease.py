@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from jubako.boxes.database import write_transaction
 
-__all__ = ["LEASE_S", "Claim", "Leases", "Moment", "is_expired"]
+__all__ = ["LEASE_S", "Claim", "Leases", "Moment", "is_expired", "quick_transaction"]
 
 LEASE_S: Final = 300.0  # a run whose heartbeat is older lost its leases; it beats every tenth of it
 
@@ -78,7 +78,7 @@ class Leases:
         execute = self._connection.execute
         wanted = [task_id for task_id in task_ids if task_id not in self.tokens]
         holders: dict[str, str] = {}
-        with _quick_transaction(self._connection):
+        with quick_transaction(self._connection):
             for task_id in wanted if self._find_others() else ():
                 holder = self._find_holder(task_id, now)
                 if holder is not None:
@@ -122,7 +122,7 @@ class Leases:
         """Gives leases back. Idempotent."""
         held = [task_id for task_id in task_ids if task_id in self.tokens]
         if held:
-            with _quick_transaction(self._connection):
+            with quick_transaction(self._connection):
                 self.release_within(held)
 
     def _find_others(self) -> bool:
@@ -149,7 +149,7 @@ class Leases:
 
 
 @contextmanager
-def _quick_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def quick_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """A write transaction that does not wait for the disk.
 
     A lease is worth something only while its run lives, and no run outlives a power cut; write-ahead mode keeps the

@@ -24,6 +24,7 @@ from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
+from jubako.flow.shares import Shares
 from jubako.records import record
 
 __all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
@@ -133,7 +134,7 @@ class Ledger:
 
 
 class LedgerRun:
-    """Writing, for one run. `leases` holds what it may work on."""
+    """Writing, for one run. `leases` holds what it may work on, `shares` what its tasks take of what runs share."""
 
     def __init__(
         self, connection: sqlite3.Connection, *, run: int, pipeline: int, is_locked: Callable[[str], bool]
@@ -143,6 +144,7 @@ class LedgerRun:
         self._pipeline = pipeline
         self._is_locked = is_locked
         self.leases = Leases(connection, pipeline=pipeline, run=run, is_locked=is_locked)
+        self.shares = Shares(connection, run=run, is_locked=is_locked)
         self._unsettled: dict[str, int] = {}  # rows of attempts that are being published
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
@@ -217,9 +219,10 @@ class LedgerRun:
         self._expire(None)
 
     def end(self, status: str, counts: Mapping[str, int], now_s: float, *, log_bytes: int | None = None) -> None:
-        """Closes the run and gives every lease back. Idempotent. `log_bytes`: of its logs, None if not known."""
+        """Closes the run and gives back all that it holds. Idempotent. `log_bytes`: of its logs, None if not known."""
         with self.transaction():
             self._connection.execute("DELETE FROM leases WHERE run = ?", (self._run,))
+            self._connection.execute("DELETE FROM shares WHERE run = ?", (self._run,))
             self._connection.execute(
                 "UPDATE runs SET ended_s = ?, status = ?, counts = ?, log_bytes = ? WHERE number = ?",
                 (now_s, status, json.dumps(dict(counts)), log_bytes, self._run),

@@ -39,8 +39,16 @@ class RunOptions:
     retry_delay_max_s: float = 3600.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
+    shared_resources: Mapping[str, int] = field(default_factory=dict)  # capacities for all runs on this machine
     log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+
+    @property
+    def capacities(self) -> Mapping[str, int]:
+        """How much of each named resource this run can ever use."""
+        both = self.shared_resources.keys() & self.resources.keys()
+        smaller = {name: min(self.resources[name], self.shared_resources[name]) for name in both}
+        return {**self.shared_resources, **self.resources, **smaller}
 
     def __post_init__(self) -> None:
         wrong = [
@@ -55,6 +63,11 @@ class RunOptions:
                 (self.durability not in ("full", "relaxed"), f"durability={self.durability!r} is not full or relaxed"),
             )
             if is_wrong
+        ]
+        wrong += [
+            f"resource {name!r} of {amount} is less than 0"
+            for name, amount in (*self.resources.items(), *self.shared_resources.items())
+            if amount < 0
         ]
         if wrong:
             raise InputError("; ".join(wrong))

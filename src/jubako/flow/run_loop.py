@@ -131,6 +131,8 @@ class RunLoop:
     # engine
 
     def _tell(self, event: Event) -> None:
+        if self._options.shared_resources and isinstance(event, (Published, Failed, Yielded, Cancelled)):
+            self.book.run.shares.give_back(self.graph.tasks[event.task].task_id)
         self._todo.extend(self.engine.handle(event, self._clock.monotonic_s()))
 
     def _obey(self) -> None:
@@ -163,6 +165,11 @@ class RunLoop:
                 self._leases.release([task.task_id])
                 self._tell(There(number))
                 return
+        short = self._take_shares(number, task)
+        if short is not None:
+            self.book.note(f"other runs have {short} in use; waiting for them")
+            self._tell(Elsewhere(number, self._clock.monotonic_s() + _ASK_AGAIN_S))
+            return
         attempt = Attempt(number, task, str(next(self._serial)), self._clock.wall_s())
         job = None
         try:
@@ -183,6 +190,12 @@ class RunLoop:
         if self.book.watches:
             self.book.tell(TaskStarted(task, attempt.id))
         executor.start(Order(attempt.id, task, get_timeout_s(task, self._options), job))
+
+    def _take_shares(self, number: int, task: Any) -> str | None:
+        """Takes what the task needs of what runs share; or returns the name of what is short."""
+        shared = self._options.shared_resources
+        needs = tuple(need for need in self.engine.needs(number) if need[0] in shared) if shared else ()
+        return self.book.run.shares.take(task.task_id, needs, shared, self._clock.moment()) if needs else None
 
     def _say_what_is_lost(self, task: Any, *, in_process: bool) -> None:
         """Says once what a task would have had in a box, where it does not run in one."""

@@ -126,7 +126,7 @@ class _Session:
         """Plans, works, and sums up."""
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
-        engine = Engine(slots=options.workers, capacities=options.resources, backoff=_get_backoff(options))
+        engine = Engine(slots=options.workers, capacities=options.capacities, backoff=_get_backoff(options))
         graph = _plan(self._tasks, engine, options, book)
         loop = self._make_loop(engine, graph)
         loop.work()

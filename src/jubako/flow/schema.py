@@ -10,6 +10,7 @@
                  would cost every task more than the row itself, and reading through all of them takes 30 ms
     partitions   the state of dated tasks as intervals: [first, after) of `unit` counted from 1970, one status each
     leases       who may run a task: unique per pipeline and task; `token` never repeats
+    shares       what running tasks take of resources that the runs on this machine share
     pending      after_publish() calls still owed; `is_due` once the outputs are published
     sequence     the last token given out
 
@@ -53,4 +54,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "INSERT INTO sequence VALUES (0)",
     ),
     ("ALTER TABLE runs ADD COLUMN log_bytes INTEGER",),
+    (
+        """CREATE TABLE shares (
+            resource TEXT NOT NULL, run INTEGER NOT NULL, task_id TEXT NOT NULL, amount INTEGER NOT NULL,
+            PRIMARY KEY (resource, run, task_id)) WITHOUT ROWID""",
+    ),
 )
