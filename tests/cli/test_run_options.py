@@ -54,16 +54,25 @@ def test_resources_have_capacities_for_the_run_or_for_all_runs() -> None:
     assert options.capacities == {"gpu": 1, "a=b": 0, "db": 9}
 
 
+def test_tasks_are_disabled_after_failures_within_a_window_for_a_while() -> None:
+    options = read("--disable-after", "3,600,7200")
+    assert (options.disable_after, options.disable_window_s, options.disable_for_s) == (3, 600, 7200)
+    options = read("--disable-after", "0")
+    assert (options.disable_after, options.disable_window_s, options.disable_for_s) == (0, 3600, 86_400)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ("--workers 0", "'0' is neither a number from 1 nor 'auto'"),
         ("--retry-delay soon", "'soon' is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST"),
         ("--retry-delay 1,2,3,4", "'1,2,3,4' is not of the form"),
-        ("--retries -1", "-1 is not in the range x>=0"),
+        ("--retries -1", "'-1' is not a number from 0"),
         ("--resource gpu", "'gpu' is not of the form NAME=N"),
         ("--shared-resource =3", "'=3' is not of the form NAME=N"),
         ("--shared-resource gpu=-1", "'gpu=-1' is not of the form NAME=N"),
+        ("--disable-after often", "'often' is not of the form N, N,SECONDS or N,SECONDS,SECONDS"),
+        ("--disable-after 1,-2", "'1,-2' is not of the form"),
         ("--workers many", "'many' is neither a number from 1 nor 'auto'"),
     ],
 )

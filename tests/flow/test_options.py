@@ -18,6 +18,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     wrong: dict[str, Any] = {
         "workers": 0, "attempts": 0, "retry_delay_s": -1.0, "box": "docker", "durability": "eventual",
         "retry_backoff": 0.5, "retry_delay_max_s": -1.0,
+        "disable_after": -1, "disable_window_s": -1.0, "disable_for_s": -1.0,
     }  # fmt: skip
     with pytest.raises(InputError) as caught:
         RunOptions(**wrong)

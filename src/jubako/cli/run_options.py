@@ -28,6 +28,12 @@ def _read_workers(text: str) -> int:
     return int(text)
 
 
+def _read_count(text: str) -> int:
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is not a number from 0")
+    return int(text)
+
+
 def _read_backoff(text: str) -> tuple[float, ...]:
     """Up to three numbers: seconds to wait, by what they grow from try to try, the most they grow to."""
     try:
@@ -37,6 +43,18 @@ def _read_backoff(text: str) -> tuple[float, ...]:
     if not 1 <= len(numbers) <= 3:
         raise click.BadParameter(f"{text!r} is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST")
     return numbers
+
+
+def _read_disabling(text: str) -> dict[str, float]:
+    """So many failures, within so many seconds, for so many: the fields of the options they stand for."""
+    parts = text.split(",") if text else []
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = [-1]
+    if len(numbers) > 3 or any(number < 0 for number in numbers):
+        raise click.BadParameter(f"{text!r} is not of the form N, N,SECONDS or N,SECONDS,SECONDS")
+    return dict(zip(("disable_after", "disable_window_s", "disable_for_s"), numbers, strict=False))
 
 
 def _read_resources(_ctx: click.Context, _option: click.Parameter, texts: Sequence[str]) -> dict[str, int]:
@@ -56,14 +74,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N|auto",
         type=_read_workers,
         default="1",
-        help="Tasks at a time, 1 by default; auto: one per CPU.",
+        help="Tasks at a time (1); auto: one per CPU.",
     ),
     click.option(
         "--box",
         metavar="host|none",
         type=click.Choice(["host", "none"]),
         default="host",
-        help="Run tasks in boxes on this host, or unboxed.  [default: host]",
+        help="Run tasks in boxes (the default) or unboxed.",
     ),
     click.option("--strict", is_flag=True, help="What a range leaves out counts as missing."),
     click.option(
@@ -71,31 +89,38 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="full|relaxed",
         type=click.Choice(["full", "relaxed"]),
         default="full",
-        help="Survive power loss, or only kill -9.  [default: full]",
+        help="Survive power loss (the default) or kill -9.",
     ),
-    click.option("--retries", metavar="N", type=click.IntRange(min=0), default=0, help="Tries after a failed one."),
+    click.option("--retries", metavar="N", type=_read_count, default="0", help="Tries after a failed one (0)."),
     click.option(
         "--retry-delay",
-        metavar="S[,FACTOR[,MOST]]",
+        metavar="S[,FACTOR[,MAX]]",
         type=_read_backoff,
         default="0",
-        help="Seconds before each; growing by FACTOR, up to MOST.",
+        help="Seconds before each; then FACTOR times more.",
     ),
     click.option(
         "--resource",
         metavar="NAME=N",
         multiple=True,
         callback=_read_resources,
-        help="How much of it there is for this run; 1 of each.",
+        help="How much of it this run has (1 of each).",
     ),
     click.option(
         "--shared-resource",
         metavar="NAME=N",
         multiple=True,
         callback=_read_resources,
-        help="The same for all runs on this machine.",
+        help="How much of it all runs here have together.",
     ),
-    click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks for 'jubako box enter'."),
+    click.option(
+        "--disable-after",
+        metavar="N[,IN[,FOR]]",
+        type=_read_disabling,
+        default="",
+        help="Failures that disable a task for a while.",
+    ),
+    click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks to look into."),
     click.option(
         "--undeclared",
         metavar="warn|fail|publish",
@@ -130,6 +155,7 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         retry_delay_max_s=backoff.most_s,
         resources=given["resource"],
         shared_resources=given["shared_resource"],
+        **given["disable_after"],
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,

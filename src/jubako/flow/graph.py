@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from jubako.errors import InputError
 from jubako.flow.backoff import NO_DELAY, Backoff
+from jubako.flow.disabling import Verdict
 from jubako.flow.engine import Engine
 from jubako.flow.engine_events import Found
 from jubako.flow.event import Event
@@ -41,12 +42,14 @@ class Graph:
         *,
         attempts: int = 1,
         backoff: Backoff = NO_DELAY,
+        judge: Callable[[Any], Verdict] = lambda task: Verdict(),
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
         see: Callable[[Any, str], None] | None = None,
     ) -> None:
         self.tasks: list[Any] = []  # None where a task is done and its object was let go
         self.broken: dict[int, Broken] = {}
         self.disabled: set[int] = set()
+        self.disabled_until_s: dict[int, float] = {}  # those of `disabled` that have failed too often
         self._numbers: dict[Any, int] = {}
         self._queue: list[int] = []
         self._standing = Standing(exist_many, self._see_outputs)
@@ -55,6 +58,7 @@ class Graph:
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
         self._attempts = attempts
         self._backoff = backoff
+        self._judge = judge
         self._shared_outputs = shared_outputs
         self._see = see
 
@@ -113,6 +117,12 @@ class Graph:
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             self._tell(task, "missing")
             return Found(number, "missing")
+        verdict = self._judge(task)
+        if verdict.until_s is not None:
+            self._tell(task, "disabled")
+            self.disabled.add(number)
+            self.disabled_until_s[number] = verdict.until_s
+            return Found(number, "disabled")
         required = self._standing.requirements(task)
         if isinstance(required, Broken):
             task.trigger_event(Event.BROKEN_TASK, task, required.error)
@@ -123,6 +133,8 @@ class Graph:
             dependencies.append(self._number(other))
         try:
             attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+            if verdict.tries_left is not None:
+                attempts = min(attempts, verdict.tries_left)
             needs, backoff = self._needs(task), self._find_backoff(task)
             found = Found(number, "pending", tuple(dependencies), task.priority, needs, attempts, backoff)
         except InputError as error:

@@ -37,6 +37,9 @@ class RunOptions:
     retry_delay_s: float = 0.0  # before a second try, where a task says nothing itself; here and in the next two
     retry_backoff: float = 1.0  # how many times longer each further wait is
     retry_delay_max_s: float = 3600.0
+    disable_after: int | None = None  # so many failures in a row disable a task; None: as it says itself; 0: never
+    disable_window_s: float = 3600.0  # within so much time, where a task's own disable_window says nothing
+    disable_for_s: float = 86_400.0  # for so long
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
     shared_resources: Mapping[str, int] = field(default_factory=dict)  # capacities for all runs on this machine
@@ -59,6 +62,12 @@ class RunOptions:
                 (self.retry_delay_s < 0, f"retry_delay_s={self.retry_delay_s} is negative"),
                 (self.retry_backoff < 1, f"retry_backoff={self.retry_backoff} is less than 1"),
                 (self.retry_delay_max_s < 0, f"retry_delay_max_s={self.retry_delay_max_s} is negative"),
+                (
+                    self.disable_after is not None and self.disable_after < 0,
+                    f"disable_after={self.disable_after} is negative",
+                ),
+                (self.disable_window_s < 0, f"disable_window_s={self.disable_window_s} is negative"),
+                (self.disable_for_s < 0, f"disable_for_s={self.disable_for_s} is negative"),
                 (self.box not in (None, "host", "none"), f"box={self.box!r} is neither 'host' nor 'none'"),
                 (self.durability not in ("full", "relaxed"), f"durability={self.durability!r} is not full or relaxed"),
             )

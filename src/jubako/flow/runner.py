@@ -25,6 +25,7 @@ from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
 from jubako.flow.completeness import targets_exist
+from jubako.flow.disabling import Disabling
 from jubako.flow.engine import Engine
 from jubako.flow.executor_set import ExecutorSet
 from jubako.flow.graph import Graph, refuse_cycle
@@ -127,7 +128,7 @@ class _Session:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         engine = Engine(slots=options.workers, capacities=options.capacities, backoff=_get_backoff(options))
-        graph = _plan(self._tasks, engine, options, book)
+        graph = _plan(self._tasks, engine, options, book, self._clock.wall_s())
         loop = self._make_loop(engine, graph)
         loop.work()
         result = self._sum_up(loop, time.perf_counter() - began_s)
@@ -237,7 +238,7 @@ class _Session:
         )
 
 
-def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book) -> Graph:
+def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book, now_s: float) -> Graph:
     """Explores what is asked for and tells the engine. InputError for a cycle, or outputs that clash."""
 
     def see(task: Any, standing: Any) -> None:
@@ -247,6 +248,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         targets_exist,
         attempts=options.attempts,
         backoff=_get_backoff(options),
+        judge=Disabling(book.run.read_endings, options, now_s).look,
         shared_outputs=options.shared_outputs,
         see=see if book.watches else None,
     )
@@ -255,6 +257,12 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         engine.handle(event, 0.0)
         found += 1
     refuse_cycle(engine, graph.tasks)
+    for number, until_s in graph.disabled_until_s.items():
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s))
+        book.note(
+            f"{graph.tasks[number]} has failed too often and is disabled until {until}",
+            hint="--disable-after 0 (disable_after=0) runs it all the same",
+        )
     book.tell(
         RunPlanned(
             found=found,

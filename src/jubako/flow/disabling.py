@@ -1,0 +1,72 @@
+"""Which tasks have failed so often of late that they are left alone for a while.
+
+A task is disabled when its last `after` endings were failures, no more than `window_s` apart, and less than `for_s`
+have passed since. A success starts the count anew, whichever run had it. Endings come from the ledger; nothing is
+stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jubako.flow.options import RunOptions
+
+__all__ = ["Disabling", "Ending", "Verdict", "judge"]
+
+
+class Ending(NamedTuple):
+    """How an attempt ended, and when, in seconds since 1970."""
+
+    is_failure: bool
+    ended_s: float
+
+
+class Verdict(NamedTuple):
+    """How often a task may fail before it is disabled (None: as often as it likes); until when it is, if it is."""
+
+    tries_left: int | None = None
+    until_s: float | None = None
+
+
+class Disabling:
+    """The verdict on each task of a run. `read_endings` gives the endings, oldest first, of tasks that ever failed."""
+
+    def __init__(
+        self, read_endings: Callable[[], Mapping[str, Sequence[Ending]]], options: RunOptions, now_s: float
+    ) -> None:
+        self._read_endings = read_endings
+        self._options = options
+        self._now_s = now_s
+        self._endings: Mapping[str, Sequence[Ending]] | None = None
+
+    def look(self, task: Any) -> Verdict:
+        """The verdict on `task`; what the run says goes before what the task says only where that turns it off."""
+        of_run, of_task = self._options.disable_after, task.disable_after
+        after = of_run if of_run == 0 or of_task is None else of_task
+        if not after:
+            return Verdict()
+        if self._endings is None:
+            self._endings = self._read_endings()
+        window_s = self._options.disable_window_s if task.disable_window is None else task.disable_window
+        endings = self._endings.get(task.task_id, ())
+        return judge(
+            endings, after=int(after), window_s=float(window_s), for_s=self._options.disable_for_s, now_s=self._now_s
+        )
+
+
+def judge(endings: Sequence[Ending], *, after: int, window_s: float, for_s: float, now_s: float) -> Verdict:
+    """The verdict on a task with these endings, oldest first."""
+    failures: list[float] = []
+    until_s = 0.0
+    for is_failure, ended_s in endings:
+        if not is_failure:
+            failures, until_s = [], 0.0
+            continue
+        failures = [*(earlier_s for earlier_s in failures if earlier_s >= ended_s - window_s), ended_s]
+        if len(failures) >= after:
+            until_s = ended_s + for_s
+    if until_s > now_s:
+        return Verdict(0, until_s)
+    recent = sum(ended_s >= now_s - window_s for ended_s in failures)
+    return Verdict(max(1, after - recent))
