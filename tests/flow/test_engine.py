@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -261,6 +262,111 @@ def test_upcoming_tells_the_order_and_changes_nothing() -> None:
     plan(engine, *(Found(task, priority=task % 2) for task in range(6)))
     assert engine.upcoming(3) == [3, 5, 0]
     assert engine.handle(Published(1), 0.0) == [Start(3)]
+
+
+def grouped(task: int, *dependencies: int, most: int = 99, group: int = 0, **more: Any) -> Found:
+    return Found(task, dependencies=dependencies, group=group, most=most, **more)
+
+
+def test_ready_tasks_of_a_group_start_as_one_and_take_one_slot() -> None:
+    engine = Engine(slots=2)
+    tasks = [grouped(0), Found(1), grouped(2), grouped(3, 1), grouped(4, group=7), grouped(5)]
+    assert plan(engine, *tasks) == [Start(0, (2, 5)), Start(1)]
+    assert [engine.state(task).name for task in (0, 2, 3, 5)] == ["RUNNING", "JOINED", "WAITING", "JOINED"]
+    assert engine.handle(Published(1), 0.0) == [Start(3)]
+    for task in (0, 2):
+        engine.handle(Published(task), 0.0)
+    assert (engine.state(2), engine.state(4)) == (State.DONE, State.RUNNING)
+    engine.handle(Published(3), 0.0)
+    engine.handle(Published(4), 0.0)
+    assert not engine.is_over
+    engine.handle(Published(5), 0.0)
+    assert engine.is_over
+
+
+def test_no_more_of_a_group_start_as_one_than_may_and_the_important_go_first() -> None:
+    engine = Engine(slots=2)
+    assert plan(engine, *(grouped(task, most=2, priority=task) for task in range(5))) == [
+        Start(4, (3,)),
+        Start(2, (1,)),
+    ]
+    assert engine.upcoming(9) == [0]
+
+
+def test_members_of_a_batch_take_no_resources_and_give_none_back() -> None:
+    engine = Engine(slots=9)
+    gpu = (("gpu", 1),)
+    assert plan(engine, *(grouped(task, needs=gpu) for task in range(2)), Found(2, needs=gpu)) == [Start(0, (1,))]
+    assert engine.handle(Published(1), 0.0) == []
+    assert engine.handle(Published(0), 0.0) == [Start(2)]
+
+
+def test_members_that_failed_are_tried_again_as_one() -> None:
+    engine = Engine(slots=1, backoff=Backoff(10))
+    plan(engine, grouped(0, attempts=2), grouped(1, attempts=2), grouped(2))
+    assert [engine.handle(Failed(task), 0.0) for task in range(3)] == [[], [], []]
+    assert engine.state(2) is State.FAILED
+    assert engine.handle(Tick(), 10.0) == [Start(0, (1,))]
+
+
+def test_events_of_one_moment_are_all_heard_before_anything_starts() -> None:
+    engine = Engine(slots=2)
+    plan(engine, grouped(0, attempts=2), grouped(1, attempts=2))
+    assert engine.handle_all((Failed(0), Failed(1)), 0.0) == [Start(0, (1,))]
+
+
+def test_member_put_off_has_its_turn_again() -> None:
+    engine = Engine(slots=1)
+    assert plan(engine, grouped(0), grouped(1), grouped(2)) == [Start(0, (1, 2))]
+    assert engine.handle(There(1), 0.0) == []
+    assert engine.handle(Elsewhere(2, 0.0), 0.0) == []
+    assert engine.handle(Elsewhere(0, 5.0), 0.0) == []
+    assert engine.handle(Tick(), 0.0) == [Start(2)]
+    assert engine.handle(Cancelled(2), 0.0) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 4), st.integers(0, 2), st.integers(0, 2)), max_size=10),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+)
+def test_batches_never_mix_groups_nor_grow_too_big_and_all_tasks_run(
+    tasks: list[tuple[int, int, int, int]], slots: int, chance: random.Random
+) -> None:
+    """Each task: its group, how many of that may run as one, priority, how often it fails or is put off."""
+    engine = Engine(slots=slots)
+    trouble = [often for *_, often in tasks]
+    running: list[list[int]] = []
+    said = plan(
+        engine,
+        *(
+            Found(number, priority=priority, group=group, most=most if group < 0 else group + 2, attempts=9)
+            for number, (group, most, priority, _) in enumerate(tasks)
+        ),
+    )
+    while True:
+        for instruction in said:
+            assert isinstance(instruction, Start)
+            batch = [instruction.task, *instruction.others]
+            group = tasks[batch[0]][0]
+            assert len(batch) == 1 or {tasks[number][0] for number in batch} == {group}
+            assert len(batch) <= (1 if group < 0 else group + 2)
+            running.append(batch)
+        assert len(running) <= slots
+        if not running:
+            break
+        batch = running.pop(chance.randrange(len(running)))
+        said = []
+        for number in chance.sample(batch, len(batch)):
+            trouble[number] -= 1
+            if trouble[number] >= 0:
+                said += engine.handle(Failed(number) if trouble[number] else Elsewhere(number, 0.0), 0.0)
+            else:
+                said += engine.handle(Published(number), 0.0)
+        said += engine.handle(Tick(), 0.0)
+    assert engine.is_over
+    assert engine.count(State.DONE) == len(tasks)
 
 
 class PlainScheduler:

@@ -20,7 +20,7 @@ from jubako.flow.lease import LEASE_S
 from jubako.flow.ledger import Ledger
 from jubako.flow.observer import TaskFailed, TaskPublished
 from jubako.flow.options import RunOptions
-from jubako.flow.parameters import IntParameter
+from jubako.flow.parameters import IntParameter, ListParameter
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.target import Target
 from jubako.flow.task import Task
@@ -283,3 +283,75 @@ def test_task_waits_for_what_another_run_has_of_a_shared_resource(
     assert list(loop.book.notes) == ["other runs have gpu in use; waiting for them"]
     assert loop.held_elsewhere == {}
     assert other.shares.take("X", (("gpu", 1),), {"gpu": 1}, world.clock.moment()) is None
+
+
+class Batched(Task):
+    names = ListParameter(batch_method=lambda lists: sum(lists, ()))
+
+    def output(self) -> Any:
+        return [Named(name) for name in self.names]
+
+    def run(self) -> None:
+        raise AssertionError("the executor is a fake")
+
+
+def make_all() -> None:
+    THERE.update("abc")
+
+
+def test_batch_goes_without_the_one_another_run_has(world: World) -> None:
+    other = world.begin("run-0")
+    other.leases.claim([Batched(["b"]).task_id], world.clock.moment())
+    loop = world.loop(*(Batched([name]) for name in "abc"))
+
+    def end_elsewhere() -> None:
+        make_all()
+        other.end("SUCCESS", {}, 0.0)
+
+    world.executor.on_poll = [end_elsewhere]
+    loop.work()
+    assert world.executor.labels == ['Batched(names=["a", "c"])']
+    assert states(loop) == ["DONE", "COMPLETE", "DONE"]
+    assert loop.book.run.leases.tokens == {}
+
+
+def test_batch_whose_first_task_another_run_has_starts_without_it(world: World) -> None:
+    other = world.begin("run-0")
+    other.leases.claim([Batched(["a"]).task_id], world.clock.moment())
+    loop = world.loop(*(Batched([name]) for name in "abc"))
+
+    def end_elsewhere() -> None:
+        other.end("SUCCESS", {}, 0.0)
+
+    world.executor.on_poll = [make_all, end_elsewhere]
+    loop.work()
+    assert world.executor.labels == ['Batched(names=["b", "c"])']
+    assert states(loop) == ["COMPLETE", "DONE", "DONE"]
+
+
+def test_batch_another_run_is_working_on_is_waited_for(world: World) -> None:
+    other = world.begin("run-0")
+    whole = Batched(["a", "b"])
+    other.leases.claim([whole.task_id], world.clock.moment())
+    loop = world.loop(Batched(["a"]), Batched(["b"]))
+
+    def end_elsewhere() -> None:
+        assert world.executor.labels == []
+        make_all()
+        other.end("SUCCESS", {}, 0.0)
+
+    world.executor.on_poll = [lambda: None, end_elsewhere]
+    loop.work()
+    assert states(loop) == ["COMPLETE", "COMPLETE"]
+
+
+def test_batch_that_cannot_be_made_fails_each_of_its_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batched.names, "_batch_method", lambda lists: 1 // 0)
+    loop = world.loop(Batched(["a"]), Batched(["b"]))
+    loop.work()
+    assert world.executor.labels == []
+    assert states(loop) == ["FAILED", "FAILED"]
+    sentences = {error.sentence for error in loop.book.errors.values()}
+    assert sentences == {"ZeroDivisionError: integer division or modulo by zero"}
+    assert [event.task for event in world.seen.of(TaskFailed)] == [Batched(["a"]), Batched(["b"])]
+    assert loop.book.run.leases.tokens == {}

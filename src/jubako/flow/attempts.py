@@ -30,16 +30,26 @@ class Prepared:
 
 
 class Attempt:
-    """An attempt that has been started. `prepared` is what a box needs; None without one."""
+    """An attempt that has been started. `prepared` is what a box needs; None without one.
 
-    __slots__ = ("id", "number", "prepared", "started_s", "task")
+    `members` are the numbered tasks it stands for: its own, or those of a batch, of which `number` is the first one's.
+    """
 
-    def __init__(self, number: int, task: Any, id: str, started_s: float, prepared: Prepared | None = None) -> None:
+    __slots__ = ("id", "members", "number", "prepared", "started_s", "task")
+
+    def __init__(
+        self, number: int, task: Any, id: str, started_s: float, members: Sequence[tuple[int, Any]] = ()
+    ) -> None:
         self.number = number  # of the task
+        self.members = tuple(members) or ((number, task),)
         self.task = task
         self.id = id
         self.started_s = started_s  # seconds since 1970
-        self.prepared = prepared
+        self.prepared: Prepared | None = None
+
+    @property
+    def is_batch(self) -> bool:
+        return len(self.members) > 1
 
 
 def get_timeout_s(task: Any, options: RunOptions) -> float | None:

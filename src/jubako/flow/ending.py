@@ -7,6 +7,7 @@ here; unboxed, they were called where the task ran.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from jubako.errors import ConflictError, HostError, WorkError
@@ -69,15 +70,15 @@ class Endings:
         self._finish(attempt, ended.wall_s)
         return owed is not None
 
-    def fail(self, attempt: Attempt, ended: Ended, *, again: bool, is_recorded: bool) -> None:
-        """After discarding. `again`: there will be another attempt; `is_recorded`: the ledger knows already."""
-        task = attempt.task
+    def fail(self, attempt: Attempt, ended: Ended, *, tried_again: Collection[int], is_recorded: bool) -> None:
+        """After discarding. `tried_again`: members that get another try; `is_recorded`: the ledger knows already."""
+        task, again = attempt.task, bool(tried_again)
         kept_box = self._clear(attempt, keep=not again)
         is_conflict = isinstance(ended.exception, ConflictError)
         if not is_recorded:
             outcome = "conflict" if is_conflict else _OUTCOMES.get(ended.outcome, "failed")
-            record = self.record(attempt, ended, outcome)
-            self._book.record(record, self._clock.monotonic_s(), is_last=not again)
+            self._book.record(self.record(attempt, ended, outcome), self._clock.monotonic_s(), is_last=not again)
+        self._record_members(attempt, ended, "failed", tried_again)
         text = ended.traceback
         if not ended.handlers_called:
             text = self._call_failure_handlers(task, ended) or text
@@ -85,11 +86,12 @@ class Endings:
         self._logs.close(attempt.id)
         sentence = ended.error if ended.outcome != "check" else f"check() refused it: {ended.error}"
         is_host = ended.outcome == "host" or isinstance(ended.exception, HostError)
-        error = TaskError(task.task_id, str(task), sentence, text, log_path, kept_box, is_conflict, is_host)
-        self._book.fail(attempt.number, error)
         self.tell_undeclared(attempt, ended)
-        if self._book.watches:
-            self._book.tell(TaskFailed(task, sentence, again, kept_box, log_path))
+        for number, member in attempt.members:
+            error = TaskError(member.task_id, str(member), sentence, text, log_path, kept_box, is_conflict, is_host)
+            self._book.fail(number, error)
+            if self._book.watches:
+                self._book.tell(TaskFailed(member, sentence, number in tried_again, kept_box, log_path))
 
     def suspend(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; the task runs again when what it asked for is done."""
@@ -142,9 +144,18 @@ class Endings:
 
     def _finish(self, attempt: Attempt, wall_s: float) -> None:
         self._logs.close(attempt.id)
-        self._book.succeed(attempt.number)
-        if self._book.watches:
-            self._book.tell(TaskPublished(attempt.task, wall_s))
+        self._record_members(attempt, Ended(attempt.id, "ok", wall_s=wall_s), "published")
+        for number, task in attempt.members:
+            self._book.succeed(number)
+            if self._book.watches:
+                self._book.tell(TaskPublished(task, wall_s))
+
+    def _record_members(self, attempt: Attempt, ended: Ended, outcome: str, tried_again: Collection[int] = ()) -> None:
+        """Writes to the ledger what became of those a batch stood for, beside the batch itself."""
+        for number, task in attempt.members:
+            if task != attempt.task:
+                record = self.record(Attempt(number, task, attempt.id, attempt.started_s), ended, outcome)
+                self._book.record(record, self._clock.monotonic_s(), is_last=number not in tried_again)
 
     def _call_failure_handlers(self, task: Any, ended: Ended) -> str:
         """What Luigi does where the task ran; returns the traceback if the handlers add to it."""

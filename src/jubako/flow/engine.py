@@ -82,6 +82,9 @@ class Engine:
         self._resources = Resources(capacities or {})
         self._backoff = backoff
         self._own_backoffs: dict[int, Backoff] = {}  # of tasks that have one
+        self._groups: dict[int, tuple[int, int]] = {}  # of tasks that may run as one: their group, how many may
+        self._ready_of: dict[int, list[Entry]] = {}  # a heap per group; entries may be out of date
+        self._joined: set[int] = set()
         self._failures: dict[int, int] = {}  # of tasks that have failed and may be tried again
         self._nodes: list[_Node] = []
         self._counts = [0] * len(State)
@@ -107,7 +110,12 @@ class Engine:
 
     def handle(self, event: Event, now_s: float) -> list[Instruction]:
         """Takes one event; returns what to do now, in order. Raises BugError for an event the state does not allow."""
-        self._handlers[type(event)](event, now_s)
+        return self.handle_all((event,), now_s)
+
+    def handle_all(self, events: Iterable[Event], now_s: float) -> list[Instruction]:
+        """As `handle`, for events of one moment: nothing is started between them."""
+        for event in events:
+            self._handlers[type(event)](event, now_s)
         if self._is_open and not self._is_stopped:
             self._hand_out()
         out = self._out
@@ -141,7 +149,11 @@ class Engine:
 
     def upcoming(self, limit: int) -> list[int]:
         """Up to `limit` ready tasks in the order they would start, without starting them."""
-        entries = [heappop(self._ready) for _ in range(min(limit, len(self._ready)))]
+        entries: list[Entry] = []
+        while self._ready and len(entries) < limit:
+            entry = heappop(self._ready)
+            if self._nodes[entry[1]].state is State.READY and entry not in entries[-1:]:
+                entries.append(entry)
         for entry in entries:
             heappush(self._ready, entry)
         return [number for _, number in entries]
@@ -170,9 +182,9 @@ class Engine:
     def is_over(self) -> bool:
         """True when no event but `Found` could lead to another start."""
         counts = self._counts
-        if counts[State.RUNNING] or counts[State.RAN]:
+        if counts[State.RUNNING] or counts[State.RAN] or counts[State.JOINED]:
             return False
-        return self._is_stopped or not (self._ready or self._delayed)
+        return self._is_stopped or not (counts[State.READY] or self._delayed)
 
     # events
 
@@ -197,6 +209,8 @@ class Engine:
             self._push_blame(event.task, BLAME_DENIED)
         else:
             node.needs = event.needs
+            if event.group >= 0 and event.most > 1:
+                self._groups[event.task] = (event.group, event.most)
             self._depend(event.task, event.dependencies)
 
     def _on_planned(self, event: Planned, now_s: float) -> None:
@@ -286,8 +300,7 @@ class Engine:
             else:
                 dependency.dependents.append(task)
         if node.waits == 0 and cause is Cause.DEPEND:
-            self._move(task, Cause.FREE)
-            heappush(self._ready, (-node.priority, task))
+            self._free(task)
             return
         self._move(task, cause)
         if node.waits == 0:
@@ -307,7 +320,7 @@ class Engine:
 
     def _free(self, task: int) -> None:
         self._move(task, Cause.FREE)
-        heappush(self._ready, (-self._nodes[task].priority, task))
+        self._queue((-self._nodes[task].priority, task))
 
     def _wait_s(self, event: Failed) -> float:
         """How long a task waits that is tried again. A second chance after a conflict counts as no failure."""
@@ -319,7 +332,7 @@ class Engine:
         while self._delayed and self._delayed[0][0] <= now_s:
             _, task = heappop(self._delayed)
             self._move(task, Cause.DUE)
-            heappush(self._ready, (-self._nodes[task].priority, task))
+            self._queue((-self._nodes[task].priority, task))
 
     # blame
 
@@ -363,11 +376,33 @@ class Engine:
         while ready and counts[State.RUNNING] < self._slots:
             entry = heappop(ready)
             task = entry[1]
+            if self._nodes[task].state is not State.READY:  # it has gone along with another since
+                continue
             needs = self._nodes[task].needs
             if needs and not self._take(entry, needs):
                 continue
             self._move(task, Cause.START)
-            self._out.append(Start(task))
+            self._out.append(Start(task, self._join(task) if self._groups else ()))
+
+    def _join(self, task: int) -> tuple[int, ...]:
+        """Takes along the ready tasks of the group of one that starts, most important first."""
+        group, most = self._groups.get(task, (-1, 1))
+        ready = self._ready_of.get(group, [])
+        others: list[int] = []
+        while ready and len(others) < most - 1:
+            number = heappop(ready)[1]
+            if self._nodes[number].state is State.READY:
+                self._move(number, Cause.JOIN)
+                others.append(number)
+        self._joined.update(others)
+        return tuple(others)
+
+    def _queue(self, entry: Entry) -> None:
+        """Lets a task that could start wait for its turn."""
+        heappush(self._ready, entry)
+        of_group = self._groups.get(entry[1]) if self._groups else None
+        if of_group is not None:
+            heappush(self._ready_of.setdefault(of_group[0], []), entry)
 
     def _take(self, entry: Entry, needs: Needs) -> bool:
         """Takes what a task needs; or lets it wait, and wakes those it makes way for."""
@@ -379,6 +414,9 @@ class Engine:
         return False
 
     def _give_back(self, task: int) -> None:
+        if task in self._joined:  # it took nothing
+            self._joined.remove(task)
+            return
         needs = self._nodes[task].needs
         if needs:
             self._wake(self._resources.give_back(needs))
@@ -386,4 +424,4 @@ class Engine:
     def _wake(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             self._move(entry[1], Cause.RELEASED)
-            heappush(self._ready, entry)
+            self._queue(entry)

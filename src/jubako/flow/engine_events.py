@@ -47,6 +47,8 @@ class Found(NamedTuple):
     needs: tuple[tuple[str, int], ...] = ()  # (resource, amount); a resource without a stated capacity has 1
     attempts: int = 1  # how often it may be tried
     backoff: Backoff | None = None  # how long it waits before it is tried again; None: as the run says
+    group: int = -1  # those of one group may run as one; -1: it runs alone
+    most: int = 1  # how many of its group may run as one
 
 
 class _OfRun(NamedTuple):
@@ -131,10 +133,11 @@ class Stop(_OfRun):
 Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
 
 
-class Start(_OfTask):
-    """Give the task to an executor. It counts as running until an event says otherwise."""
+class Start(NamedTuple):
+    """Give the task to an executor, as one with `others`. They run until an event says otherwise, for each of them."""
 
-    __slots__ = ()
+    task: int
+    others: tuple[int, ...] = ()
 
 
 class GiveUp(NamedTuple):

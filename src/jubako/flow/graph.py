@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from jubako.errors import InputError
 from jubako.flow.backoff import NO_DELAY, Backoff
+from jubako.flow.batching import Batching
 from jubako.flow.disabling import Verdict
 from jubako.flow.engine import Engine
 from jubako.flow.engine_events import Found
@@ -59,6 +60,7 @@ class Graph:
         self._attempts = attempts
         self._backoff = backoff
         self._judge = judge
+        self._batching = Batching()
         self._shared_outputs = shared_outputs
         self._see = see
 
@@ -136,7 +138,8 @@ class Graph:
             if verdict.tries_left is not None:
                 attempts = min(attempts, verdict.tries_left)
             needs, backoff = self._needs(task), self._find_backoff(task)
-            found = Found(number, "pending", tuple(dependencies), task.priority, needs, attempts, backoff)
+            group, most = self._batching.find_group(task, needs)
+            found = Found(number, "pending", tuple(dependencies), task.priority, needs, attempts, backoff, group, most)
         except InputError as error:
             return self._break(number, Broken(error.message, "", error))
         except Exception as error:  # noqa: BLE001  (priority and resources may be the task's own code)

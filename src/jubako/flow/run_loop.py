@@ -13,11 +13,12 @@ from __future__ import annotations
 import itertools
 import select
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.errors import BugError, HostError, InputError
 from jubako.flow.attempts import Attempt, get_timeout_s
+from jubako.flow.batching import combine
 from jubako.flow.book import Book
 from jubako.flow.claims import Claims
 from jubako.flow.clock import Clock
@@ -130,16 +131,18 @@ class RunLoop:
 
     # engine
 
-    def _tell(self, event: Event) -> None:
-        if self._options.shared_resources and isinstance(event, (Published, Failed, Yielded, Cancelled)):
-            self.book.run.shares.give_back(self.graph.tasks[event.task].task_id)
-        self._todo.extend(self.engine.handle(event, self._clock.monotonic_s()))
+    def _tell(self, *events: Event) -> None:
+        if self._options.shared_resources:
+            for event in events:
+                if isinstance(event, (Published, Failed, Yielded, Cancelled)):
+                    self.book.run.shares.give_back(self.graph.tasks[event.task].task_id)
+        self._todo.extend(self.engine.handle_all(events, self._clock.monotonic_s()))
 
     def _obey(self) -> None:
         while self._todo:
             instruction = self._todo.popleft()
             if isinstance(instruction, Start):
-                self._start(instruction.task)
+                self._start(instruction.task, instruction.others)
             elif self.book.watches:
                 tasks = self.graph.tasks
                 self.book.tell(TaskGivenUp(tasks[instruction.task], tasks[instruction.because]))
@@ -148,29 +151,27 @@ class RunLoop:
         """Ids of the tasks that would start next."""
         return [self.graph.tasks[number].task_id for number in self.engine.upcoming(limit)]
 
-    def _start(self, number: int) -> None:
-        """Starts a task, unless another run has it, has done it meanwhile, or it cannot even be prepared."""
-        task = self.graph.tasks[number]
-        if task.task_id not in self._leases.tokens:
-            now = self._clock.moment()
-            holder = self._claims.claim(task.task_id, now)
-            if holder is not None:
-                self.held_elsewhere[number] = holder
-                self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
-                self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
-                return
-        if self._leases.has_company:
-            self.held_elsewhere.pop(number, None)
-            if self.graph.find_complete([task]):
-                self._leases.release([task.task_id])
-                self._tell(There(number))
-                return
-        short = self._take_shares(number, task)
+    def _start(self, number: int, others: Sequence[int]) -> None:
+        """Starts a task, as one with `others`, unless another run has it or has done it, or it cannot be prepared."""
+        members = [(each, self.graph.tasks[each]) for each in (number, *others) if self._is_ours(each)]
+        if not members or members[0][0] != number:
+            self._put_off(members, 0.0)  # whoever was to take them along does not start: they go without, now
+            self._tell(Tick())
+            return
+        attempt = Attempt(number, members[0][1], str(next(self._serial)), self._clock.wall_s(), members)
+        try:
+            task = attempt.task = combine([task for _, task in members])
+        except Exception as error:  # noqa: BLE001  (a batch_method, or the task's own __init__)
+            self._fail(attempt, blame(attempt.id, error))
+            return
+        if attempt.is_batch and self._claims.claim(task.task_id, self._clock.moment()) is not None:
+            self._put_off(members, _ASK_AGAIN_S)
+            return
+        short = self._take_shares(number, members[0][1])
         if short is not None:
             self.book.note(f"other runs have {short} in use; waiting for them")
-            self._tell(Elsewhere(number, self._clock.monotonic_s() + _ASK_AGAIN_S))
+            self._put_off(members, _ASK_AGAIN_S)
             return
-        attempt = Attempt(number, task, str(next(self._serial)), self._clock.wall_s())
         job = None
         try:
             executor = self._executors.choose(task)
@@ -188,8 +189,33 @@ class RunLoop:
             return
         self._attempts[attempt.id] = attempt
         if self.book.watches:
-            self.book.tell(TaskStarted(task, attempt.id))
+            for _, member in members:
+                self.book.tell(TaskStarted(member, attempt.id))
         executor.start(Order(attempt.id, task, get_timeout_s(task, self._options), job))
+
+    def _is_ours(self, number: int) -> bool:
+        """Takes the lease of a task; False, and the engine knows, if another run has the task or has made it."""
+        task = self.graph.tasks[number]
+        if task.task_id not in self._leases.tokens:
+            now = self._clock.moment()
+            holder = self._claims.claim(task.task_id, now)
+            if holder is not None:
+                self.held_elsewhere[number] = holder
+                self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
+                self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
+                return False
+        if self._leases.has_company:
+            self.held_elsewhere.pop(number, None)
+            if self.graph.find_complete([task]):
+                self._leases.release([task.task_id])
+                self._tell(There(number))
+                return False
+        return True
+
+    def _put_off(self, members: Sequence[tuple[int, Any]], wait_s: float) -> None:
+        """Lets tasks that were about to start have their turn again after a while."""
+        until_s = self._clock.monotonic_s() + wait_s
+        self._tell(*(Elsewhere(number, until_s) for number, _ in members))
 
     def _take_shares(self, number: int, task: Any) -> str | None:
         """Takes what the task needs of what runs share; or returns the name of what is short."""
@@ -237,15 +263,17 @@ class RunLoop:
         elif ended.outcome == "cancelled":
             self._endings.cancel(attempt, ended)
             self._stop()  # also where a task has raised KeyboardInterrupt by itself
-            self._tell(Cancelled(attempt.number))
+            self._tell_of_each(attempt, Cancelled)
         elif ended.outcome != "ok":
             self._fail(attempt, ended)
         elif attempt.prepared is not None:
             self._collect(attempt, ended, ready)
         else:
+            unmade = self._leave_unmade(attempt)
             if self._endings.succeed_unboxed(attempt, ended):
                 self.owed.look()
-            self._tell(Published(attempt.number))
+            self._tell_of_each(attempt, Published)
+            self._fail_unmade(attempt, unmade)
 
     def _collect(self, attempt: Attempt, ended: Ended, ready: list[Ready]) -> None:
         """A box ended well; its slot is free, and what it made is to be published."""
@@ -255,7 +283,7 @@ class RunLoop:
             self.book.note(f"{attempt.task}: {text}")
         if collected.ready is not None:
             ready.append(collected.ready)
-            self._tell(Ran(attempt.number))
+            self._tell(Ran(attempt.number))  # others of a batch have no worker to free
         elif collected.problem is not None:
             self._fail(attempt, collected.problem)
 
@@ -267,9 +295,11 @@ class RunLoop:
                 problem = Ended(attempt.id, "failed", outcome.message, exception=outcome)
                 self._fail(attempt, problem, is_recorded=True)
             else:
+                unmade = self._leave_unmade(attempt)
                 self._endings.succeed(attempt, each.record.wall_s)
                 is_owed |= each.owed is not None
-                self._tell(Published(attempt.number))
+                self._tell_of_each(attempt, Published)
+                self._fail_unmade(attempt, unmade)
         if is_owed:
             self.owed.look()
 
@@ -279,10 +309,28 @@ class RunLoop:
         return self._desk
 
     def _fail(self, attempt: Attempt, ended: Ended, *, is_recorded: bool = False) -> None:
-        number = attempt.number
         again = self._endings.deserves_another(attempt, ended)
-        self._tell(Failed(number, again=again))
-        self._endings.fail(attempt, ended, again=self.engine.state(number) is not State.FAILED, is_recorded=is_recorded)
+        self._tell_of_each(attempt, lambda number: Failed(number, again=again))
+        tried_again = {number for number, _ in attempt.members if self.engine.state(number) is not State.FAILED}
+        self._endings.fail(attempt, ended, tried_again=tried_again, is_recorded=is_recorded)
+
+    def _leave_unmade(self, attempt: Attempt) -> Sequence[tuple[int, Any]]:
+        """Takes those members out of a batch that has ended well which are not complete all the same."""
+        if not attempt.is_batch:
+            return ()
+        done = set(self.graph.find_complete([task for _, task in attempt.members]))
+        unmade = [member for member in attempt.members if member[1] not in done]
+        attempt.members = tuple(member for member in attempt.members if member[1] in done)
+        return unmade
+
+    def _fail_unmade(self, batch: Attempt, unmade: Sequence[tuple[int, Any]]) -> None:
+        for number, task in unmade:
+            attempt = Attempt(number, task, batch.id, batch.started_s)
+            self._fail(attempt, Ended(batch.id, "failed", f"it ran as a part of {batch.task}, which did not make it"))
+
+    def _tell_of_each(self, attempt: Attempt, make: Callable[[int], Event]) -> None:
+        """Tells the engine the same of every task the attempt stands for."""
+        self._tell(*(make(number) for number, _ in attempt.members))
 
     def _need(self, attempt: Attempt, ended: Ended) -> None:
         """Puts what run() asked for into the graph, and the task behind it."""
@@ -301,7 +349,7 @@ class RunLoop:
                 self._fail(attempt, Ended(attempt.id, "failed", sentence))
                 return
         self._endings.suspend(attempt, ended)
-        self._tell(Yielded(number, numbers))
+        self._tell_of_each(attempt, lambda member: Yielded(member, numbers))
 
     def _explore(self, tasks: Sequence[Any]) -> None:
         """Tells the engine of what is new. InputError if it cannot be; what is new is then broken, not run."""

@@ -53,6 +53,7 @@ class State(IntEnum):
     FAILED = 12  # tried as often as allowed
     STUCK = 13  # something it depends on cannot be had
     STOPPED = 14  # the run was interrupted while it ran
+    JOINED = 15  # it runs as part of a batch, in the place of another task
 
 
 class Cause(IntEnum):
@@ -76,6 +77,7 @@ class Cause(IntEnum):
     DUE = 15  # the moment it waited for has come
     YIELD = 16  # run() asked for tasks that are not done
     CANCEL = 17
+    JOIN = 18  # a task of its kind was started and takes it along
 
 
 _S, _C = State, Cause
@@ -107,6 +109,14 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = MappingProxyType(
         (_S.RAN, _C.RETRY): _S.DELAYED,
         (_S.RAN, _C.CANCEL): _S.STOPPED,
         (_S.DELAYED, _C.DUE): _S.READY,
+        (_S.READY, _C.JOIN): _S.JOINED,
+        (_S.JOINED, _C.PUBLISHED): _S.DONE,
+        (_S.JOINED, _C.FAIL): _S.FAILED,
+        (_S.JOINED, _C.RETRY): _S.DELAYED,
+        (_S.JOINED, _C.ELSEWHERE): _S.DELAYED,
+        (_S.JOINED, _C.THERE): _S.COMPLETE,
+        (_S.JOINED, _C.YIELD): _S.WAITING,
+        (_S.JOINED, _C.CANCEL): _S.STOPPED,
     }
 )
 
