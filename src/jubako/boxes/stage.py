@@ -21,7 +21,6 @@ import os
 import stat
 
 from jubako.boxes.beside import unmovable_error
-from jubako.boxes.journal import Journal
 from jubako.boxes.place import Place, Places, find_existing_folder, is_movable, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
