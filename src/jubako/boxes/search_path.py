@@ -28,11 +28,23 @@ _FOLDER: Final = os.path.dirname(os.__file__)
 _NAMES: Final = (f"python{sys.version_info.major}{sys.version_info.minor}.zip", "lib-dynload")
 
 
-# Public names of the standard library that jubako, or what it imports, may import at any time; see `is_reserved`.
+# Public names of the standard library that jubako, or what it imports, may import at any time. `annotationlib`,
+# `codeop`, `compression`, `glob` and `grp` are for versions of Python after 3.11, whose other modules import them.
 RESERVED_NAMES: Final = frozenset(
-    """
-    @@LIST@@
-    """.split()
+    (
+        *("abc", "annotationlib", "array", "ast", "atexit", "base64", "binascii", "bisect", "builtins", "bz2"),
+        *("calendar", "codecs", "codeop", "collections", "colorsys", "compression", "contextlib"),
+        *("contextvars", "copy", "copyreg", "csv", "ctypes", "dataclasses", "datetime", "decimal", "difflib"),
+        *("dis", "encodings", "enum", "errno", "fcntl", "fnmatch", "fractions", "functools", "gc"),
+        *("genericpath", "gettext", "glob", "grp", "gzip", "hashlib", "heapq", "hmac", "importlib", "inspect"),
+        *("io", "ipaddress", "itertools", "json", "keyword", "linecache", "locale", "logging", "lzma"),
+        *("marshal", "math", "msvcrt", "nt", "ntpath", "numbers", "opcode", "operator", "os", "pathlib"),
+        *("pickle", "platform", "posix", "posixpath", "pwd", "random", "re", "reprlib", "resource", "secrets"),
+        *("select", "selectors", "shlex", "shutil", "signal", "site", "socket", "sqlite3", "stat", "string", "struct"),
+        *("subprocess", "sys", "tempfile", "textwrap", "threading", "time", "token", "tokenize", "traceback"),
+        *("tracemalloc", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref"),
+        *("zipimport", "zlib"),
+    )
 )
 
 
