@@ -11,7 +11,6 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError
+from jubako.errors import BugError, HostError
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
@@ -37,6 +36,7 @@ from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
+from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
@@ -95,7 +95,7 @@ class _Session:
         self._mode: Mode = options.box or "host"
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
-        self._run_id = _make_run_id(clock)
+        self._run_id = make_run_id(clock.wall_s())
         self._connection = stack.enter_context(
             closing(open_database(self._state.ledger_path, durability=options.durability))
         )
@@ -112,7 +112,6 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
-        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
         self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
@@ -120,6 +119,7 @@ class _Session:
         """Plans, works, and sums up."""
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
+        self._tidy_history()
         engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
         graph = _plan(self._tasks, engine, options, book)
         loop = self._make_loop(engine, graph)
@@ -133,6 +133,13 @@ class _Session:
         )
         book.tell(RunEnded(result.interrupted))
         return result
+
+    def _tidy_history(self) -> None:
+        """Lets go of old runs; what stands in the way of that is a note."""
+        try:
+            prune(self._connection, self._state, self._clock.wall_s())
+        except HostError as error:
+            self._book.note(error.message, hint=error.hint)
 
     def _take_place(self, ledger: Ledger) -> Recovery | None:
         """Recovers what dead runs have left, then holds the run's lock."""
@@ -258,8 +265,3 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         )
     )
     return graph
-
-
-def _make_run_id(clock: Clock) -> str:
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(clock.wall_s()))
-    return f"{moment}-{secrets.token_hex(3)}"
