@@ -134,6 +134,29 @@ def test_reader_that_goes_away_ends_the_command_quietly() -> None:
     assert (result.returncode, result.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["--version", "run --help", "nonsense"])
+def test_full_output_is_one_sentence_and_no_traceback(line: str, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONUNBUFFERED": unbuffered}
+    for streams in ("stdout", "stderr"), ("stdout",), ("stderr",):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "jubako", *line.split()],
+                env=environment,
+                stdout=full if "stdout" in streams else subprocess.PIPE,
+                stderr=full if "stderr" in streams else subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        written = "stderr" if line == "nonsense" else "stdout"
+        assert result.returncode == (3 if written in streams else 2 if line == "nonsense" else 0)
+        if streams == ("stdout",) and written == "stdout":
+            error, hint = result.stderr.splitlines()
+            assert error.startswith("Error: ") and error.endswith("No space left on device")
+            assert unbuffered or "stdout cannot be written" in error
+            assert hint.startswith("hint: ")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_stream_is_no_error_and_no_file_is_taken_for_it(closed: str, tmp_path: Path) -> None:
     script = (
