@@ -179,6 +179,29 @@ def test_closed_stream_is_no_error_and_no_file_is_taken_for_it(closed: str, tmp_
     assert (tmp_path / "file").read_text() == "the file"
 
 
+@pytest.mark.parametrize("line", ["run p.py Day", "backfill p.py Day", "box run true", "doctor"])
+def test_working_directory_that_is_gone_is_named_as_the_cause(line: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    result = subprocess.run(
+        ["sh", "-c", 'rmdir ../gone; exec "$@"', "sh", sys.executable, "-P", "-m", "jubako", *line.split()],
+        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(tmp_path / "state")},
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    error, hint = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (3, "")
+    assert error.startswith("Error: the working directory is gone")
+    assert hint.startswith("hint: 'cd' to one that is there")
+
+
+def test_completion_without_a_shell_lists_the_shells_in_one_line() -> None:
+    result = jubako("completion")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0].endswith("Choose from: bash, zsh, fish")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_that_asks_jubako(shell: str) -> None:
     result = jubako("completion", shell)

@@ -132,6 +132,10 @@ def _explain(error: Exception, *, debug: bool) -> int:
         if error.hint:
             say("hint", error.hint)
         return _code_of(error)
+    if isinstance(error, FileNotFoundError) and not error.filename and _is_without_directory():
+        say("Error", "the working directory is gone: it was removed, or replaced by another of the same name")
+        say("hint", "'cd' to one that is there, then run the same command again.")
+        return EXIT_HOST
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         say("Error", f"{error.strerror or error}{where}")
@@ -140,6 +144,14 @@ def _explain(error: Exception, *, debug: bool) -> int:
     say("Error", f"a defect in jubako: {type(error).__name__}: {error}")
     say("hint", "Please report it with what --debug shows.")
     return EXIT_BUG
+
+
+def _is_without_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _code_of(error: JubakoError) -> int:
