@@ -54,6 +54,23 @@ def test_report_says_all_there_is_to_say() -> None:
     assert [error.label for error in result.conflicts] == ["B()"]
 
 
+def test_report_of_an_interrupted_run_names_what_was_stopped() -> None:
+    waiting = [Stub() for _ in range(6)]
+
+    def report(stopped: list[str]) -> list[str]:
+        groups = Groups(still_pending_not_ext=waiting, not_run=waiting)
+        return make(groups=groups, everything_there=False, interrupted=True, stopped=stopped).format_report()
+
+    assert report(["A()"]) == [
+        "interrupted: A() was stopped, 5 tasks were not begun; the same command carries on",
+        "1 task stopped, each in a box, 0 ms",
+    ]
+    assert report(["A()", "B()", "C()", "D()", "E()"])[0].startswith(
+        "interrupted: A(), B(), C() and 2 more were stopped, 1 task was not begun;"
+    )
+    assert report([]) == ["interrupted: 6 tasks were not begun; the same command carries on", "nothing was run, 0 ms"]
+
+
 def test_json_holds_the_same_and_survives_a_round_trip() -> None:
     result = make(
         errors=[TaskError("a", "A()", "it broke")],

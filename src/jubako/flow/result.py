@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["RunResult", "TaskError"]
 
 _JSON_VERSION: Final = 1
+_STOPPED_NAMED: Final = 3
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 # The standard library, and jubako itself.
 _NOT_THE_PIPELINE: Final = (
@@ -67,6 +68,7 @@ class RunResult:
     groups: Groups
     everything_there: bool
     interrupted: bool = False
+    stopped: Sequence[str] = ()  # tasks that were running when the run was interrupted
     accounts: Sequence[RangeAccount] = ()
     undeclared: Mapping[str, Sequence[Change]] = field(default_factory=dict)  # by task, what was written and dropped
     undeclared_published: Mapping[str, Sequence[Change]] = field(default_factory=dict)
@@ -129,14 +131,34 @@ class RunResult:
         lines += self.missing
         lines += self.recovered
         if self.interrupted:
-            lines.append("interrupted; the same command carries on")
+            lines.append(f"interrupted{self._describe_interrupt()}; the same command carries on")
         lines.append(f"{self._describe_work()}, {format_seconds(self.wall_s)}")
         return lines
 
+    def _describe_interrupt(self) -> str:
+        """What Ctrl-C cut short: Luigi's summary has no word for that, and says that no permission was granted."""
+        parts = []
+        if self.stopped:
+            names = list(self.stopped[:_STOPPED_NAMED])
+            more = len(self.stopped) - len(names)
+            names += [f"{more} more"] if more else []
+            parts.append(f"{_join(names)} {'was' if len(self.stopped) == 1 else 'were'} stopped")
+        not_begun = len(self.groups.not_run) - len(self.stopped)
+        if not_begun > 0:
+            parts.append(f"{not_begun} task{' was' if not_begun == 1 else 's were'} not begun")
+        return f": {', '.join(parts)}" if parts else ""
+
     def _describe_work(self) -> str:
-        run, failed = len(self.groups.completed), len(self.groups.failed)
-        parts = [f"{run} task{'' if run == 1 else 's'} run"] if run else []
-        parts += [f"{failed} {'' if run else 'task ' if failed == 1 else 'tasks '}failed"] if failed else []
+        groups = self.groups
+        parts: list[str] = []
+        for count, what in (
+            (len(groups.completed), "run"),
+            (len(groups.failed), "failed"),
+            (len(self.stopped), "stopped"),
+        ):
+            if count:
+                noun = "" if parts else " task" if count == 1 else " tasks"
+                parts.append(f"{count}{noun} {what}")
         if not parts:
             return "nothing was run"
         return f"{', '.join(parts)}, {'each in a box' if self.mode == 'host' else 'not boxed'}"
@@ -150,6 +172,7 @@ class RunResult:
             "status": self.status.name,
             "everything_there": self.everything_there,
             "interrupted": self.interrupted,
+            "stopped": list(self.stopped),
             "counts": dict(self.counts),
             "ranges": [
                 {
@@ -188,6 +211,11 @@ class RunResult:
             "notes": list(self.notes),
             "wall_s": round(self.wall_s, 3),
         }
+
+
+def _join(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _is_of_a_library(file: str) -> bool:

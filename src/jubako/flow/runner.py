@@ -227,6 +227,7 @@ class _Session:
             groups=groups,
             everything_there=is_there,
             interrupted=loop.was_interrupted,
+            stopped=tuple(str(graph.tasks[n]) for n, state in enumerate(engine.states()) if state is State.STOPPED),
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
