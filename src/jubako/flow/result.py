@@ -23,12 +23,9 @@ __all__ = ["RunResult", "TaskError"]
 _JSON_VERSION: Final = 1
 _STOPPED_NAMED: Final = 3
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
-# The standard library, and jubako itself.
-_NOT_THE_PIPELINE: Final = (
-    "<frozen",
-    os.path.dirname(os.__file__) + os.sep,
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
-)
+_PYTHON: Final = ("<frozen", os.path.dirname(os.__file__) + os.sep)
+_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 
 
 @record
@@ -46,13 +43,15 @@ class TaskError:
 
     @property
     def place(self) -> str:
-        """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" without a traceback.
+        """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" if there is none.
 
-        Where none is the pipeline's, the innermost of all: libraries and jubako are passed over, not left out.
+        Python's own files and jubako's are never it. What is installed is passed over as a library; if there is nothing
+        else, so is the pipeline, and it is what jubako called.
         """
-        frames = _FRAME.findall(self.traceback)
-        theirs = [frame for frame in frames if not _is_of_a_library(frame[0])]
-        return "{}:{}, in {}".format(*(theirs or frames)[-1]) if frames else ""
+        frames = [frame for frame in _FRAME.findall(self.traceback) if not _is_python_or_ours(frame[0])]
+        theirs = [frame for frame in frames if not any(folder in frame[0] for folder in _INSTALLED)]
+        found = theirs[-1:] or frames[:1]
+        return "{}:{}, in {}".format(*found[0]) if found else ""
 
 
 @record
@@ -218,5 +217,7 @@ def _join(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _is_of_a_library(file: str) -> bool:
-    return file.startswith(_NOT_THE_PIPELINE) or "/site-packages/" in file or "/dist-packages/" in file
+def _is_python_or_ours(file: str) -> bool:
+    if file.startswith(_OURS):
+        return True
+    return file.startswith(_PYTHON) and not any(folder in file for folder in _INSTALLED)
