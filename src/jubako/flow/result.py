@@ -75,6 +75,7 @@ class RunResult:
     missing: Sequence[str] = ()  # what tasks without a run() stand for and is not there, a sentence each
     notes: Sequence[str] = ()
     recovered: Sequence[str] = ()  # what an earlier run had begun to publish and this one finished or undid
+    left_out: int = 0  # how much of what ranges wanted is not there and counts as missing: strict mode
     wall_s: float = 0.0
 
     def __bool__(self) -> bool:
@@ -131,6 +132,8 @@ class RunResult:
         lines += self.recovered
         if self.interrupted:
             lines.append(f"interrupted{self._describe_interrupt()}; the same command carries on")
+        if self.left_out and not self.errors and not self.interrupted:  # else those say why
+            lines.append(f"exit code 1: --strict counts the {self.left_out} that ranges left out as missing")
         lines.append(f"{self._describe_work()}, {format_seconds(self.wall_s)}")
         return lines
 
@@ -206,6 +209,7 @@ class RunResult:
                 for error in self.errors
             ],
             "missing": list(self.missing),
+            "left_out": self.left_out,
             "recovered": list(self.recovered),
             "notes": list(self.notes),
             "wall_s": round(self.wall_s, 3),

@@ -235,6 +235,7 @@ class _Session:
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
             recovered=self._recovery.sentences if self._recovery is not None else (),
+            left_out=sum(account.left_out for account in accounts) if self._options.strict else 0,
             wall_s=wall_s,
         )
 
