@@ -158,6 +158,7 @@ def left_in(place: Path) -> set[str]:
         ),
         ("run wrong.py Dya --date 2010-01-01", "there is no task 'Dya'", "did you mean Day"),
         ("run wrnog.py Day", "there is no pipeline wrnog.py", "did you mean wrong.py"),
+        ("run  Day --date 2010-01-01", "the pipeline is given as an empty text", "shell variable"),
         ("run wrong.py CycleA", "CycleA() -> CycleB() -> CycleA()", "nothing was run"),
         ("run wrong.py Twins", "Twin() and OtherTwin() both make", "outputs of its own"),
         ("run wrong.py Day --date 2010-01-01 --workers 0", "'--workers'", "--help"),
@@ -168,7 +169,7 @@ def left_in(place: Path) -> set[str]:
     ],
 )
 def test_wrong_request_is_refused_before_anything_runs(place: Path, words: str, sentence: str, hint: str) -> None:
-    result = jubako(place, *words.split())
+    result = jubako(place, *words.split(" "))
     assert result.returncode == 2, result.stdout + result.stderr
     error, *more = result.stderr.splitlines()
     assert error.startswith("Error: ")
