@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
 from jubako.flow.observer import Mode
-from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
+from jubako.flow.summary import Groups, RunStatus, format_lines, format_summary, get_status
 from jubako.records import field, record
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ class RunResult:
     def format_summary(self, *, summary_length: int = 5) -> str:
         """Luigi's execution summary, to the letter."""
         return format_summary(self.groups, summary_length=summary_length)
+
+    def format_summary_lines(self) -> list[str]:
+        """The same line by line, whatever line feeds the values of parameters hold."""
+        return format_lines(self.groups)
 
     def format_report(self) -> list[str]:
         """Our lines after it: what ranges left out, undeclared writes, errors, seconds.
