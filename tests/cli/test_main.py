@@ -213,6 +213,7 @@ def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -
     (tmp_path / "tasks.py").write_text(
         "from jubako.flow.parameters import YearParameter\nfrom jubako.flow.task import Task\n"
         "class YearReport(Task):\n    year = YearParameter()\nclass Other(Task):\n    pass\n"
+        "class Between(YearReport):\n    until = YearParameter()\n"
     )
 
     def completed(line: str) -> list[str]:
@@ -228,5 +229,10 @@ def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -
     assert completed("jubako ba") == ["backfill"]
     assert completed("jubako run tasks.py Y") == ["YearReport"]
     assert "--year" in completed("jubako run tasks.py YearReport --ye")
+    offered = completed("jubako backfill tasks.py YearReport --")
+    assert "--from" in offered
+    assert "--year" not in offered  # it is what goes from --from to --to
+    assert {"--year", "--until"} <= set(completed("jubako backfill tasks.py Between --"))
+    assert "--until" not in completed("jubako backfill tasks.py Between --year 2010 --")
     assert completed("jubako run broken.py Y") == []
     assert completed("jubako nonsense Y") == []
