@@ -138,6 +138,13 @@ class BigByName(Writes):
         Path(self.output().path).write_text("x" * 3_000_000)
 
 
+class FillsScratch(Writes):
+    box = Box(scratch_size_bytes=1 << 20)
+
+    def work(self):
+        Path("filler").write_text("x" * 3_000_000)
+
+
 class Rates(ExternalTask):
     def output(self):
         return LocalTarget("rates.csv")
@@ -373,7 +380,18 @@ def test_full_disk_of_an_output_is_named_and_publishes_nothing(place: Place, tas
     assert result.returncode in (1, 3)
     assert f"{task}(): " in result.stdout
     assert "No space left on device" in result.stdout
-    assert re.search(rf"no room for {place.folder}/out/{task}|the disk of an output is full", result.stdout)
+    assert re.search(
+        rf"no room for {place.folder}/out/{task}|'{place.folder}/out/{task}': the disk that holds this output is full",
+        result.stdout,
+    )
+
+
+def test_full_scratch_is_named(place: Place) -> None:
+    result = place.run("run", "wrong.py", "FillsScratch")
+    assert result.returncode == 1
+    assert "No space left on device: the box's scratch is full, where all goes that is written below" in result.stdout
+    assert str(place.folder) in result.stdout.partition("written below")[2]
+    assert place.made() == []
 
 
 def test_full_disk_of_the_state_is_named_and_publishes_nothing(place: Place) -> None:
