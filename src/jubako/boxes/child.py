@@ -36,7 +36,7 @@ from jubako.records import as_dict, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any, Final, NoReturn
 
@@ -48,6 +48,7 @@ REJECTED: Final = b"N"  # a check returned something false
 
 _STATUS_OF_FAILURE = 1
 _TEXT_LIMIT = 1 << 20
+_LEFT_OVER_BYTES = 64 << 10
 _MAX_FD = 0x7FFFFFFF
 _LENGTH = struct.Struct("<Q")
 _DESCRIPTORS = struct.Struct("3i")
@@ -175,11 +176,11 @@ def _obey(
     except SystemExit as error:
         _flush()
         status = _status_of(error)
-        kind, data = (FAILURE, _describe(error, writable)) if status else (REPORT, b"")
+        kind, data = (FAILURE, _describe(error, writable, staged)) if status else (REPORT, b"")
         inside.write_frame(line_fd, kind, data)
         return status
     except BaseException as error:  # noqa: BLE001  the fork boundary: nothing may unwind into the zygote's frames
-        inside.write_frame(line_fd, FAILURE, _describe(error, writable))
+        inside.write_frame(line_fd, FAILURE, _describe(error, writable, staged))
         _flush()
         return _STATUS_OF_FAILURE
     return 0
@@ -254,11 +255,17 @@ def _read_rest(line_fd: int, data: bytes) -> bytes:
     return data[size:]
 
 
-def _describe(error: BaseException, writable: Sequence[str]) -> bytes:
+def _describe(error: BaseException, writable: Sequence[str], staged: Mapping[str, str]) -> bytes:
     text = "".join(traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__)))
     return json.dumps(
-        {"error": explain_failure(error, writable)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
+        {"error": explain_failure(error, writable, staged, _is_full)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
     ).encode()
+
+
+def _is_full(path: str) -> bool:
+    """True if next to nothing can be written at `path` any more; what a write did not fill may be left over."""
+    space = os.statvfs(path)
+    return space.f_bavail * space.f_frsize < _LEFT_OVER_BYTES or bool(space.f_files and not space.f_favail)
 
 
 def _without_own_frames(found: TracebackType | None) -> TracebackType | None:

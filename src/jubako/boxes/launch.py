@@ -21,6 +21,7 @@ from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
 from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
 from jubako.boxes.kept_record import BoxRecord, Layer, format_command, format_created, prepare_record, publish_record
+from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.result import BoxResult
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
@@ -50,9 +51,8 @@ if TYPE_CHECKING:
         def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
-__all__ = ["refuse_nesting", "run_in_box", "run_in_new_box"]
+__all__ = ["run_in_box", "run_in_new_box"]
 
-_MARK = "JUBAKO_BOX"
 _TRIES = 5
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
@@ -200,19 +200,9 @@ def _prepare(view: WideView, plan: WidePlan, record: BoxRecord | None, directory
     return copies
 
 
-def refuse_nesting() -> None:
-    """Raises HostError inside a box, where nothing can be mounted: that would be found out late, and said obscurely."""
-    box_id = os.environ.get(_MARK)
-    if box_id:
-        raise HostError(
-            f"this is box {box_id}, and a box cannot be made inside a box",
-            hint="Run the command as it is: what it changes is in the box already.",
-        )
-
-
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
-    return replace(program, environment={**program.environment, _MARK: box_id})
+    return replace(program, environment={**program.environment, MARK: box_id})
 
 
 def _check(program: Program, box: Box) -> None:

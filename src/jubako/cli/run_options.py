@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["make_run_options", "run_options"]
 
+
+class _Count(click.IntRange):
+    """A whole number of 1 or more; click would speak of integer ranges."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a whole number of 1 or more.", param, ctx)
+
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Tasks at a time, 1 by default."
-    ),
+    click.option("--workers", metavar="N", type=_Count(min=1), default=1, help="Tasks at a time, 1 by default."),
     click.option(
         "--box",
         metavar="host|none",

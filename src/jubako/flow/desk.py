@@ -30,6 +30,7 @@ from jubako.flow.executors.executor import Ended
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.nesting import flatten
 from jubako.flow.options import RunOptions
+from jubako.flow.outputs import find_targets
 from jubako.flow.owed import dump_owed
 from jubako.flow.pipeline_source import Belonging
 from jubako.flow.publishing import Ready, publish_batch
@@ -226,7 +227,7 @@ def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
     """What the task declares: files and directories of this machine, each once, and everything else."""
     outputs: dict[str, Output] = {}
     others = []
-    for target in flatten(task.output()):
+    for target in find_targets(task):
         as_output = getattr(target, "as_output", None)
         if as_output is None:
             others.append(target)

@@ -101,6 +101,11 @@ def reload(source: PipelineSource) -> Pipeline:
 
 def find_pipeline(text: str) -> PipelineSource:
     """What `text` names, without importing it."""
+    if not text:
+        raise InputError(
+            "the pipeline is given as an empty text",
+            hint="is a shell variable not set? The working directory is '.'",
+        )
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path):
         return _find_in_folder(path)

@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
+from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
 from jubako.errors import BugError, HostError
 from jubako.flow.book import Book
@@ -93,6 +94,12 @@ class _Session:
         self._options = options
         self._clock = clock
         self._mode: Mode = options.box or "host"
+        if self._mode == "host":
+            refuse_nesting(
+                "tasks cannot run in boxes inside a box",
+                hint="--box none (box='none') runs them without, if JUBAKO_STATE is a folder in the box: "
+                "JUBAKO_STATE=$PWD/jubako-state jubako run ... --box none",
+            )
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
         self._run_id = make_run_id(clock.wall_s())
@@ -227,6 +234,7 @@ class _Session:
             groups=groups,
             everything_there=is_there,
             interrupted=loop.was_interrupted,
+            stopped=tuple(str(graph.tasks[n]) for n, state in enumerate(engine.states()) if state is State.STOPPED),
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
@@ -234,6 +242,7 @@ class _Session:
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
             recovered=self._recovery.sentences if self._recovery is not None else (),
+            left_out=sum(account.left_out for account in accounts) if self._options.strict else 0,
             wall_s=wall_s,
         )
 
