@@ -64,7 +64,7 @@ def test_tasks_are_disabled_after_failures_within_a_window_for_a_while() -> None
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--workers 0", "'0' is neither a number from 1 nor 'auto'"),
+        ("--workers 0", "'0' is not a whole number of 1 or more, nor 'auto'"),
         ("--retry-delay soon", "'soon' is not of the form SECONDS, SECONDS,FACTOR or SECONDS,FACTOR,MOST"),
         ("--retry-delay 1,2,3,4", "'1,2,3,4' is not of the form"),
         ("--retries -1", "'-1' is not a number from 0"),
@@ -73,7 +73,7 @@ def test_tasks_are_disabled_after_failures_within_a_window_for_a_while() -> None
         ("--shared-resource gpu=-1", "'gpu=-1' is not of the form NAME=N"),
         ("--disable-after often", "'often' is not of the form N, N,SECONDS or N,SECONDS,SECONDS"),
         ("--disable-after 1,-2", "'1,-2' is not of the form"),
-        ("--workers many", "'many' is neither a number from 1 nor 'auto'"),
+        ("--workers many", "'many' is not a whole number of 1 or more, nor 'auto'"),
     ],
 )
 def test_words_that_cannot_be_read_are_refused(words: str, sentence: str) -> None:

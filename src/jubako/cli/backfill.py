@@ -9,15 +9,25 @@ from jubako.cli.exits import EXIT_USAGE
 from jubako.cli.formats import echo_document
 from jubako.cli.main import is_debugging
 from jubako.cli.parameter_words import echo_tasks, told_form_of
-from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
+from jubako.cli.pipeline_command import (
+    Asked,
+    PipelineCommand,
+    get_asked,
+    pipeline_arguments,
+    read_parameters,
+    refusals_of,
+)
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 from jubako.cli.terminal import echo, printable
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from click.shell_completion import CompletionItem
 
     from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill
@@ -42,6 +52,22 @@ class _BackfillCommand(PipelineCommand):
         from jubako.flow.backfill import is_dated
 
         return "[goes from --from to --to]" if is_dated(parameter) else super().about_parameter(task, name, parameter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        ranged = self._find_ranged(get_asked(ctx))
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value != ranged]
+
+    def _find_ranged(self, asked: Asked) -> str:
+        """The option of the parameter that --from and --to stand for, "--date"; "" where it is not known yet."""
+        from jubako.flow.backfill import find_dated_parameter
+
+        if asked.task is None:
+            return ""
+        try:
+            name, _ = find_dated_parameter(asked.task, asked.texts)
+        except InputError:
+            return ""
+        return asked.flags[name]
 
 
 @click.command(cls=_BackfillCommand, epilog=_EPILOG)

@@ -151,7 +151,7 @@ def _complete(instruction: str) -> int:
 
 def _explain_usage(error: click.ClickException) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    say("Error", printable(error.format_message()))
+    say("Error", printable(error.format_message().replace("\n\t", " ")))  # click lists choices one a line
     if context is not None:
         echo(f"usage: {_usage_of(context)}", err=True)
         say("hint", f"'{context.command_path} --help' shows how, with examples.")

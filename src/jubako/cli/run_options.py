@@ -24,7 +24,7 @@ def _read_workers(text: str) -> int:
 
         return count_processors()
     if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(f"{text!r} is neither a number from 1 nor 'auto'")
+        raise click.BadParameter(f"{text!r} is not a whole number of 1 or more, nor 'auto'")
     return int(text)
 
 

@@ -39,6 +39,11 @@ class RangeAccount:
         """True when everything that was wanted is there."""
         return self.done_before + self.run == self.wanted
 
+    @property
+    def left_out(self) -> int:
+        """How many were not even scheduled."""
+        return self.outside + self.over_limit
+
     def describe(self) -> str:
         """One line; numbers that are 0 are left out, but for how many were wanted."""
         limits = [(name.replace("_", " "), value) for name, value in self.settings]

@@ -11,15 +11,15 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
+from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError
+from jubako.errors import BugError, HostError
 from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
@@ -39,6 +39,7 @@ from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
+from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
@@ -100,9 +101,15 @@ class _Session:
         self._options = options
         self._clock = clock
         self._mode: Mode = options.box or "host"
+        if self._mode == "host":
+            refuse_nesting(
+                "tasks cannot run in boxes inside a box",
+                hint="--box none (box='none') runs them without, if JUBAKO_STATE is a folder in the box: "
+                "JUBAKO_STATE=$PWD/jubako-state jubako run ... --box none",
+            )
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
-        self._run_id = _make_run_id(clock)
+        self._run_id = make_run_id(clock.wall_s())
         self._connection = stack.enter_context(
             closing(open_database(self._state.ledger_path, durability=options.durability))
         )
@@ -119,7 +126,6 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
-        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
         self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
@@ -127,6 +133,7 @@ class _Session:
         """Plans, works, and sums up."""
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
+        self._tidy_history()
         engine = Engine(slots=options.workers, capacities=options.capacities, backoff=_get_backoff(options))
         graph = _plan(self._tasks, engine, options, book, self._clock.wall_s())
         loop = self._make_loop(engine, graph)
@@ -140,6 +147,13 @@ class _Session:
         )
         book.tell(RunEnded(result.interrupted))
         return result
+
+    def _tidy_history(self) -> None:
+        """Lets go of old runs; what stands in the way of that is a note."""
+        try:
+            prune(self._connection, self._state, self._clock.wall_s())
+        except HostError as error:
+            self._book.note(error.message, hint=error.hint)
 
     def _take_place(self, ledger: Ledger) -> Recovery | None:
         """Recovers what dead runs have left, then holds the run's lock."""
@@ -227,6 +241,7 @@ class _Session:
             groups=groups,
             everything_there=is_there,
             interrupted=loop.was_interrupted,
+            stopped=tuple(str(graph.tasks[n]) for n, state in enumerate(engine.states()) if state is State.STOPPED),
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
@@ -234,6 +249,7 @@ class _Session:
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
             recovered=self._recovery.sentences if self._recovery is not None else (),
+            left_out=sum(account.left_out for account in accounts) if self._options.strict else 0,
             wall_s=wall_s,
         )
 
@@ -277,8 +293,3 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book,
 
 def _get_backoff(options: RunOptions) -> Backoff:
     return Backoff(options.retry_delay_s, options.retry_backoff, options.retry_delay_max_s)
-
-
-def _make_run_id(clock: Clock) -> str:
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(clock.wall_s()))
-    return f"{moment}-{secrets.token_hex(3)}"

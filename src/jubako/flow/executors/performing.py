@@ -18,7 +18,8 @@ from jubako.errors import JubakoError, WorkError
 from jubako.flow.dynamic import DynamicRequirements
 from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
-from jubako.flow.standing import ask_complete, flatten_targets
+from jubako.flow.outputs import find_targets
+from jubako.flow.standing import ask_complete
 from jubako.flow.task import Task
 
 __all__ = [
@@ -152,10 +153,11 @@ def _look_at_outputs(task: Any) -> None:
 
     A task without outputs has succeeded, and so has one whose own complete() says that it is done.
     """
-    outputs = flatten_targets(task.output())
-    missing = [output for output in outputs if not output.exists()]
+    missing = [target for target in find_targets(task) if not target.exists()]
     if missing and (type(task).complete is Task.complete or not task.complete()):
         names = ", ".join(map(str, missing))
+        if type(task).run is Task.run:
+            raise WorkError(f"it has no run() that would make {names}")
         raise WorkError(f"run() ended and did not make {names}")
 
 
