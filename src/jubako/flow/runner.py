@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError
+from jubako.errors import BugError, HostError, InputError
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
@@ -38,6 +38,7 @@ from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.run_loop import RunLoop
+from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
 
@@ -114,19 +115,24 @@ class _Session:
         self._book = Book(self._ledger_run, observer)
 
     def run(self, began_s: float) -> RunResult:
-        """Plans, works, and sums up."""
+        """Plans, works, and sums up; whatever happens, the ledger is told how the run has ended."""
+        try:
+            result = self._work(began_s)
+        except BaseException as error:
+            self._ledger_run.end(_describe_break(error), {}, self._clock.wall_s())
+            raise
+        self._ledger_run.end(_describe_end(result), result.counts, self._clock.wall_s())
+        self._book.tell(RunEnded(result.interrupted))
+        return result
+
+    def _work(self, began_s: float) -> RunResult:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
         graph = _plan(self._tasks, engine, options, book)
         loop = self._make_loop(engine, graph)
         loop.work()
-        result = self._sum_up(loop, time.perf_counter() - began_s)
-        self._ledger_run.end(
-            "INTERRUPTED" if result.interrupted else result.status.name, result.counts, self._clock.wall_s()
-        )
-        book.tell(RunEnded(result.interrupted))
-        return result
+        return self._sum_up(loop, time.perf_counter() - began_s)
 
     def _take_place(self, ledger: Ledger) -> Recovery | None:
         """Recovers what dead runs have left, then holds the run's lock."""
@@ -252,6 +258,22 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         )
     )
     return graph
+
+
+def _describe_end(result: RunResult) -> str:
+    """How the run has ended, for the ledger: Luigi's word for it where that is the truth."""
+    if result.interrupted:
+        return "INTERRUPTED"
+    if not result.everything_there and result.status in (RunStatus.SUCCESS, RunStatus.SUCCESS_WITH_RETRY):
+        return "INCOMPLETE"
+    return result.status.name
+
+
+def _describe_break(error: BaseException) -> str:
+    """How a run has ended that has no result, for the ledger."""
+    if isinstance(error, (InputError, HostError)):
+        return "REFUSED"
+    return "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "BROKEN"
 
 
 def _make_run_id(clock: Clock) -> str:
