@@ -30,7 +30,16 @@ from jubako.flow.observer import (
     TaskStarted,
 )
 
-__all__ = ["Display", "Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
+__all__ = [
+    "Display",
+    "Lines",
+    "PrintedLines",
+    "Tally",
+    "describe_failure",
+    "describe_note",
+    "printable_line",
+    "show_progress",
+]
 
 
 class Display(Observer, Protocol):
@@ -114,18 +123,30 @@ class PrintedLines:
 
     def see(self, event: RunEvent) -> None:
         if isinstance(event, TaskPrinted):
-            *lines, rest = (self._begun.pop(event.task.task_id, b"") + event.data).split(b"\n")
-            self._begun[event.task.task_id] = rest
-            for line in lines:
-                self._put(event.task, line)
+            self.add(event.task.task_id, str(event.task), event.data)
         elif isinstance(event, (TaskPublished, TaskFailed)):
-            rest = self._begun.pop(event.task.task_id, b"")
-            if rest:
-                self._put(event.task, rest)
+            self.end(event.task.task_id, str(event.task))
 
-    def _put(self, task: object, line: bytes) -> None:
-        text = line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs()
-        self._say(f"{printable(str(task))} | {printable(text)}")
+    def add(self, key: str, label: str, data: bytes) -> None:
+        """A piece of what `key`, for people `label`, prints."""
+        *lines, rest = (self._begun.pop(key, b"") + data).split(b"\n")
+        self._begun[key] = rest
+        for line in lines:
+            self._put(label, line)
+
+    def end(self, key: str, label: str) -> None:
+        """`key` prints no more: its last line may lack an end."""
+        rest = self._begun.pop(key, b"")
+        if rest:
+            self._put(label, rest)
+
+    def _put(self, label: str, line: bytes) -> None:
+        self._say(f"{printable(label)} | {printable_line(line)}")
+
+
+def printable_line(line: bytes) -> str:
+    """A line of what a task printed, as a terminal may have it."""
+    return printable(line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs())
 
 
 def describe_failure(event: TaskFailed) -> str:

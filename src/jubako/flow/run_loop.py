@@ -208,9 +208,10 @@ class RunLoop:
         if isinstance(event, Remarked):
             self.book.note(event.text)
             return
-        if isinstance(event, Printed):
-            self._logs.write(event.attempt_id, event.data)
         attempt = self._attempts.get(event.attempt_id)
+        if isinstance(event, Printed):
+            task = self.owed.find_task(event.attempt_id) if attempt is None else attempt.task
+            self._logs.write(event.attempt_id, event.data, task)
         if attempt is None or not self.book.watches:
             return
         if isinstance(event, Printed):
