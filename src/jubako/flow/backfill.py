@@ -9,7 +9,7 @@ Dated are the parameters whose values count on in time: hours, days, months, yea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from jubako.flow.task import Task
 __all__ = [
     "Backfill",
     "account_for",
+    "enumerate_values",
     "find_dated_parameter",
     "format_spans",
     "is_dated",
@@ -100,7 +101,7 @@ def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple
             hint="a backfill needs a DateParameter, DateHourParameter, MonthParameter or YearParameter",
         )
     if not free:
-        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and --from and --to as well", hint="give only one")
+        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and a range as well", hint="give only one")
     names = [f"--{entry[0].replace('_', '-')}" for entry in free]
     raise InputError(
         f"{name} has several parameters for a date: {', '.join(names)}",
@@ -121,18 +122,22 @@ def values_between(
             f"from {start} up to {stop} there is nothing: --to is not part of the range",
             hint=f"--inclusive makes it one: {start}",
         )
-    value = parameter.normalize(first)
-    if value < first:  # not on the parameter's grid: its values may be some days or hours apart
-        value = parameter.next_in_enumeration(value)
-    values: list[Any] = []
-    while value < last:
-        values.append(value)
-        value = parameter.next_in_enumeration(value)
-    if inclusive and value == last:
-        values.append(value)
+    values = list(enumerate_values(parameter, first, last, inclusive=inclusive))
     if not values:
         raise InputError(f"no value of {family}'s parameter lies between {start} and {stop}")
     return values
+
+
+def enumerate_values(parameter: Parameter[Any], first: Any, last: Any, *, inclusive: bool = False) -> Iterator[Any]:
+    """Every value of a dated parameter from `first` up to `last`, which counts as well if `inclusive`."""
+    value = parameter.normalize(first)
+    if value < first:  # not on the parameter's grid: its values may be some days or hours apart
+        value = parameter.next_in_enumeration(value)
+    while value < last:
+        yield value
+        value = parameter.next_in_enumeration(value)
+    if inclusive and value == last:
+        yield value
 
 
 def list_wanted(family: type[Task], name: str, values: Iterable[Any], others: Mapping[str, object]) -> list[Task]:
