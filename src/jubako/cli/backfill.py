@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_USAGE, is_debugging
+from jubako.cli.main import EXIT_FAILED, EXIT_USAGE, is_debugging
 from jubako.cli.pipeline_command import (
     PipelineCommand,
     echo_tasks,
@@ -20,15 +22,18 @@ from jubako.cli.pipeline_command import (
 )
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.errors import InputError
 
 if TYPE_CHECKING:
     from jubako.cli.progress import Display
-    from jubako.flow.backfill import Backfill
+    from jubako.flow.backfill import Backfill, Redo
     from jubako.flow.observer import RunEvent
     from jubako.flow.parameters import Parameter
     from jubako.flow.task import Task
 
 __all__ = ["backfill"]
+
+_MANY = 100_000
 
 _EPILOG = """\b
 Examples:
@@ -54,10 +59,31 @@ class _BackfillCommand(PipelineCommand):
 @click.option("--inclusive", is_flag=True, help="Make --to part of the range.")
 @click.option("--dry-run", is_flag=True, help="Show exactly what would run, and run nothing.")
 @click.option("--newest-first", is_flag=True, help="Begin with the newest.")
+@click.option(
+    "--redo",
+    metavar="missing|failed|all",
+    type=click.Choice(["missing", "failed", "all"]),
+    default="missing",
+    help="Run what is missing, only what failed, or all.  [default: missing]",
+)
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), help="Run N dates at most; the rest counts as missing."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a very long range.")
 @run_options
 @click.pass_context
 def backfill(
-    ctx: click.Context, /, start: str, stop: str, inclusive: bool, dry_run: bool, newest_first: bool, **given: Any
+    ctx: click.Context,
+    /,
+    start: str,
+    stop: str,
+    inclusive: bool,
+    dry_run: bool,
+    newest_first: bool,
+    redo: Redo,
+    limit: int | None,
+    yes: bool,
+    **given: Any,
 ) -> int:
     """Run TASK of PIPELINE for every date of a range that is not done yet. There is no hidden limit.
 
@@ -73,15 +99,25 @@ def backfill(
 
     from jubako.flow.backfill import account_for, find_dated_parameter, list_wanted, plan_backfill, values_between
 
-    family = asked.task.get_task_family()
+    pipeline, family = asked.pipeline, asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
     with told_form_of(parameter):
         values = values_between(family, parameter, start, stop, inclusive=inclusive)
+    if len(values) > _MANY and not yes and not dry_run:
+        _ask_for_many(len(values), f"{family} from {start} to {stop}")
     with refusals_of(asked.task):
         wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
 
     def plan() -> Backfill:
-        return plan_backfill(wanted, name, find_complete=_find_complete, newest_first=newest_first)
+        return plan_backfill(
+            wanted,
+            name,
+            find_complete=_find_complete,
+            find_failed=partial(_find_failed, pipeline=pipeline.file),
+            redo=redo,
+            limit=limit,
+            newest_first=newest_first,
+        )
 
     if dry_run:
         _echo_dry_run(plan(), format_)
@@ -90,12 +126,25 @@ def backfill(
     from jubako.cli.progress import show_progress
     from jubako.flow.runner import run as run_tasks
 
-    in_order = wanted[::-1] if newest_first else wanted
+    # Where some are left out, which ones is decided before the run has recovered what an earlier one left. It may find
+    # a few of them done then, and does not run others instead.
+    fixed = plan() if redo != "missing" or limit is not None else None
+    asked_for = wanted if fixed is None else fixed.to_run
+    options = make_run_options(pipeline, given, redo=asked_for if redo == "all" else ())
     with show_progress(format_) as display:
-        planner = _Planner(display, plan)
-        result = run_tasks(in_order, make_run_options(asked.pipeline, given), observer=planner)
-    echo_report(result, format_, backfill=account_for(planner.plan, result), tracebacks=is_debugging(ctx))
-    return get_exit_code(result)
+        planner = _Planner(display, plan if fixed is None else lambda: fixed)
+        result = run_tasks(asked_for[::-1] if newest_first else asked_for, options, observer=planner)
+    account = account_for(planner.plan, result)
+    echo_report(result, format_, backfill=account, tracebacks=is_debugging(ctx))
+    code = get_exit_code(result)
+    return EXIT_FAILED if code == 0 and account.over_limit else code
+
+
+def _ask_for_many(count: int, what: str) -> None:
+    """Asks a person whether so many are meant; refuses where there is none to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(f"{what} are {count:,} tasks", hint="if that is meant, say so: --yes")
+    click.confirm(f"{what} are {count:,} tasks. Go on?", abort=True, err=True)
 
 
 class _Planner:
@@ -122,6 +171,16 @@ def _find_complete(tasks: Sequence[Task]) -> list[Task]:
     return [task for task, answer in zip(tasks, Standing(targets_exist).look(tasks), strict=True) if answer is True]
 
 
+def _find_failed(tasks: Sequence[Task], *, pipeline: str) -> list[Task]:
+    """Those that are not done and whose last attempt failed."""
+    from jubako.cli.past import open_own_history
+    from jubako.flow.status import find_states
+
+    with open_own_history() as past:
+        states = find_states(tasks, past, pipeline)
+    return [task for task, state in zip(tasks, states, strict=True) if state == "failed"]
+
+
 def _echo_dry_run(plan: Backfill, format_: Format) -> None:
     if format_ == "table":
         click.echo(printable(plan.describe()))
@@ -133,5 +192,12 @@ def _echo_dry_run(plan: Backfill, format_: Format) -> None:
         {"value": plan.parameter.serialize(plan.value_of(task)), "task": str(task), "to_run": task in to_run}
         for task in plan.wanted
     ]
-    facts = {"wanted": len(plan.wanted), "done_before": plan.done_before, "to_run": len(to_run), "spans": plan.spans()}
+    facts = {
+        "wanted": len(plan.wanted),
+        "done_before": plan.done_before,
+        "to_run": len(to_run),
+        "over_limit": len(plan.over_limit),
+        "not_asked": len(plan.not_asked),
+        "spans": plan.spans(),
+    }
     echo_document(Document("jubako.backfill/1", ("value", "task", "to_run"), rows, facts, "tasks"), format_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,8 +52,8 @@ def run_options(command: Any) -> Any:
     return command
 
 
-def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOptions:
-    """The run's options, from what `run_options` made click pass to the command."""
+def make_run_options(pipeline: Pipeline | None, given: dict[str, Any], *, redo: Collection[Any] = ()) -> RunOptions:
+    """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
     from jubako.flow.options import RunOptions
 
     return RunOptions(
@@ -64,4 +64,5 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        redo=frozenset(redo),
     )

@@ -1,17 +1,25 @@
 """A backfill: one dated task for every date of a range. Decides which dates are wanted, which are done, which to run.
 Afterwards it counts what became of them.
 
-There is no window and no limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is remembered
-either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
+There is no window and no hidden limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is
+remembered either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
+
+    wanted = done + to_run + over_limit + not_asked
+
+    redo       runs                                  leaves out
+    missing    what is not there                     -
+    failed     what is not there and failed          not_asked: what is not there and has not failed
+    all        everything, also what is there        -
 
 Dated are the parameters whose values count on in time: hours, days, months, years, each with its own step.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from jubako.errors import InputError
 from jubako.flow.accounting import RangeAccount
@@ -28,6 +36,7 @@ from jubako.flow.task import Task
 
 __all__ = [
     "Backfill",
+    "Redo",
     "account_for",
     "enumerate_values",
     "find_dated_parameter",
@@ -38,23 +47,28 @@ __all__ = [
     "values_between",
 ]
 
+Redo = Literal["missing", "failed", "all"]
+
 _DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A planned backfill. `wanted` and `to_run`, those of them that aren't done, are in time's order."""
+    """A planned backfill. All sequences of tasks are in time's order; see the head of the file for what adds up."""
 
     name: str  # of the parameter that goes through the range
     parameter: Parameter[Any]
     wanted: Sequence[Task]
+    done: Sequence[Task]  # there when the plan was made, and left alone
     to_run: Sequence[Task]
+    over_limit: Sequence[Task] = ()
+    not_asked: Sequence[Task] = ()
     newest_first: bool = False
 
     @property
     def done_before(self) -> int:
-        """How many of the wanted were complete when the plan was made."""
-        return len(self.wanted) - len(self.to_run)
+        """How many of the wanted were complete when the plan was made, and are not run again."""
+        return len(self.done)
 
     def value_of(self, task: Task) -> Any:
         """The task's place in the range."""
@@ -67,11 +81,12 @@ class Backfill:
     def describe(self) -> str:
         """The plan in a line: how many are wanted, were done before, are to run, and from where to where."""
         text = f"{self.label}: {len(self.wanted)} wanted, {self.done_before} done before, {len(self.to_run)} to run"
-        if not self.to_run:
-            return text
-        ends = [self.parameter.serialize(self.value_of(task)) for task in (self.to_run[0], self.to_run[-1])]
-        between = ends[0] if ends[0] == ends[1] else f"{ends[0]}...{ends[1]}"
-        return f"{text} ({between}{', newest first' if self.newest_first else ''})"
+        if self.to_run:
+            ends = [self.parameter.serialize(self.value_of(task)) for task in (self.to_run[0], self.to_run[-1])]
+            between = ends[0] if ends[0] == ends[1] else f"{ends[0]}...{ends[1]}"
+            text += f" ({between}{', newest first' if self.newest_first else ''})"
+        text += f", {len(self.over_limit)} over the limit" if self.over_limit else ""
+        return text + (f", {len(self.not_asked)} missing and not asked for" if self.not_asked else "")
 
     @property
     def label(self) -> str:
@@ -150,32 +165,64 @@ def plan_backfill(
     name: str,
     *,
     find_complete: Callable[[Sequence[Task]], Iterable[Task]],
+    find_failed: Callable[[Sequence[Task]], Iterable[Task]] | None = None,
+    redo: Redo = "missing",
+    limit: int | None = None,
     newest_first: bool = False,
 ) -> Backfill:
     """The plan for the tasks `wanted`, in time's order, which differ in their parameter `name`.
 
-    `find_complete` answers which of the tasks are done; it is asked once, for all of them.
+    `find_complete` answers which of the tasks are done; it is asked once, for all of them. `find_failed`, which of
+    those that are not done failed last time, for `redo="failed"`. `limit` is how many may be run at most.
     """
     complete = {task.task_id for task in find_complete(wanted)}
+    missing = [task for task in wanted if task.task_id not in complete]
+    chosen, not_asked = (list(wanted) if redo == "all" else missing), []
+    if redo == "failed":
+        failed = {task.task_id for task in find_failed(missing)} if find_failed is not None else set()
+        chosen = [task for task in missing if task.task_id in failed]
+        not_asked = [task for task in missing if task.task_id not in failed]
+    over_limit: list[Task] = []
+    if limit is not None and len(chosen) > limit:
+        split = len(chosen) - limit if newest_first else limit
+        chosen, over_limit = (chosen[split:], chosen[:split]) if newest_first else (chosen[:split], chosen[split:])
+    left = {task.task_id for task in (*chosen, *over_limit)}
     return Backfill(
         name=name,
         parameter=dict(wanted[0].get_params())[name],
         wanted=wanted,
-        to_run=[task for task in wanted if task.task_id not in complete],
+        done=[task for task in wanted if task.task_id in complete and task.task_id not in left],
+        to_run=chosen,
+        over_limit=over_limit,
+        not_asked=not_asked,
         newest_first=newest_first,
     )
 
 
 def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
-    """What became of the range. Counted from the run, which knows more than the plan did: it recovers first."""
+    """What became of the range. Counted from the run where it met a task, for it knows more: it recovers first."""
     groups = result.groups
-    done, run, failed = (
-        sum(task in tasks for task in plan.wanted)
-        for tasks in (set(groups.already_done), set(groups.completed), {*groups.failed, *groups.scheduling_error})
-    )
-    wanted = len(plan.wanted)
+    told: dict[Any, str] = {}
+    for tasks, what in (
+        (plan.done, "done_before"),
+        (plan.over_limit, "over_limit"),
+        (plan.not_asked, "not_asked"),
+        (groups.already_done, "done_before"),
+        (groups.completed, "run"),
+        (groups.failed, "failed"),
+        (groups.scheduling_error, "failed"),
+    ):
+        told.update(dict.fromkeys(tasks, what))
+    counts = Counter(told.get(task, "not_run") for task in plan.wanted)
     return RangeAccount(
-        plan.label, wanted, done_before=done, run=run, failed=failed, not_run=wanted - done - run - failed
+        plan.label,
+        len(plan.wanted),
+        done_before=counts["done_before"],
+        run=counts["run"],
+        over_limit=counts["over_limit"],
+        failed=counts["failed"],
+        not_run=counts["not_run"],
+        not_asked=counts["not_asked"],
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
@@ -39,6 +39,8 @@ class RunOptions:
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
     log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+
+    redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     def __post_init__(self) -> None:
         wrong = [

@@ -159,7 +159,7 @@ class RunLoop:
                 return
         if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
-            if self.graph.find_complete([task]):
+            if task not in self._options.redo and self.graph.find_complete([task]):
                 self._leases.release([task.task_id])
                 self._tell(There(number))
                 return

@@ -241,6 +241,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         targets_exist,
         attempts=options.attempts,
         shared_outputs=options.shared_outputs,
+        redo=options.redo,
         see=see if book.watches else None,
     )
     found = 0
