@@ -181,3 +181,31 @@ def test_very_long_range_is_asked_about_on_a_terminal(past: Past, file: str) -> 
     assert process.wait(timeout=30) == 130
     os.close(ours)
     assert b"175,320 tasks. Go on?" in asked
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--pause", "r9"), "there is no run r9"),
+        (("--pause", "r1"), "run r1 is over"),
+        (("--pause", "r1", "--resume", "r1"), "stand alone"),
+        (("--list", "FILE"), "stand alone"),
+        ((), "Missing argument 'PIPELINE'"),
+        (("FILE", "Day", "--to", "2010-03-01"), "Missing option '--from'"),
+        (("FILE", "Day", "--from", "2010-03-01"), "Missing option '--to'"),
+    ],
+)
+def test_control_of_what_does_not_run_or_of_several_is_refused(
+    past: Past, say: Say, file: str, words: tuple[str, ...], sentence: str
+) -> None:
+    past.record("r1", "p.py")
+    said = say("backfill", *(file if word == "FILE" else word for word in words))
+    assert (said.code, said.out) == (2, "")
+    assert sentence in said.err
+
+
+def test_list_without_a_running_backfill_says_so(past: Past, say: Say, days: Callable[..., Said]) -> None:
+    days()
+    assert say("backfill", "--list") == Said(0, "", "No backfill is running.\n")
+    assert json.loads(say("backfill", "--list", "--format", "json").out)["backfills"] == []
+    assert say("history").out.splitlines()[1].endswith("backfill Day 2010-03-01...2010-03-05")

@@ -64,6 +64,7 @@ def test_history_for_programs_holds_all_that_is_known(past: Past, say: Say, file
             "run": "r1",
             "pipeline": file,
             "asked": "a test",
+            "kind": "run",
             "outcome": "failed",
             "status": "FAILED",
             "mode": "none",

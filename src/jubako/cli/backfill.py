@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jubako.cli.backfill_control import control_backfills, control_options
 from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.cli.main import EXIT_FAILED, EXIT_USAGE, is_debugging
 from jubako.cli.pipeline_command import (
@@ -53,9 +54,9 @@ class _BackfillCommand(PipelineCommand):
 
 
 @click.command(cls=_BackfillCommand, epilog=_EPILOG)
-@pipeline_arguments
-@click.option("--from", "start", metavar="DATE", required=True, help="The first date, hour, month or year.")
-@click.option("--to", "stop", metavar="DATE", required=True, help="Where to stop; itself not part of the range.")
+@partial(pipeline_arguments, required=False)
+@click.option("--from", "start", metavar="DATE", help="The first date, hour, month or year.")
+@click.option("--to", "stop", metavar="DATE", help="Where to stop; itself not part of the range.")
 @click.option("--inclusive", is_flag=True, help="Make --to part of the range.")
 @click.option("--dry-run", is_flag=True, help="Show exactly what would run, and run nothing.")
 @click.option("--newest-first", is_flag=True, help="Begin with the newest.")
@@ -70,13 +71,14 @@ class _BackfillCommand(PipelineCommand):
     "--limit", metavar="N", type=click.IntRange(min=1), help="Run N dates at most; the rest counts as missing."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a very long range.")
+@control_options
 @run_options
 @click.pass_context
 def backfill(
     ctx: click.Context,
     /,
-    start: str,
-    stop: str,
+    start: str | None,
+    stop: str | None,
     inclusive: bool,
     dry_run: bool,
     newest_first: bool,
@@ -90,14 +92,28 @@ def backfill(
     TASK has a parameter for a day, an hour, a month or a year. Other parameters are given as with 'jubako run'.
     """
     asked = get_asked(ctx)
-    assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     format_: Format = given["format_"]
+    if control_backfills(ctx, given, format_):
+        return 0
+    if asked.pipeline is None:  # what can't be loaded was refused while parsing
+        raise click.MissingParameter(ctx=ctx, param_hint="'PIPELINE'", param_type="argument")
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
         click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
+    if start is None or stop is None:
+        raise click.MissingParameter(
+            ctx=ctx, param_hint=f"'{'--from' if start is None else '--to'}'", param_type="option"
+        )
 
-    from jubako.flow.backfill import account_for, find_dated_parameter, list_wanted, plan_backfill, values_between
+    from jubako.flow.backfill import (
+        account_for,
+        find_dated_parameter,
+        format_range,
+        list_wanted,
+        plan_backfill,
+        values_between,
+    )
 
     pipeline, family = asked.pipeline, asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
@@ -130,7 +146,8 @@ def backfill(
     # a few of them done then, and does not run others instead.
     fixed = plan() if redo != "missing" or limit is not None else None
     asked_for = wanted if fixed is None else fixed.to_run
-    options = make_run_options(pipeline, given, redo=asked_for if redo == "all" else ())
+    label = format_range(wanted, name)
+    options = make_run_options(pipeline, given, backfill=label, redo=asked_for if redo == "all" else ())
     with show_progress(format_) as display:
         planner = _Planner(display, plan if fixed is None else lambda: fixed)
         result = run_tasks(asked_for[::-1] if newest_first else asked_for, options, observer=planner)

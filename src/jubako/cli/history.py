@@ -26,7 +26,8 @@ Examples:
 History says what happened. What is there now, 'jubako status' and 'jubako why' say."""
 
 _RUN_COLUMNS = (
-    "run", "pipeline", "asked", "outcome", "status", "mode", "pid", "started", "ended", "took_s", "counts", "undeclared"
+    "run", "pipeline", "asked", "kind", "outcome", "status", "mode", "pid", "started", "ended", "took_s", "counts",
+    "undeclared",
 )  # fmt: skip
 _ATTEMPT_COLUMNS = (
     "run", "attempt", "task", "task_id", "outcome", "error", "mode", "started", "took_s", "cpu_s", "peak_bytes",
@@ -120,8 +121,8 @@ def _echo_attempts(attempts: Sequence[PastAttempt], run: PastRun | None, format_
 def _describe(run: PastRun) -> str:
     """How a run stands, in a few words."""
     where = "in boxes" if run.mode == "host" else "not boxed"
-    if run.outcome == "running":
-        return f"running {where} since {format_moment(run.started_s)}, pid {run.pid}"
+    if run.is_living:
+        return f"{run.outcome} {where} since {format_moment(run.started_s)}, pid {run.pid}"
     return f"{run.outcome}, {where}, started {format_moment(run.started_s)}"
 
 
@@ -137,7 +138,7 @@ def _run_for_people(run: PastRun, undeclared: int) -> dict[str, object]:
         "undeclared": undeclared,
         "box": run.mode,
         "run": run.run_id,
-        "asked": run.asked,
+        "asked": f"backfill {run.asked}" if run.kind == "backfill" else run.asked,
     }
 
 
@@ -146,6 +147,7 @@ def _run_for_programs(run: PastRun, undeclared: int | None) -> dict[str, object]
         "run": run.run_id,
         "pipeline": run.pipeline,
         "asked": run.asked,
+        "kind": run.kind,
         "outcome": run.outcome,
         "status": run.status,
         "mode": run.mode,

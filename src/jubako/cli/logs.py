@@ -129,7 +129,7 @@ def _follow(run: PastRun, task: str | None, tail: int | None) -> int:
         for log, piece in follower.look():
             labels[log.attempt_id] = log.label
             printed.add(log.attempt_id, log.label, piece)
-        if run.outcome != "running":
+        if not run.is_living:
             break
         time.sleep(max(_LOOK_S, (time.monotonic() - began_s) * _IDLE_SHARE))
     for attempt_id, label in labels.items():

@@ -52,7 +52,9 @@ def run_options(command: Any) -> Any:
     return command
 
 
-def make_run_options(pipeline: Pipeline | None, given: dict[str, Any], *, redo: Collection[Any] = ()) -> RunOptions:
+def make_run_options(
+    pipeline: Pipeline | None, given: dict[str, Any], *, backfill: str = "", redo: Collection[Any] = ()
+) -> RunOptions:
     """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
     from jubako.flow.options import RunOptions
 
@@ -64,5 +66,6 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any], *, redo: 
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        backfill=backfill,
         redo=frozenset(redo),
     )

@@ -40,6 +40,7 @@ __all__ = [
     "account_for",
     "enumerate_values",
     "find_dated_parameter",
+    "format_range",
     "format_spans",
     "is_dated",
     "list_wanted",
@@ -91,10 +92,7 @@ class Backfill:
     @property
     def label(self) -> str:
         """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
-        values = [self.value_of(task) for task in self.wanted]
-        ends = [self.parameter.serialize(value) for value in (values[0], values[-1])]
-        family = self.wanted[0].get_task_family()
-        return f"{family} {ends[0]}" if len(values) == 1 else f"{family} {ends[0]}...{ends[1]}"
+        return format_range(self.wanted, self.name)
 
 
 def is_dated(parameter: Parameter[Any]) -> bool:
@@ -224,6 +222,14 @@ def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
         not_run=counts["not_run"],
         not_asked=counts["not_asked"],
     )
+
+
+def format_range(wanted: Sequence[Task], name: str) -> str:
+    """What the range is that the tasks `wanted` make: "DailySummary 2010-01-01...2010-12-31"."""
+    parameter = dict(wanted[0].get_params())[name]
+    first, last = (parameter.serialize(getattr(task, name)) for task in (wanted[0], wanted[-1]))
+    family = wanted[0].get_task_family()
+    return f"{family} {first}" if len(wanted) == 1 else f"{family} {first}...{last}"
 
 
 def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:

@@ -39,7 +39,7 @@ _OUTCOMES: Final = {
     "NOT_RUN": "incomplete",
 }
 _RUN: Final = (
-    "SELECT run_id, name, asked, mode, pid, boot_id, expires_s, started_s, ended_s, status, counts"
+    "SELECT run_id, name, asked, kind, mode, pid, boot_id, expires_s, started_s, ended_s, status, counts, wish, to_run"
     " FROM runs JOIN pipelines ON pipelines.number = runs.pipeline"
 )
 _ATTEMPT: Final = (
@@ -55,25 +55,28 @@ class PastRun(NamedTuple):
     run_id: str
     pipeline: str
     asked: str
+    kind: str  # run, backfill
     mode: str  # how its tasks really ran: host, none
     pid: int
     started_s: float
     ended_s: float | None
     status: str
     counts: Mapping[str, int]
+    wish: str  # what somebody wants of it: pause, cancel, or nothing
+    to_run: int | None  # how many tasks it planned to run, where it is a backfill
     is_living: bool
 
     @property
     def outcome(self) -> str:
-        """In a word: ok, incomplete, failed, refused (before anything ran), interrupted, running, killed."""
+        """In a word: ok, incomplete, failed, refused (before anything ran), interrupted, running, paused, killed."""
         if self.ended_s is None:
-            return "running" if self.is_living else "killed"
+            return "killed" if not self.is_living else "paused" if self.wish == "pause" else "running"
         return _OUTCOMES.get(self.status, "failed")
 
     @property
     def has_failed(self) -> bool:
         """True unless all that was asked for is there, or may yet be, or somebody wanted it to end."""
-        return self.outcome not in ("ok", "running", "interrupted")
+        return self.outcome not in ("ok", "running", "paused", "interrupted")
 
 
 class PastAttempt(NamedTuple):
@@ -154,6 +157,21 @@ class History:
     def list_run_ids(self) -> list[str]:
         """The ids of all runs that are remembered, the newest first."""
         return [run_id for (run_id,) in self._connection.execute("SELECT run_id FROM runs ORDER BY number DESC")]
+
+    def list_living(self, kind: str) -> list[PastRun]:
+        """The runs of a kind that live, the newest first."""
+        rows = self._connection.execute(
+            f"{_RUN} WHERE kind = ? AND ended_s IS NULL ORDER BY runs.number DESC", (kind,)
+        ).fetchall()
+        return [run for run in map(self._make_run, rows) if run.is_living]
+
+    def count_outcomes(self, run_id: str) -> dict[str, int]:
+        """How many attempts of a run have come to what, so far."""
+        rows = self._connection.execute(
+            "SELECT outcome, count(*) FROM attempts JOIN runs ON runs.number = run WHERE run_id = ? GROUP BY outcome",
+            (run_id,),
+        )
+        return dict(rows.fetchall())
 
     def count_undeclared(self) -> dict[str, int]:
         """How many paths the tasks of each run wrote and had not declared; by id, runs without any left out."""
@@ -248,9 +266,23 @@ class History:
         return self._make_run(self._connection.execute(f"{_RUN} WHERE run_id = ?", (run_id,)).fetchone())
 
     def _make_run(self, row: Sequence[Any]) -> PastRun:
-        run_id, pipeline, asked, mode, pid, boot_id, expires_s, started_s, ended_s, status, counts = row
-        is_living = ended_s is None and self._is_living(run_id, boot_id, expires_s)
-        return PastRun(run_id, pipeline, asked, mode, pid, started_s, ended_s, status, json.loads(counts), is_living)
+        run_id, pipeline, asked, kind, mode, pid, boot_id, expires_s = row[:8]
+        started_s, ended_s, status, counts, wish, to_run = row[8:]
+        return PastRun(
+            run_id=run_id,
+            pipeline=pipeline,
+            asked=asked,
+            kind=kind,
+            mode=mode,
+            pid=pid,
+            started_s=started_s,
+            ended_s=ended_s,
+            status=status,
+            counts=json.loads(counts),
+            wish=wish,
+            to_run=to_run,
+            is_living=ended_s is None and self._is_living(run_id, boot_id, expires_s),
+        )
 
     def _is_living(self, run_id: str, boot_id: str, expires_s: float | None) -> bool:
         try:

@@ -76,6 +76,7 @@ class Ledger:
         pipeline: str,
         *,
         asked: str,
+        kind: str = "run",
         mode: str,
         pid: int,
         now: Moment,
@@ -87,12 +88,13 @@ class Ledger:
         with write_transaction(self.connection):
             number = self._pipeline(pipeline)
             (run,) = self.connection.execute(
-                "INSERT INTO runs (run_id, pipeline, asked, mode, pid, boot_id, expires_s, started_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+                "INSERT INTO runs (run_id, pipeline, asked, kind, mode, pid, boot_id, expires_s, started_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
                 (
                     run_id,
                     number,
                     storable(asked),
+                    kind,
                     mode,
                     pid,
                     now.boot_id,
@@ -104,6 +106,14 @@ class Ledger:
             begun = LedgerRun(self.connection, run=run, pipeline=number, is_locked=is_locked)
             begun.leases.begin(now)
         return begun
+
+    def wish(self, run_id: str, wish: str) -> bool:
+        """Tells a run that has not ended what is wanted of it, "" to go on; False if it has ended meanwhile."""
+        with write_transaction(self.connection):
+            changed = self.connection.execute(
+                "UPDATE runs SET wish = ? WHERE run_id = ? AND ended_s IS NULL", (wish, run_id)
+            )
+        return changed.rowcount == 1
 
     def settle_recovered(
         self, connection: sqlite3.Connection, run_id: str, attempt_id: str, *, published: bool
@@ -205,6 +215,16 @@ class LedgerRun:
                 )
             else:
                 connection.execute("DELETE FROM pending WHERE number = ?", (number,))
+
+    def note_plan(self, to_run: int) -> None:
+        """Notes how many tasks the run is going to run, for those who look how far it is."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE runs SET to_run = ? WHERE number = ?", (to_run, self._run))
+
+    def read_wish(self) -> str:
+        """What somebody wants of this run: "pause", "cancel", or nothing."""
+        (wish,) = self._connection.execute("SELECT wish FROM runs WHERE number = ?", (self._run,)).fetchone()
+        return str(wish)
 
     def beat(self, now: Moment) -> None:
         """Says that the run lives; its leases hold for another LEASE_S."""

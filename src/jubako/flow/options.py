@@ -40,6 +40,7 @@ class RunOptions:
     log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
 
+    backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     def __post_init__(self) -> None:

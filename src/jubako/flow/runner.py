@@ -104,7 +104,8 @@ class _Session:
         self._ledger_run = ledger.begin_run(
             self._run_id,
             self._belonging.name,
-            asked=", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""),
+            asked=options.backfill or _describe_tasks(tasks),
+            kind="backfill" if options.backfill else "run",
             mode=self._mode,
             pid=os.getpid(),
             now=clock.moment(),
@@ -130,6 +131,8 @@ class _Session:
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
         graph = _plan(self._tasks, engine, options, book)
+        if options.backfill:
+            self._ledger_run.note_plan(sum(engine.count(state) for state in _UNFINISHED))
         loop = self._make_loop(engine, graph)
         loop.work()
         return self._sum_up(loop, time.perf_counter() - began_s)
@@ -259,6 +262,10 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         )
     )
     return graph
+
+
+def _describe_tasks(tasks: Sequence[Any]) -> str:
+    return ", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
 
 
 def _describe_end(result: RunResult) -> str:

@@ -4,6 +4,8 @@
 
     pipelines    a number per pipeline, so that rows stay small
     runs         one row per run; `expires_s` is CLOCK_MONOTONIC of boot `boot_id`, null: only its lock says if it lives
+                 `kind` is run or backfill; `wish` what others want of it: pause, cancel or nothing; `to_run` how many
+                 tasks a backfill planned to run
     attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them; outcome "publishing" from the commit that
                  makes the journal valid to the one that closes it (or that recovery closes it with). No index: one
                  would cost every task more than the row itself, and reading through all of them takes 30 ms
@@ -50,5 +52,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX pending_of_run ON pending (run, attempt_id)",
         "CREATE TABLE sequence (token INTEGER NOT NULL)",
         "INSERT INTO sequence VALUES (0)",
+    ),
+    (
+        "ALTER TABLE runs ADD kind TEXT NOT NULL DEFAULT 'run'",
+        "ALTER TABLE runs ADD wish TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD to_run INTEGER",
     ),
 )

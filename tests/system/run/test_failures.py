@@ -272,7 +272,7 @@ def test_what_a_task_prints_is_shown_and_kept_in_its_log(world: Any, options: di
     text = Path(error.log_path).read_bytes()
     assert text.splitlines() == [b"to stdout", b"to stderr, \xff", b"from a program"]
     assert b"".join(event.data for event in world.seen.of(TaskPrinted)) == text
-    assert len(os.listdir(world.state / "logs" / result.run_id)) == 1
+    assert sorted(os.listdir(world.state / "logs" / result.run_id)) == [os.path.basename(error.log_path), "tasks"]
 
 
 @pytest.mark.parametrize("options", MODES[1:])
