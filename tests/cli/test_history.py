@@ -124,12 +124,22 @@ def test_what_is_not_known_is_refused_with_what_is(
     assert any(hint.replace("EMPTY", names["EMPTY"]) in line for line in more)
 
 
-def test_runs_complete_from_their_ids(past: Past, say: Say, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("jubako history 2023", "plain,20231114T10-a"),
+        ("jubako logs 2023", "plain,20231114T10-a"),
+        ("jubako backfill --pause 2023", "plain,20231114T10-a"),
+        ("jubako history FILE D", "plain,Day"),
+        ("jubako logs 2023 D", "plain,Day"),
+    ],
+)
+def test_runs_and_tasks_complete_from_what_was_run(
+    past: Past, say: Say, file: str, monkeypatch: pytest.MonkeyPatch, line: str, completed: str
+) -> None:
     past.record("20231114T10-a", file, GOOD)
-    for name, value in (
-        ("_JUBAKO_COMPLETE", "bash_complete"),
-        ("COMP_WORDS", "jubako history 2023"),
-        ("COMP_CWORD", "2"),
-    ):
+    words = line.replace("FILE", file)
+    environment = {"_JUBAKO_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert say().out.splitlines()[0] == "plain,20231114T10-a"
+    assert say().out.splitlines()[0] == completed

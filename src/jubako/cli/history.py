@@ -9,7 +9,7 @@ import click
 
 from jubako.cli.formats import Document, Format, echo_document, format_option, printable
 from jubako.cli.moments import format_moment, iso_moment
-from jubako.cli.past import complete_subject, open_own_history
+from jubako.cli.past import complete_subject, complete_tried_task, open_own_history
 from jubako.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _ATTEMPT_COLUMNS = (
 
 @click.command(epilog=_EPILOG)
 @click.argument("subject", metavar="[PIPELINE|RUN]", required=False, shell_complete=complete_subject)
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tried_task)
 @click.option("--last", metavar="N", type=click.IntRange(min=1), default=20, help="How many to show, 20 by default.")
 @click.option("--failed", is_flag=True, help="Only what failed.")
 @format_option

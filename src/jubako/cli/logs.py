@@ -11,7 +11,7 @@ import click
 
 from jubako.cli.formats import printable
 from jubako.cli.main import EXIT_FAILED
-from jubako.cli.past import complete_run, find_own_state, open_own_history
+from jubako.cli.past import complete_run, complete_tried_task, find_own_state, open_own_history
 from jubako.cli.progress import PrintedLines, printable_line
 from jubako.errors import InputError
 
@@ -33,7 +33,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=complete_run)
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tried_task)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run is over.")
 @click.option("--tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines of each log.")
 def logs(run_id: str | None, task: str | None, follow: bool, tail: int | None) -> int:

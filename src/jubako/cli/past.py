@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jubako.flow.history import History
 
-__all__ = ["complete_run", "complete_subject", "find_own_state", "open_own_history"]
+__all__ = ["complete_run", "complete_subject", "complete_tried_task", "find_own_state", "open_own_history"]
 
 
 def find_own_state() -> str:
@@ -42,6 +42,20 @@ def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) 
     except JubakoError:  # a shell that completes a word wants no errors
         return []
     return [CompletionItem(run.run_id, help=printable(f"{run.outcome}: {run.asked}")) for run in runs]
+
+
+def complete_tried_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The families of tasks that were tried: by the pipeline or the run in front of the word."""
+    from click.shell_completion import CompletionItem
+
+    subject = ctx.params.get("subject") or ctx.params.get("run_id") or ""
+    try:
+        with open_own_history() as past:
+            run = None if past.find_pipeline(subject) else past.find_run(subject)
+            families = past.list_families(run.pipeline if run is not None else past.find_pipeline(subject))
+    except JubakoError:
+        return []
+    return [CompletionItem(family) for family in families if family.startswith(incomplete)]
 
 
 def complete_subject(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -195,7 +195,7 @@ class History:
         """The newest attempts first: of a pipeline, of a run, at tasks with that id, label or family."""
         rows = self._connection.execute(
             f"{_ATTEMPT} WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR run_id = ?2)"
-            " AND (?3 IS NULL OR task_id = ?3 OR label = ?3 OR substr(label, 1, length(?3) + 1) = ?3 || '(')"
+            " AND (?3 IS NULL OR task_id = ?3 OR label = ?3 OR (label > ?3 || '(' AND label < ?3 || ')'))"
             f" AND (NOT ?4 OR outcome IN ({', '.join(repr(outcome) for outcome in sorted(FAILURES))}))"
             " ORDER BY attempts.number DESC LIMIT ?5",
             (None if pipeline is None else storable(pipeline), run_id, task, failed, limit),
@@ -205,12 +205,11 @@ class History:
     def last_outcomes(self, pipeline: str, family: str) -> dict[str, str]:
         """How the newest attempt at each task of a family ended, by task id."""
         rows = self._connection.execute(
-            "SELECT task_id, outcome, max(attempts.number) FROM attempts"
-            " JOIN pipelines ON pipelines.number = attempts.pipeline"
-            " WHERE name = ? AND substr(label, 1, length(?2) + 1) = ?2 || '(' GROUP BY task_id",
+            "SELECT task_id, outcome FROM attempts JOIN pipelines ON pipelines.number = attempts.pipeline"
+            " WHERE name = ?1 AND label > ?2 || '(' AND label < ?2 || ')' ORDER BY attempts.number",  # ")" follows "("
             (storable(pipeline), family),
         )
-        return {task_id: outcome for task_id, outcome, _ in rows}
+        return dict(rows.fetchall())
 
     # what tasks stand at
 

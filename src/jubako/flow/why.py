@@ -26,6 +26,7 @@ from jubako.flow.history import FAILURES, History, PastAttempt, PastRun
 from jubako.flow.missing import describe_missing
 from jubako.flow.needs import Needs, Obstacle, find_needs
 from jubako.flow.nesting import flatten
+from jubako.flow.partitions import find_partition
 from jubako.flow.standing import Broken, Standing
 from jubako.flow.status import Recorded
 from jubako.flow.task import Task
@@ -77,7 +78,7 @@ class _Case:
         self.standing = Standing(targets_exist)
         self.held = history.list_held(pipeline)
         self.owed = history.list_owed(pipeline)
-        self.recorded = Recorded(history, pipeline, task.get_task_family()).ask(task)
+        self.recorded = "" if find_partition(task) is None else Recorded(history, pipeline, task.task_family).ask(task)
         self.attempts = [
             attempt
             for attempt in history.list_attempts(pipeline, task.task_id, limit=_ATTEMPTS)

@@ -558,7 +558,7 @@ def test_pipeline_that_no_other_process_can_import_is_refused(world: Any) -> Non
 
 def _command(pid: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0")
     except OSError:
         return ""
 
