@@ -21,7 +21,7 @@ SOURCE = str(Path(__file__).parents[2] / "src")
 PIPELINE = """
 import os
 from pathlib import Path
-from jubako import DateHourParameter, DateParameter, LocalTarget, Task
+from jubako import DateHourParameter, DateParameter, LocalTarget, MonthParameter, Parameter, Task
 
 class Day(Task):
     date = DateParameter()
@@ -34,6 +34,25 @@ class Day(Task):
             raise ValueError("it is bad")
         with self.output().open("w") as file:
             file.write(Path("version").read_text())
+
+class Month(Task):
+    month = MonthParameter()
+
+    def requires(self):
+        return [Day(self.month.replace(day=n)) for n in (1, 2, 3)]
+
+    def output(self):
+        return LocalTarget(f"months/{self.month:%Y-%m}")
+
+    def run(self):
+        with self.output().open("w") as file:
+            file.write(Path("version").read_text())
+
+class Keyed(Task):
+    key = Parameter()
+
+    def requires(self):
+        return Month()
 
 class Hour(Task):
     hour = DateHourParameter()
@@ -152,6 +171,27 @@ def test_redo_all_in_boxes_publishes_in_place_of_what_is_there(days: Callable[..
     assert result.returncode == 0, result.stdout + result.stderr
     assert versions() == {"01": "two", "02": "two", "03": "one", "04": "one", "05": "one"}
     assert [name for name in os.listdir("days") if name.startswith(".")] == []
+
+
+def test_downstream_runs_what_depends_on_the_range_and_with_redo_all_again(days: Callable[..., Said]) -> None:
+    dry = days("--downstream", "--dry-run")
+    assert dry.out.splitlines()[2:] == ["downstream: 1 Month", "    Month(month=2010-03)"]
+    assert dry.err.startswith("note: Keyed is not looked at: ")
+    said = days("--downstream")
+    assert (said.code, account(said)) == (0, "5 wanted = 5 run")
+    assert "downstream: 1 Month" in said.out
+    assert Path("months/2010-03").read_text() == "one"
+    assert json.loads(days("--downstream", "--dry-run", "--format", "json").out)["downstream"] == []
+    Path("version").write_text("two")
+    assert days("--downstream", "--redo", "all").code == 0
+    assert Path("months/2010-03").read_text() == "two"
+
+
+@pytest.mark.parametrize("options", [("--limit", "2"), ("--redo", "failed")])
+def test_downstream_of_a_part_of_the_range_is_refused(days: Callable[..., Said], options: tuple[str, ...]) -> None:
+    said = days("--downstream", *options)
+    assert said.code == 2
+    assert "--downstream runs what needs the whole range" in said.err
 
 
 def test_very_long_range_is_refused_where_nobody_can_be_asked(past: Past, say: Say, file: str) -> None:

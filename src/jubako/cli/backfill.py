@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from jubako.errors import InputError
 if TYPE_CHECKING:
     from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill, Redo
+    from jubako.flow.loader import Pipeline
     from jubako.flow.observer import RunEvent
     from jubako.flow.parameters import Parameter
     from jubako.flow.task import Task
@@ -70,6 +72,7 @@ class _BackfillCommand(PipelineCommand):
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), help="Run N dates at most; the rest counts as missing."
 )
+@click.option("--downstream", is_flag=True, help="Run what depends on these dates too.")
 @click.option("--yes", is_flag=True, help="Do not ask before a very long range.")
 @control_options
 @run_options
@@ -84,6 +87,7 @@ def backfill(
     newest_first: bool,
     redo: Redo,
     limit: int | None,
+    downstream: bool,
     yes: bool,
     **given: Any,
 ) -> int:
@@ -115,6 +119,8 @@ def backfill(
         values_between,
     )
 
+    if downstream and (limit is not None or redo == "failed"):
+        raise click.UsageError("--downstream runs what needs the whole range: not with --limit or --redo failed.")
     pipeline, family = asked.pipeline, asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
     with told_form_of(parameter):
@@ -123,6 +129,7 @@ def backfill(
         _ask_for_many(len(values), f"{family} from {start} to {stop}")
     with refusals_of(asked.task):
         wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
+        below = _find_downstream(wanted, name, pipeline) if downstream else []
 
     def plan() -> Backfill:
         return plan_backfill(
@@ -136,7 +143,7 @@ def backfill(
         )
 
     if dry_run:
-        _echo_dry_run(plan(), format_)
+        _echo_dry_run(plan(), below if redo == "all" else _find_missing(below), format_)
         return 0
 
     from jubako.cli.progress import show_progress
@@ -146,11 +153,13 @@ def backfill(
     # a few of them done then, and does not run others instead.
     fixed = plan() if redo != "missing" or limit is not None else None
     asked_for = wanted if fixed is None else fixed.to_run
+    again = [*asked_for, *below] if redo == "all" else ()
     label = format_range(wanted, name)
-    options = make_run_options(pipeline, given, backfill=label, redo=asked_for if redo == "all" else ())
+    options = make_run_options(pipeline, given, backfill=label, redo=again)
     with show_progress(format_) as display:
-        planner = _Planner(display, plan if fixed is None else lambda: fixed)
-        result = run_tasks(asked_for[::-1] if newest_first else asked_for, options, observer=planner)
+        planner = _Planner(display, plan if fixed is None else lambda: fixed, below)
+        in_order = asked_for[::-1] if newest_first else asked_for
+        result = run_tasks([*in_order, *below], options, observer=planner)
     account = account_for(planner.plan, result)
     echo_report(result, format_, backfill=account, tracebacks=is_debugging(ctx))
     code = get_exit_code(result)
@@ -167,9 +176,10 @@ def _ask_for_many(count: int, what: str) -> None:
 class _Planner:
     """Makes and shows the plan as soon as the run has recovered what an earlier one left: that may be some of it."""
 
-    def __init__(self, display: Display, make_plan: Callable[[], Backfill]) -> None:
+    def __init__(self, display: Display, make_plan: Callable[[], Backfill], below: Sequence[Task]) -> None:
         self._display = display
         self._make_plan = make_plan
+        self._below = below
 
     def see(self, event: RunEvent) -> None:
         from jubako.flow.observer import RunStarted
@@ -177,6 +187,8 @@ class _Planner:
         if isinstance(event, RunStarted):
             self.plan = self._make_plan()
             self._display.say(printable(self.plan.describe()))
+            if self._below:
+                self._display.say(printable(_describe_downstream(self._below)))
         self._display.see(event)
 
 
@@ -186,6 +198,26 @@ def _find_complete(tasks: Sequence[Task]) -> list[Task]:
     from jubako.flow.standing import Standing
 
     return [task for task, answer in zip(tasks, Standing(targets_exist).look(tasks), strict=True) if answer is True]
+
+
+def _find_missing(tasks: Sequence[Task]) -> list[Task]:
+    complete = {task.task_id for task in _find_complete(tasks)}
+    return [task for task in tasks if task.task_id not in complete]
+
+
+def _find_downstream(wanted: Sequence[Task], name: str, pipeline: Pipeline) -> Sequence[Task]:
+    """What depends on the range; what could not be looked at is said."""
+    from jubako.flow.downstream import find_downstream
+
+    found = find_downstream(wanted, name, pipeline.tasks.values())
+    for text in found.left_out:
+        click.echo(f"note: {printable(text)}", err=True)
+    return found.tasks
+
+
+def _describe_downstream(tasks: Sequence[Task]) -> str:
+    counts = Counter(task.get_task_family() for task in tasks)
+    return f"downstream: {', '.join(f'{count} {family}' for family, count in counts.items())}"
 
 
 def _find_failed(tasks: Sequence[Task], *, pipeline: str) -> list[Task]:
@@ -198,11 +230,15 @@ def _find_failed(tasks: Sequence[Task], *, pipeline: str) -> list[Task]:
     return [task for task, state in zip(tasks, states, strict=True) if state == "failed"]
 
 
-def _echo_dry_run(plan: Backfill, format_: Format) -> None:
+def _echo_dry_run(plan: Backfill, below: Sequence[Task], format_: Format) -> None:
     if format_ == "table":
         click.echo(printable(plan.describe()))
         for span in plan.spans():
             click.echo(f"    {printable(span)}")
+        if below:
+            click.echo(printable(_describe_downstream(below)))
+        for task in below:
+            click.echo(f"    {printable(str(task))}")
         return
     to_run = set(plan.to_run)
     rows = [
@@ -216,5 +252,6 @@ def _echo_dry_run(plan: Backfill, format_: Format) -> None:
         "over_limit": len(plan.over_limit),
         "not_asked": len(plan.not_asked),
         "spans": plan.spans(),
+        "downstream": [str(task) for task in below],
     }
     echo_document(Document("jubako.backfill/1", ("value", "task", "to_run"), rows, facts, "tasks"), format_)
