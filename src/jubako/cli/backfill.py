@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jubako.cli.backfill_control import control_backfills, control_options
 from jubako.cli.formats import Document, Format, echo_document, printable
 from jubako.cli.main import EXIT_FAILED, EXIT_USAGE, is_debugging
 from jubako.cli.pipeline_command import (
+    Asked,
     PipelineCommand,
     echo_tasks,
     get_asked,
@@ -77,20 +79,7 @@ class _BackfillCommand(PipelineCommand):
 @control_options
 @run_options
 @click.pass_context
-def backfill(
-    ctx: click.Context,
-    /,
-    start: str | None,
-    stop: str | None,
-    inclusive: bool,
-    dry_run: bool,
-    newest_first: bool,
-    redo: Redo,
-    limit: int | None,
-    downstream: bool,
-    yes: bool,
-    **given: Any,
-) -> int:
+def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     """Run TASK of PIPELINE for every date of a range that is not done yet. There is no hidden limit.
 
     TASK has a parameter for a day, an hour, a month or a year. Other parameters are given as with 'jubako run'.
@@ -105,65 +94,95 @@ def backfill(
         echo_tasks(asked.pipeline, format_)
         click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
-    if start is None or stop is None:
-        raise click.MissingParameter(
-            ctx=ctx, param_hint=f"'{'--from' if start is None else '--to'}'", param_type="option"
-        )
-
-    from jubako.flow.backfill import (
-        account_for,
-        find_dated_parameter,
-        format_range,
-        list_wanted,
-        plan_backfill,
-        values_between,
-    )
-
-    if downstream and (limit is not None or redo == "failed"):
-        raise click.UsageError("--downstream runs what needs the whole range: not with --limit or --redo failed.")
-    pipeline, family = asked.pipeline, asked.task.get_task_family()
-    name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
-    with told_form_of(parameter):
-        values = values_between(family, parameter, start, stop, inclusive=inclusive)
-    if len(values) > _MANY and not yes and not dry_run:
-        _ask_for_many(len(values), f"{family} from {start} to {stop}")
+    wish = _take_wish(ctx, given)
+    name, wanted = _list_wanted(asked, wish, asks=not (dry_run or wish.yes))
     with refusals_of(asked.task):
-        wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
-        below = _find_downstream(wanted, name, pipeline) if downstream else []
-
-    def plan() -> Backfill:
-        return plan_backfill(
-            wanted,
-            name,
-            find_complete=_find_complete,
-            find_failed=partial(_find_failed, pipeline=pipeline.file),
-            redo=redo,
-            limit=limit,
-            newest_first=newest_first,
-        )
-
+        below = _find_downstream(wanted, name, asked.pipeline) if wish.downstream else ()
     if dry_run:
-        _echo_dry_run(plan(), below if redo == "all" else _find_missing(below), format_)
+        plan = _make_plan(wish, wanted, name, asked.pipeline)
+        _echo_dry_run(plan, below if wish.redo == "all" else _find_missing(below), format_)
         return 0
 
     from jubako.cli.progress import show_progress
+    from jubako.flow.backfill import account_for, format_range
     from jubako.flow.runner import run as run_tasks
 
-    # Where some are left out, which ones is decided before the run has recovered what an earlier one left. It may find
-    # a few of them done then, and does not run others instead.
-    fixed = plan() if redo != "missing" or limit is not None else None
-    asked_for = wanted if fixed is None else fixed.to_run
-    again = [*asked_for, *below] if redo == "all" else ()
-    label = format_range(wanted, name)
-    options = make_run_options(pipeline, given, backfill=label, redo=again)
+    make_plan: Callable[[], Backfill] = partial(_make_plan, wish, wanted, name, asked.pipeline)
+    asked_for: Sequence[Task] = wanted
+    if wish.leaves_out:
+        # Which ones is decided before the run has recovered what an earlier one left. It may find a few of them done
+        # then, and does not run others instead.
+        plan = make_plan()
+        asked_for, make_plan = plan.to_run, lambda: plan
+    in_order = [*(asked_for[::-1] if wish.newest_first else asked_for), *below]
+    redo = in_order if wish.redo == "all" else ()
+    options = make_run_options(asked.pipeline, given, backfill=format_range(wanted, name), redo=redo)
     with show_progress(format_) as display:
-        planner = _Planner(display, plan if fixed is None else lambda: fixed, below)
-        in_order = asked_for[::-1] if newest_first else asked_for
-        result = run_tasks([*in_order, *below], options, observer=planner)
+        planner = _Planner(display, make_plan, below)
+        result = run_tasks(in_order, options, observer=planner)
     account = account_for(planner.plan, result)
     echo_report(result, format_, backfill=account, tracebacks=is_debugging(ctx))
     code = get_exit_code(result)
     return EXIT_FAILED if code == 0 and account.over_limit else code
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a backfill is asked for beside the task; fields are named as their options."""
+
+    start: str
+    stop: str
+    inclusive: bool
+    newest_first: bool
+    redo: Redo
+    limit: int | None
+    downstream: bool
+    yes: bool
+
+    @property
+    def leaves_out(self) -> bool:
+        """True if some of what is missing may be left alone."""
+        return self.redo == "failed" or self.limit is not None
+
+
+def _take_wish(ctx: click.Context, given: dict[str, Any]) -> _Wish:
+    """Takes it out of what click passed to the command."""
+    for flag, value in (("--from", given["start"]), ("--to", given["stop"])):
+        if value is None:
+            raise click.MissingParameter(ctx=ctx, param_hint=f"'{flag}'", param_type="option")
+    wish = _Wish(**{field.name: given.pop(field.name) for field in fields(_Wish)})
+    if wish.downstream and wish.leaves_out:
+        raise click.UsageError("--downstream runs what needs the whole range: not with --limit or --redo failed.")
+    return wish
+
+
+def _list_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> tuple[str, list[Task]]:
+    """The dated parameter, and the task for each of its values in the range; very many are asked about first."""
+    from jubako.flow.backfill import find_dated_parameter, list_wanted, values_between
+
+    assert asked.task is not None  # the command checked it before
+    family = asked.task.get_task_family()
+    name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
+    with told_form_of(parameter):
+        values = values_between(family, parameter, wish.start, wish.stop, inclusive=wish.inclusive)
+    if len(values) > _MANY and asks:
+        _ask_for_many(len(values), f"{family} from {wish.start} to {wish.stop}")
+    with refusals_of(asked.task):
+        return name, list_wanted(asked.task, name, values, read_parameters(asked, but=name))
+
+
+def _make_plan(wish: _Wish, wanted: Sequence[Task], name: str, pipeline: Pipeline) -> Backfill:
+    from jubako.flow.backfill import plan_backfill
+
+    return plan_backfill(
+        wanted,
+        name,
+        find_complete=_find_complete,
+        find_failed=partial(_find_failed, pipeline=pipeline.file),
+        redo=wish.redo,
+        limit=wish.limit,
+        newest_first=wish.newest_first,
+    )
 
 
 def _ask_for_many(count: int, what: str) -> None:
