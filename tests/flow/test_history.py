@@ -119,6 +119,13 @@ def test_last_outcome_of_each_task_is_that_of_its_newest_attempt(ledger: Ledger)
     assert History(ledger.connection).last_outcomes("p.py", "D") == {"D_1": "published", "D_2": "failed"}
 
 
+def test_last_failures_are_of_tasks_whose_newest_attempt_failed(ledger: Ledger) -> None:
+    record(ledger, "r1", AttemptRecord("1", "A", "A()", "failed"), AttemptRecord("2", "B", "B()", "failed", "it broke"))
+    record(ledger, "r2", AttemptRecord("1", "A", "A()", "published"), AttemptRecord("2", "B", "B()", "cancelled"))
+    found = History(ledger.connection).find_last_failures("p.py", ["A", "B", "C"])
+    assert {task_id: (attempt.run_id, attempt.error) for task_id, attempt in found.items()} == {"B": ("r1", "it broke")}
+
+
 def test_undeclared_writes_are_counted_by_run(ledger: Ledger) -> None:
     stray = AttemptRecord("1", "T_1", "T()", "published", undeclared=["/a", "/b"])
     record(ledger, "r1", stray, AttemptRecord("2", "T_2", "T()", "failed", undeclared=["/c"]))

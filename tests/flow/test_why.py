@@ -16,6 +16,7 @@ from jubako.flow.local_target import LocalTarget
 from jubako.flow.parameters import DateParameter
 from jubako.flow.partitions import find_partition
 from jubako.flow.range import RangeDaily
+from jubako.flow.target import Target
 from jubako.flow.task import ExternalTask, Task, WrapperTask
 from jubako.flow.why import Why, explain_task
 from jubako.testing.clock import FakeClock
@@ -142,10 +143,49 @@ def test_done_and_made_by_something_else(case: Case) -> None:
     assert answer.sentence.endswith("and no run is known to have made it: something else did")
     case.record(DAY, "failed", error="it broke\nbadly")
     answer = case.ask(DAY)
-    assert answer.sentence == (
-        f"{DAY} is done, though the last attempt failed, in run r1 (at 1000000): something else made what is there"
-    )
+    assert answer.reason == "made_elsewhere"
+    assert answer.sentence == f"{DAY} is done, though no attempt at it has succeeded: something else made what is there"
     assert answer.facts[-1].text == "failed in run r1 (at 1000000): it broke"
+
+
+def test_done_and_run_again_in_vain_is_still_what_the_first_run_made(case: Case) -> None:
+    case.put("day-2010-03-01")
+    case.record(DAY, "published")
+    case.record(DAY, "failed", "r2", error="it broke")
+    answer = case.ask(DAY)
+    assert said(answer) == (
+        "done",
+        "complete",
+        f"{DAY} is done: made by run r1 (at 1000000); a later attempt failed, and left it as it was",
+    )
+    assert answer.facts[-1].text == "failed in run r2 (at 1000000): it broke"
+
+
+class Elsewhere(Target):
+    """Something that is no file of this machine."""
+
+    def exists(self) -> bool:
+        raise ConnectionError("no route to host")
+
+    def __str__(self) -> str:
+        return "table sales"
+
+
+class Stored(Task):
+    def output(self) -> Elsewhere:
+        return Elsewhere()
+
+    def complete(self) -> bool:
+        return False
+
+    def run(self) -> None:
+        raise AssertionError
+
+
+def test_target_that_cannot_be_asked_is_a_fact_and_no_defect(case: Case) -> None:
+    answer = case.ask(Stored())
+    assert answer.sentence == "Stored() would run: it is not complete, and was never made"
+    assert [fact.text for fact in answer.facts] == ["cannot be asked, ConnectionError: no route to host: table sales"]
 
 
 def test_done_by_a_run_whose_attempts_are_forgotten(case: Case) -> None:

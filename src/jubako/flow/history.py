@@ -202,6 +202,24 @@ class History:
         )
         return [PastAttempt(*(*row[:-1], json.loads(row[-1]))) for row in rows]
 
+    def find_last_failures(self, pipeline: str, task_ids: Iterable[str]) -> dict[str, PastAttempt]:
+        """The newest attempt at each of the tasks, where that failed, by task id."""
+        left, found = set(task_ids), {}
+        rows = self._connection.execute(
+            f"{_ATTEMPT} WHERE name = ? AND outcome NOT IN ('cancelled', 'yielded', 'publishing')"
+            " ORDER BY attempts.number DESC",
+            (storable(pipeline),),
+        )
+        for row in rows:
+            if not left:
+                break
+            task_id, outcome = row[3], row[5]
+            if task_id in left:
+                left.remove(task_id)
+                if outcome in FAILURES:
+                    found[task_id] = PastAttempt(*(*row[:-1], json.loads(row[-1])))
+        return found
+
     def last_outcomes(self, pipeline: str, family: str) -> dict[str, str]:
         """How the newest attempt at each task of a family ended, by task id."""
         rows = self._connection.execute(

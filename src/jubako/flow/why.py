@@ -3,7 +3,7 @@
 The outputs are the truth, the ledger is what happened; where the two differ, the difference has a name:
 
     verdict    reason
-    done       complete, made_elsewhere (no run is known to have made what is there, or the last one failed)
+    done       complete, made_elsewhere (no run is known to have made what is there)
     running    running (another run has it)
     would_run  missing, gone (recorded done, deleted since), failed, after_others (what it needs is made first),
                no_outputs
@@ -129,12 +129,13 @@ class _Case:
             tasks = f"{count} task{'' if count == 1 else 's'}"
             return self._answer("done", "complete", f"is done: all it stands for is done ({tasks})", facts)
         if self.last is not None and self.last.outcome in FAILURES:
-            sentence = (
-                f"is done, though the last attempt failed, in {self._at(self.last)}: something else made what is there"
-            )
-            return self._answer("done", "made_elsewhere", sentence, [*facts, self._attempt_fact(self.last)])
+            facts.append(self._attempt_fact(self.last))
         if self.made is not None:
-            return self._answer("done", "complete", f"is done: made by {self._at(self.made)}", facts)
+            later = "; a later attempt failed, and left it as it was" if self.last is not self.made else ""
+            return self._answer("done", "complete", f"is done: made by {self._at(self.made)}{later}", facts)
+        if self.last is not None:
+            sentence = "is done, though no attempt at it has succeeded: something else made what is there"
+            return self._answer("done", "made_elsewhere", sentence, facts)
         if self.recorded == "done":
             return self._answer("done", "complete", "is done: made by a run that history has forgotten", facts)
         by = "its own complete() says so" if type(task).complete is not Task.complete else "its outputs are there"
@@ -164,17 +165,15 @@ class _Case:
         count = len(needs.open)
         facts: list[Fact] = []
         chain: list[Any] = []
+        failures = self.history.find_last_failures(self.pipeline, [other.task_id for other in needs.open])
         for other in needs.open:
             if other.task_id in self.held:
                 run = self.held[other.task_id]
                 facts.append(Fact("run", f"{other} is being made: {self._describe_run(run)}", run=run.run_id))
-            else:
-                newest = self.history.list_attempts(self.pipeline, other.task_id, limit=1) if count <= _ATTEMPTS else []
-                if newest and newest[0].outcome in FAILURES:
-                    facts.append(
-                        Fact("need", f"{other} failed last time: {_first_line(newest[0])}", run=newest[0].run_id)
-                    )
-                    chain = chain or needs.chain_to(other)
+            elif other.task_id in failures:
+                failure = failures[other.task_id]
+                facts.append(Fact("need", f"{other} failed last time: {_first_line(failure)}", run=failure.run_id))
+                chain = chain or needs.chain_to(other)
             if len(facts) == _SHOWN:
                 break
         if chain:
@@ -188,7 +187,7 @@ class _Case:
 
     def _explain_missing(self) -> Why:
         facts = self._outputs()
-        gone = [fact.path for fact in facts if not fact.text.startswith("there ")]
+        gone = [fact.path or fact.text.partition(": ")[2] for fact in facts if fact.text.startswith("not there: ")]
         what = f"{gone[0]} is not there" if gone else "it is not complete"
         if len(gone) > 1:
             what = f"{gone[0]} and {len(gone) - 1} more output{'s' if len(gone) > 2 else ''} are not there"
@@ -248,7 +247,7 @@ class _Case:
         for target in flatten(self.task.output()):
             path = getattr(target, "absolute_path", None)
             if path is None:
-                facts.append(Fact("output", f"{'there' if target.exists() else 'not there'} {target}"))
+                facts.append(Fact("output", f"{_ask(target)}: {target}"))
                 continue
             try:
                 status = os.stat(path)
@@ -281,6 +280,14 @@ def _describe_obstacle(obstacle: Obstacle) -> str:
         return f"cannot be scheduled: {obstacle.problem}"
     (line,) = describe_missing([obstacle.task])
     return f"is missing: {line.removeprefix(f'{obstacle.task}: ')}"
+
+
+def _ask(target: Any) -> str:
+    """Whether something that is no file of this machine is there."""
+    try:
+        return "there" if target.exists() else "not there"
+    except Exception as error:  # noqa: BLE001  (the target's own code)
+        return f"cannot be asked, {type(error).__name__}: {error}"
 
 
 def _first_line(attempt: PastAttempt) -> str:
