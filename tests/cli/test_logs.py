@@ -79,6 +79,11 @@ def test_following_a_run_that_is_over_prints_it_and_tells_how_it_ended(three: Pa
     assert say("logs", "-f") == Said(0, "", "Run r2: ok (1 done).\n")
 
 
+def test_following_shows_all_of_a_flood(three: Past, say: Say) -> None:
+    put_log(three, "r1", 1, b"a line of a flood\n" * 10_000)
+    assert say("logs", "-f").out.count("attempt 1 | a line of a flood\n") == 10_000
+
+
 @pytest.mark.parametrize(
     ("words", "sentence", "hint"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from jubako.flow.backfill import list_wanted
+from jubako.flow.backfill import Wanted
 from jubako.flow.downstream import find_downstream
 from jubako.flow.parameters import DateHourParameter, DateParameter, MonthParameter, Parameter, YearParameter
 from jubako.flow.task import Task
@@ -77,15 +77,15 @@ class Raising(Task):
         raise ConnectionError("no route to host")
 
 
-def wanted(first: datetime.date, count: int, **others: Any) -> list[Task]:
-    return list_wanted(Day, "date", [first + datetime.timedelta(days=n) for n in range(count)], others)
+def wanted(first: datetime.date, count: int, **others: Any) -> Wanted:
+    return Wanted(Day, "date", [first + datetime.timedelta(days=n) for n in range(count)], others)
 
 
 MARCH_30 = datetime.date(2010, 3, 30)
 
 
 def found(*classes: Any, city: str = "Oslo") -> list[str]:
-    return sorted(map(str, find_downstream(wanted(MARCH_30, 3, city=city), "date", [Day, *classes]).tasks))
+    return sorted(map(str, find_downstream(wanted(MARCH_30, 3, city=city), [Day, *classes]).tasks))
 
 
 def test_coarser_and_finer_dates_that_touch_the_range_are_found() -> None:
@@ -99,7 +99,7 @@ def test_other_parameters_are_taken_over() -> None:
 
 
 def test_what_lies_in_between_is_found_too_and_what_cannot_be_made_is_said() -> None:
-    downstream = find_downstream(wanted(MARCH_30, 3), "date", [Day, Given, Through, Page, Unrelated, Between, Raising])
+    downstream = find_downstream(wanted(MARCH_30, 3), [Day, Given, Through, Page, Unrelated, Between, Raising])
     assert sorted(map(str, downstream.tasks)) == ["Page()", "Through(date=2010-03-30, key=x)"]
     through, between, raising = downstream.left_out
     assert through.startswith("Through is not looked at: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,75 @@ def test_follower_gives_each_byte_once_and_of_what_was_there_the_last_lines(logs
     logs.write("1", b"er\n", Day())
     logs.write("2", b"new\nlines\n", Other())
     assert [(log.label, piece) for log, piece in follower.look()] == [("Day()", b"er\n"), ("Other()", b"new\nlines\n")]
+
+
+def put_together(pieces: list[bytes], limit: int) -> tuple[bytes, int]:
+    """What a follower gave, with "?" for each byte it said is missing."""
+    text = b"".join(pieces)
+    missing = 0
+    while (
+        match := re.search(rb"\n\[jubako: (\d+) bytes are left out here; .* %d bytes are kept\]\n" % limit, text)
+    ) is not None:
+        missing += int(match[1])
+        text = text.replace(match[0], b"?" * int(match[1]), 1)
+    return text, missing
+
+
+@given(
+    steps=st.lists(st.integers(0, 70), max_size=25),  # so many bytes are printed; 0: a look
+    limit=st.integers(2, 60),
+    closes=st.booleans(),
+)
+def test_follower_of_a_log_that_is_cut_gives_or_names_each_byte_once(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], limit: int, closes: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("logs")
+    logs, follower = TaskLogs(str(folder), limit), Follower(str(folder))
+    printed = b""
+    pieces: list[bytes] = []
+    for step in steps:
+        if step:
+            data = bytes(ord("a") + place % 26 for place in range(len(printed), len(printed) + step))
+            logs.write("1", data, Day())
+            printed += data
+        else:
+            pieces += [piece for _, piece in follower.look()]
+    if closes:
+        logs.close("1")
+    pieces += [piece for _, piece in follower.look()]
+    given, missing = put_together(pieces, limit)
+    assert len(given) == len(printed)
+    assert all(one in (other, ord("?")) for one, other in zip(given, printed, strict=True))
+    if len(printed) <= limit:
+        assert missing == 0
+    elif closes and 0 not in steps:
+        assert missing == len(printed) - limit
+
+
+def test_follower_of_the_last_lines_goes_on_after_a_gap(tmp_path: Path) -> None:
+    logs = TaskLogs(str(tmp_path), 20)
+    logs.write("1", b"one\ntwo\nthree\nfour\nfive\nsix\nseven\n", Day())
+    follower = Follower(str(tmp_path), last_lines=2)
+    assert [piece for _, piece in follower.look()] == [b"six\nseven\n"]
+    logs.write("1", b"eight\n", Day())
+    assert [piece for _, piece in follower.look()] == [b"eight\n"]
+
+
+def test_follower_beside_a_task_that_prints_without_end_gives_or_names_each_byte_once(tmp_path: Path) -> None:
+    logs, follower = TaskLogs(str(tmp_path), 1000), Follower(str(tmp_path))
+    alphabet = bytes(range(ord("a"), ord("z") + 1))
+    count = 2000
+    writer = threading.Thread(target=lambda: [logs.write("1", alphabet, Day()) for _ in range(count)])
+    pieces: list[bytes] = []
+    writer.start()
+    while writer.is_alive():
+        pieces += [piece for _, piece in follower.look()]
+    writer.join()
+    logs.close("1")
+    pieces += [piece for _, piece in follower.look()]
+    given, _ = put_together(pieces, 1000)
+    assert len(given) == count * len(alphabet)
+    assert all(one in (other, ord("?")) for one, other in zip(given, alphabet * count, strict=True))
 
 
 def test_follower_of_a_task_leaves_out_the_others(logs: TaskLogs, tmp_path: Path) -> None:

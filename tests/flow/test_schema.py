@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -55,16 +54,22 @@ INSERT INTO partitions VALUES (1, 'Day', '', 'date', 'day', 14669, 14670, 'faile
 INSERT INTO pending VALUES (1, 7, 1, '1', 'Owed_1', 'Owed()', X'00', 1, 6.0, 2, 'no route');
 """
 
+VERSION_2 = f"""{VERSION_1}
+ALTER TABLE runs ADD COLUMN log_bytes INTEGER;
+UPDATE runs SET log_bytes = 12;
+UPDATE schema SET version = 2;
+"""
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> StateRoot:
     return open_state_root(str(tmp_path))
 
 
-@pytest.fixture
-def old(state: StateRoot) -> Iterator[StateRoot]:
+@pytest.fixture(params=[VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+def old(request: pytest.FixtureRequest, state: StateRoot) -> StateRoot:
     with closing(sqlite3.connect(state.ledger_path)) as connection:
-        connection.executescript(VERSION_1)
+        connection.executescript(request.param)
         connection.execute("PRAGMA journal_mode=WAL")
     return state
 
@@ -81,17 +86,19 @@ def check(history: History) -> None:
     assert history.list_owed("p.py") == {"Owed_1": "no route"}
 
 
-def test_ledger_of_version_1_is_migrated_with_all_that_is_in_it(old: StateRoot) -> None:
+def test_older_ledger_is_migrated_with_all_that_is_in_it(old: StateRoot, request: pytest.FixtureRequest) -> None:
+    log_bytes = {"version 1": None, "version 2": 12}[request.node.callspec.id]
     with closing(open_database(old.ledger_path, durability="relaxed")) as connection:
         ledger = Ledger(connection)
         assert read_schema_version(connection, "ledger") == len(MIGRATIONS)
         check(History(connection))
+        assert connection.execute("SELECT log_bytes FROM runs").fetchone() == (log_bytes,)
         new = begin_fake_run(ledger, "r8", "p.py")
         assert [owed.task_id for owed in new.list_owed()] == ["Owed_1"]
         assert connection.execute("SELECT number FROM runs WHERE run_id = 'r8'").fetchone() == (8,)
 
 
-def test_ledger_of_version_1_is_read_without_being_migrated(old: StateRoot) -> None:
+def test_older_ledger_is_read_without_being_migrated(old: StateRoot) -> None:
     before = Path(old.ledger_path).read_bytes()
     with open_history(old.path) as history:
         check(history)

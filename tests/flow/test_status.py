@@ -14,7 +14,7 @@ from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.local_target import LocalTarget
 from jubako.flow.parameters import DateParameter, IntParameter, Parameter
 from jubako.flow.partitions import find_partition
-from jubako.flow.status import Recorded, Stretch, find_states, join_stretches
+from jubako.flow.status import Recorded, States, Stretch, join_stretches
 from jubako.flow.task import ExternalTask, Task, WrapperTask
 from jubako.testing.clock import FakeClock
 from jubako.testing.ledger import begin_fake_run, open_memory_ledger
@@ -88,7 +88,7 @@ def record(ledger: Ledger, tasks: list[Task], outcome: str, run_id: str = "r1") 
 
 
 def states(ledger: Ledger, tasks: list[Any], *, living: Callable[[str], bool] = lambda _: False) -> list[str]:
-    return list(find_states(tasks, History(ledger.connection, living), "p.py"))
+    return list(States(History(ledger.connection, living), "p.py", tasks[0].get_task_family()).look(tasks))
 
 
 def test_state_is_what_is_there_and_what_was_recorded(ledger: Ledger, folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_state_of_a_disabled_task_is_disabled_unless_it_is_there(
 
 def test_state_of_a_task_that_cannot_be_asked_is_broken(ledger: Ledger, folder: Path) -> None:
     assert states(ledger, [Broken(date=day(1))]) == ["broken"]
-    assert states(ledger, []) == []
+    assert States(History(ledger.connection), "p.py", "Broken").look([]) == []
 
 
 def test_state_of_a_task_with_two_dates_is_known_from_its_attempts(ledger: Ledger, folder: Path) -> None:

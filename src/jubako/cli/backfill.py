@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from jubako.cli.backfill_control import control_backfills, control_options
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_FAILED, EXIT_USAGE, is_debugging
-from jubako.cli.pipeline_command import (
-    Asked,
-    PipelineCommand,
-    echo_tasks,
-    get_asked,
-    pipeline_arguments,
-    read_parameters,
-    refusals_of,
-    told_form_of,
-)
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_FAILED, EXIT_USAGE
+from jubako.cli.formats import echo_document
+from jubako.cli.main import is_debugging
+from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
+from jubako.records import record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Literal
+
+    from jubako.cli.pipeline_command import Asked
     from jubako.cli.progress import Display
-    from jubako.flow.backfill import Backfill, Redo
+    from jubako.flow.backfill import Backfill, Wanted
     from jubako.flow.loader import Pipeline
     from jubako.flow.observer import RunEvent
     from jubako.flow.parameters import Parameter
@@ -92,33 +90,31 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
         raise click.MissingParameter(ctx=ctx, param_hint="'PIPELINE'", param_type="argument")
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
     wish = _take_wish(ctx, given)
-    name, wanted = _list_wanted(asked, wish, asks=not (dry_run or wish.yes))
+    wanted = _find_wanted(asked, wish, asks=not (dry_run or wish.yes))
+    make_plan: Callable[[], Backfill] = partial(_make_plan, wish, wanted, asked.pipeline)
     with refusals_of(asked.task):
-        below = _find_downstream(wanted, name, asked.pipeline) if wish.downstream else ()
-    if dry_run:
-        plan = _make_plan(wish, wanted, name, asked.pipeline)
+        below = _find_downstream(wanted, asked.pipeline) if wish.downstream else ()
+        plan = make_plan() if dry_run or wish.leaves_out else None
+    if dry_run and plan is not None:
         _echo_dry_run(plan, below if wish.redo == "all" else _find_missing(below), format_)
         return 0
 
     from jubako.cli.progress import show_progress
-    from jubako.flow.backfill import account_for, format_range
+    from jubako.flow.backfill import account_for
     from jubako.flow.runner import run as run_tasks
 
-    make_plan: Callable[[], Backfill] = partial(_make_plan, wish, wanted, name, asked.pipeline)
-    asked_for: Sequence[Task] = wanted
-    if wish.leaves_out:
-        # Which ones is decided before the run has recovered what an earlier one left. It may find a few of them done
-        # then, and does not run others instead.
-        plan = make_plan()
-        asked_for, make_plan = plan.to_run, lambda: plan
-    in_order = [*(asked_for[::-1] if wish.newest_first else asked_for), *below]
+    with refusals_of(asked.task):
+        tasks = wanted.tasks(None if plan is None else plan.to_run)
+    in_order = [*(tasks[::-1] if wish.newest_first else tasks), *below]
     redo = in_order if wish.redo == "all" else ()
-    options = make_run_options(asked.pipeline, given, backfill=format_range(wanted, name), redo=redo)
+    options = make_run_options(asked.pipeline, given, backfill=wanted.label, redo=redo)
     with show_progress(format_) as display:
-        planner = _Planner(display, make_plan, below)
+        # Where some of what is missing may be left out, which that is was decided before the run has recovered what an
+        # earlier one left. It may find a few of them done then, and does not run others instead.
+        planner = _Planner(display, make_plan if plan is None else lambda: plan, below)
         result = run_tasks(in_order, options, observer=planner)
     account = account_for(planner.plan, result)
     echo_report(result, format_, backfill=account, tracebacks=is_debugging(ctx))
@@ -126,7 +122,7 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     return EXIT_FAILED if code == 0 and account.over_limit else code
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Wish:
     """What a backfill is asked for beside the task; fields are named as their options."""
 
@@ -134,7 +130,7 @@ class _Wish:
     stop: str
     inclusive: bool
     newest_first: bool
-    redo: Redo
+    redo: Literal["missing", "failed", "all"]
     limit: int | None
     downstream: bool
     yes: bool
@@ -150,15 +146,15 @@ def _take_wish(ctx: click.Context, given: dict[str, Any]) -> _Wish:
     for flag, value in (("--from", given["start"]), ("--to", given["stop"])):
         if value is None:
             raise click.MissingParameter(ctx=ctx, param_hint=f"'{flag}'", param_type="option")
-    wish = _Wish(**{field.name: given.pop(field.name) for field in fields(_Wish)})
+    wish = _Wish(**{name: given.pop(name) for name in _Wish.__match_args__})
     if wish.downstream and wish.leaves_out:
         raise click.UsageError("--downstream runs what needs the whole range: not with --limit or --redo failed.")
     return wish
 
 
-def _list_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> tuple[str, list[Task]]:
-    """The dated parameter, and the task for each of its values in the range; very many are asked about first."""
-    from jubako.flow.backfill import find_dated_parameter, list_wanted, values_between
+def _find_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> Wanted:
+    """The range; one of very many dates is asked about first."""
+    from jubako.flow.backfill import Wanted, find_dated_parameter, values_between
 
     assert asked.task is not None  # the command checked it before
     family = asked.task.get_task_family()
@@ -167,22 +163,7 @@ def _list_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> tuple[str, list[Ta
         values = values_between(family, parameter, wish.start, wish.stop, inclusive=wish.inclusive)
     if len(values) > _MANY and asks:
         _ask_for_many(len(values), f"{family} from {wish.start} to {wish.stop}")
-    with refusals_of(asked.task):
-        return name, list_wanted(asked.task, name, values, read_parameters(asked, but=name))
-
-
-def _make_plan(wish: _Wish, wanted: Sequence[Task], name: str, pipeline: Pipeline) -> Backfill:
-    from jubako.flow.backfill import plan_backfill
-
-    return plan_backfill(
-        wanted,
-        name,
-        find_complete=_find_complete,
-        find_failed=partial(_find_failed, pipeline=pipeline.file),
-        redo=wish.redo,
-        limit=wish.limit,
-        newest_first=wish.newest_first,
-    )
+    return Wanted(asked.task, name, values, read_parameters(asked, but=name))
 
 
 def _ask_for_many(count: int, what: str) -> None:
@@ -190,6 +171,28 @@ def _ask_for_many(count: int, what: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{what} are {count:,} tasks", hint="if that is meant, say so: --yes")
     click.confirm(f"{what} are {count:,} tasks. Go on?", abort=True, err=True)
+
+
+def _make_plan(wish: _Wish, wanted: Wanted, pipeline: Pipeline) -> Backfill:
+    from jubako.flow.backfill import plan_backfill
+
+    plan = partial(
+        plan_backfill,
+        wanted,
+        are_complete=_are_complete,
+        redo_done=wish.redo == "all",
+        limit=wish.limit,
+        newest_first=wish.newest_first,
+    )
+    if wish.redo != "failed":
+        return plan()
+
+    from jubako.cli.past import open_own_history
+    from jubako.flow.status import States
+
+    with open_own_history() as past:
+        states = States(past, pipeline.file, wanted.family.get_task_family())
+        return plan(have_failed=states.have_failed)
 
 
 class _Planner:
@@ -211,26 +214,21 @@ class _Planner:
         self._display.see(event)
 
 
-def _find_complete(tasks: Sequence[Task]) -> list[Task]:
-    """Those that are done. One that can't even be asked isn't; the run says why."""
+def _are_complete(tasks: Sequence[Task]) -> list[bool]:
+    """Which are done. One that can't even be asked isn't; the run says why."""
     from jubako.flow.completeness import targets_exist
-    from jubako.flow.standing import Standing
+    from jubako.flow.standing import ask_family
 
-    return [task for task, answer in zip(tasks, Standing(targets_exist).look(tasks), strict=True) if answer is True]
-
-
-def _find_missing(tasks: Sequence[Task]) -> list[Task]:
-    complete = {task.task_id for task in _find_complete(tasks)}
-    return [task for task in tasks if task.task_id not in complete]
+    return [answer is True for answer in ask_family(tasks, targets_exist)]
 
 
-def _find_downstream(wanted: Sequence[Task], name: str, pipeline: Pipeline) -> Sequence[Task]:
+def _find_downstream(wanted: Wanted, pipeline: Pipeline) -> Sequence[Task]:
     """What depends on the range; what could not be looked at is said."""
     from jubako.flow.downstream import find_downstream
 
-    found = find_downstream(wanted, name, pipeline.tasks.values())
+    found = find_downstream(wanted, pipeline.tasks.values())
     for text in found.left_out:
-        click.echo(f"note: {printable(text)}", err=True)
+        echo(f"note: {printable(text)}", err=True)
     return found.tasks
 
 
@@ -239,33 +237,34 @@ def _describe_downstream(tasks: Sequence[Task]) -> str:
     return f"downstream: {', '.join(f'{count} {family}' for family, count in counts.items())}"
 
 
-def _find_failed(tasks: Sequence[Task], *, pipeline: str) -> list[Task]:
-    """Those that are not done and whose last attempt failed."""
-    from jubako.cli.past import open_own_history
-    from jubako.flow.status import find_states
+def _find_missing(tasks: Sequence[Task]) -> list[Task]:
+    """Those of `tasks`, of any classes, that are not done."""
+    from jubako.flow.completeness import targets_exist
+    from jubako.flow.standing import Standing
 
-    with open_own_history() as past:
-        states = find_states(tasks, past, pipeline)
-    return [task for task, state in zip(tasks, states, strict=True) if state == "failed"]
+    answers = Standing(targets_exist).look(tasks)
+    return [task for task, answer in zip(tasks, answers, strict=True) if answer is not True]
 
 
 def _echo_dry_run(plan: Backfill, below: Sequence[Task], format_: Format) -> None:
     if format_ == "table":
-        click.echo(printable(plan.describe()))
+        echo(printable(plan.describe()))
         for span in plan.spans():
-            click.echo(f"    {printable(span)}")
+            echo(f"    {printable(span)}")
         if below:
-            click.echo(printable(_describe_downstream(below)))
+            echo(printable(_describe_downstream(below)))
         for task in below:
-            click.echo(f"    {printable(str(task))}")
+            echo(f"    {printable(str(task))}")
         return
-    to_run = set(plan.to_run)
-    rows = [
-        {"value": plan.parameter.serialize(plan.value_of(task)), "task": str(task), "to_run": task in to_run}
-        for task in plan.wanted
-    ]
+    to_run, wanted = set(plan.to_run), plan.wanted
+    with refusals_of(wanted.family):
+        rows = [
+            {"value": wanted.parameter.serialize(value), "task": str(task), "to_run": value in to_run}
+            for values, tasks in wanted.chunks()
+            for value, task in zip(values, tasks, strict=True)
+        ]
     facts = {
-        "wanted": len(plan.wanted),
+        "wanted": len(wanted.values),
         "done_before": plan.done_before,
         "to_run": len(to_run),
         "over_limit": len(plan.over_limit),

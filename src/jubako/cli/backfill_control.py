@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.document import Document, Format
+from jubako.cli.formats import echo_document
 from jubako.cli.moments import format_moment, iso_moment
 from jubako.cli.past import complete_run, find_own_state, open_own_history
+from jubako.cli.terminal import echo, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jubako.flow.history import PastRun
     from jubako.flow.steering import Wish
 
@@ -46,7 +49,7 @@ def control_backfills(ctx: click.Context, given: dict[str, Any], format_: Format
         from jubako.flow.steering import steer_run
 
         run = steer_run(find_own_state(), text, wish)
-        click.echo(f"Run {run.run_id} ({printable(run.asked)}) {_SAYS[wish].format(run=run.run_id)}")
+        echo(f"Run {run.run_id} ({printable(run.asked)}) {_SAYS[wish].format(run=run.run_id)}")
     if listing:
         _echo_backfills(format_)
     return True
@@ -59,7 +62,7 @@ def _echo_backfills(format_: Format) -> None:
     if format_ == "table":
         echo_document(Document("", ("started", "outcome", "done", "failed", "to_run", "run", "range"), rows), format_)
         if not rows:
-            click.echo("No backfill is running.", err=True)
+            echo("No backfill is running.", err=True)
     else:
         echo_document(Document("jubako.backfills/1", _COLUMNS, rows, {}, "backfills"), format_)
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import calendar
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
 from jubako.flow.status import STATES, State
+from jubako.records import record
 
 __all__ = ["MARKS", "Drawing", "draw_calendar"]
 
@@ -42,7 +42,7 @@ Paint = Callable[[State], str]
 Cells = Mapping[Any, State]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rows:
     """How cells of a unit are put into rows."""
 
@@ -67,7 +67,7 @@ _ROWS: Final[Mapping[str, _Rows]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drawing:
     """The calendar's lines, and what one cell is."""
 

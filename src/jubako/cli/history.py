@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, format_option, printable
+from jubako.cli.declare import format_option
+from jubako.cli.document import Document, Format
+from jubako.cli.formats import echo_document
 from jubako.cli.moments import format_moment, iso_moment
 from jubako.cli.past import complete_subject, complete_tried_task, open_own_history
+from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jubako.flow.history import History, PastAttempt, PastRun
 
 __all__ = ["history"]
@@ -110,7 +113,7 @@ def _echo_attempts(attempts: Sequence[PastAttempt], run: PastRun | None, format_
         echo_document(Document("jubako.history.attempts/1", _ATTEMPT_COLUMNS, rows, facts, "attempts"), format_)
         return
     if run is not None:
-        click.echo(printable(f"{run.run_id}: {run.asked}, {_describe(run)}"))
+        echo(printable(f"{run.run_id}: {run.asked}, {_describe(run)}"))
     of_whom = ("box", "run") if run is None else ()
     columns = ("started", "took", "outcome", "undeclared", *of_whom, "task", "error")
     echo_document(Document("", columns, [_attempt_for_people(attempt) for attempt in attempts]), format_)
@@ -195,4 +198,4 @@ def _attempt_for_programs(attempt: PastAttempt) -> dict[str, object]:
 def _say(line: str, format_: Format) -> None:
     """A remark for people, on stderr."""
     if format_ == "table":
-        click.echo(line, err=True)
+        echo(line, err=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import click
 
-from jubako.cli.formats import printable
-from jubako.cli.main import EXIT_FAILED
+from jubako.cli.exits import EXIT_FAILED
+from jubako.cli.lines import PrintedLines, printable_line
 from jubako.cli.past import complete_run, complete_tried_task, find_own_state, open_own_history
-from jubako.cli.progress import PrintedLines, printable_line
+from jubako.cli.terminal import echo, echo_bytes, printable
 from jubako.errors import InputError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.flow.history import History, PastRun
     from jubako.flow.past_logs import TaskLog
@@ -49,14 +49,14 @@ def logs(run_id: str | None, task: str | None, follow: bool, tail: int | None) -
     if follow:
         return _follow(run, task, tail)
     if run_id is None:
-        click.echo(f"Run {run.run_id}: {printable(run.asked)}", err=True)
+        echo(f"Run {run.run_id}: {printable(run.asked)}", err=True)
     if not found:
-        click.echo("No task has printed anything.", err=True)
+        echo("No task has printed anything.", err=True)
     elif task is not None and len(found) == 1:
         _echo_one(found[0], tail)
     else:
         for log in found:
-            click.echo(f"==> {_describe(log)} <==")
+            echo(f"==> {_describe(log)} <==")
             _echo_log(log, tail)
     return 0
 
@@ -82,7 +82,7 @@ def _echo_one(log: TaskLog, tail: int | None) -> None:
     """A log as it is, for whatever reads it; what else is to be said goes to stderr."""
     _echo_log(log, tail)
     if not log.path or log.error:
-        click.echo(_describe(log) if log.error else f"{printable(log.label)} printed nothing.", err=True)
+        echo(_describe(log) if log.error else f"{printable(log.label)} printed nothing.", err=True)
 
 
 def _echo_log(log: TaskLog, tail: int | None) -> None:
@@ -97,15 +97,15 @@ def _echo_log(log: TaskLog, tail: int | None) -> None:
         for piece in read_log(log.path, last_lines=tail):
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                click.echo(printable_line(line))
+                echo(printable_line(line))
         if rest:
-            click.echo(printable_line(rest))
+            echo(printable_line(rest))
         return
     for piece in read_log(log.path, last_lines=tail):
-        click.echo(piece, nl=False)  # bytes: of text, click would take away colours
+        echo_bytes(piece)
         ends_line = piece.endswith(b"\n")
     if not ends_line:
-        click.echo()
+        echo("")
 
 
 def _describe(log: TaskLog) -> str:
@@ -120,7 +120,7 @@ def _follow(run: PastRun, task: str | None, tail: int | None) -> int:
     from jubako.flow.past_logs import Follower
 
     follower = Follower(_directory_of(run), task=task, last_lines=tail)
-    printed = PrintedLines(click.echo)
+    printed = PrintedLines(echo)
     labels: dict[str, str] = {}
     while True:
         began_s = time.monotonic()
@@ -135,5 +135,5 @@ def _follow(run: PastRun, task: str | None, tail: int | None) -> int:
     for attempt_id, label in labels.items():
         printed.end(attempt_id, label)
     counts = ", ".join(f"{count} {what}" for what, count in run.counts.items() if count)
-    click.echo(f"Run {run.run_id}: {run.outcome}{f' ({counts})' if counts else ''}.", err=True)
+    echo(f"Run {run.run_id}: {run.outcome}{f' ({counts})' if counts else ''}.", err=True)
     return EXIT_FAILED if run.outcome != "ok" else 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
-from jubako.cli.formats import printable
+from jubako.cli.terminal import printable
 from jubako.errors import JubakoError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import click
     from click.shell_completion import CompletionItem
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, format_option, printable
-from jubako.cli.main import EXIT_USAGE
+from jubako.cli.declare import format_option
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.formats import echo_document
+from jubako.cli.parameter_words import echo_tasks, told_form_of
 from jubako.cli.past import open_own_history
-from jubako.cli.pipeline_command import (
-    PipelineCommand,
-    echo_tasks,
-    get_asked,
-    pipeline_arguments,
-    read_parameters,
-    refusals_of,
-    told_form_of,
-)
+from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
+from jubako.cli.terminal import echo, printable, style
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from jubako.flow.parameters import Parameter
     from jubako.flow.status import State, Stretch
     from jubako.flow.task import Task
@@ -31,17 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 _SPANS = 3  # named for each state
-_COLOURS: dict[State, dict[str, Any]] = {
-    "done": {"fg": "green"},
-    "owed": {"fg": "cyan"},
-    "unrecorded": {"fg": "cyan"},
-    "running": {"fg": "blue", "bold": True},
-    "disabled": {"dim": True},
-    "missing": {"fg": "yellow"},
-    "gone": {"fg": "magenta", "bold": True},
-    "failed": {"fg": "red", "bold": True},
-    "broken": {"fg": "red", "bold": True},
+_COLOURS: dict[State, str] = {
+    "done": "green",
+    "owed": "cyan",
+    "unrecorded": "cyan",
+    "running": "blue",
+    "disabled": "grey",
+    "missing": "yellow",
+    "gone": "magenta",
+    "failed": "red",
+    "broken": "red",
 }
+_STANDING_OUT: tuple[State, ...] = ("running", "gone", "failed", "broken")
 _MEANINGS: dict[State, str] = {
     "done": "done",
     "owed": "done, after_publish() is owed",
@@ -95,14 +94,14 @@ def status(
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
     if sum(given is not None for given in (start or stop, month, year)) > 1:
         raise click.UsageError("Say one of --from and --to, --month, or --year.")
 
-    from jubako.flow.backfill import find_dated_parameter, list_wanted
+    from jubako.flow.backfill import Wanted, find_dated_parameter
     from jubako.flow.partitions import find_unit
-    from jubako.flow.status import Recorded, find_states, join_stretches
+    from jubako.flow.status import Recorded, States, join_stretches
     from jubako.flow.status_range import list_shown, parse_ends
 
     family = asked.task.get_task_family()
@@ -112,10 +111,12 @@ def status(
     with told_form_of(parameter):
         ends = parse_ends(family, parameter, start=start, stop=stop, month=month, year=year)
     with open_own_history() as past, refusals_of(asked.task):
-        (some,) = list_wanted(asked.task, name, [parameter.normalize(now)], others)
+        (some,) = Wanted(asked.task, name, [parameter.normalize(now)], others).tasks()
         recorded = Recorded(past, asked.pipeline.file, family).find_ends(some)
         values = list_shown(family, parameter, ends, recorded, now)
-        states = find_states(list_wanted(asked.task, name, values, others), past, asked.pipeline.file)
+        standing = States(past, asked.pipeline.file, family)
+        chunks = Wanted(asked.task, name, values, others).chunks()
+        states = [state for _, tasks in chunks for state in standing.look(tasks)]
     stretches = join_stretches(values, states)
     if format_ == "table":
         _echo_calendar(values, states, find_unit(parameter) or "day")
@@ -127,22 +128,18 @@ def status(
 
 
 def _echo_calendar(values: Sequence[Any], states: Sequence[State], unit: str) -> None:
-    from jubako.cli.calendar import MARKS, draw_calendar
+    from jubako.cli.calendar import draw_calendar
 
-    def paint(state: State) -> str:
-        return click.style(MARKS[state], **_COLOURS[state])
-
-    drawing = draw_calendar(values, states, unit, width=shutil.get_terminal_size().columns, paint=paint)
+    drawing = draw_calendar(values, states, unit, width=shutil.get_terminal_size().columns, paint=_paint)
     for line in drawing.lines:
-        click.echo(line)
+        echo(line)
     if drawing.unit != unit:
-        click.echo(f"\nThere are too many {unit}s: each letter is a {drawing.unit}, and the worst in it.")
-    click.echo()
+        echo(f"\nThere are too many {unit}s: each letter is a {drawing.unit}, and the worst in it.")
+    echo("")
 
 
 def _echo_legend(parameter: Parameter[Any], stretches: Sequence[Stretch]) -> None:
     """A line for each state that occurs: its letter, how many, and where, but for what is simply done."""
-    from jubako.cli.calendar import MARKS
     from jubako.flow.status import STATES
 
     counts = _count(stretches)
@@ -154,8 +151,13 @@ def _echo_legend(parameter: Parameter[Any], stretches: Sequence[Stretch]) -> Non
         spans = [_describe(parameter, stretch) for stretch in stretches if stretch.state == state]
         more = f" and {len(spans) - _SPANS} more" if len(spans) > _SPANS else ""
         where = "" if state == "done" and len(counts) > 1 else f"  {', '.join(spans[:_SPANS])}{more}"
-        mark = click.style(MARKS[state], **_COLOURS[state])
-        click.echo(f"{mark}  {_MEANINGS[state]:<{meanings}}  {counts[state]:>{width},}{printable(where)}".rstrip())
+        echo(f"{_paint(state)}  {_MEANINGS[state]:<{meanings}}  {counts[state]:>{width},}{printable(where)}".rstrip())
+
+
+def _paint(state: State) -> str:
+    from jubako.cli.calendar import MARKS
+
+    return style(MARKS[state], _COLOURS[state], bold=state in _STANDING_OUT)
 
 
 def _echo_stretches(

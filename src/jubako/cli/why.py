@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, format_option, printable
-from jubako.cli.main import EXIT_FAILED, EXIT_USAGE
+from jubako.cli.declare import format_option
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_FAILED, EXIT_USAGE
+from jubako.cli.formats import echo_document
 from jubako.cli.moments import format_moment
+from jubako.cli.parameter_words import echo_tasks
 from jubako.cli.past import open_own_history
-from jubako.cli.pipeline_command import (
-    PipelineCommand,
-    build_task,
-    echo_tasks,
-    get_asked,
-    pipeline_arguments,
-    refusals_of,
-)
+from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments, refusals_of
+from jubako.cli.terminal import echo, printable
 
 __all__ = ["why"]
 
@@ -40,7 +37,7 @@ def why(ctx: click.Context, /, format_: Format, **_: str) -> int:
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
     from jubako.flow.why import explain_task
@@ -49,9 +46,9 @@ def why(ctx: click.Context, /, format_: Format, **_: str) -> int:
     with open_own_history() as past, refusals_of(asked.task):
         answer = explain_task(task, past, asked.pipeline.file, format_moment)
     if format_ == "table":
-        click.echo(printable(f"{answer.sentence}."))
+        echo(printable(f"{answer.sentence}."))
         for fact in answer.facts:
-            click.echo(f"    {printable(fact.text)}")
+            echo(f"    {printable(fact.text)}")
     else:
         facts = {
             "task": str(task),

@@ -12,14 +12,17 @@ remembered either. What is done is what is there, so the same backfill again car
     all        everything, also what is there        -
 
 Dated are the parameters whose values count on in time: hours, days, months, years, each with its own step.
+
+A range may have millions of dates. What is kept of each is its date; tasks are made a few thousand at a time, asked
+together, and let go.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, TypeAlias
 
 from jubako.errors import InputError
 from jubako.flow.accounting import RangeAccount
@@ -31,68 +34,99 @@ from jubako.flow.parameters import (
     Parameter,
     parse_argument,
 )
+from jubako.flow.register import Register
 from jubako.flow.result import RunResult
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = [
+    "Ask",
     "Backfill",
-    "Redo",
+    "Wanted",
     "account_for",
     "enumerate_values",
     "find_dated_parameter",
-    "format_range",
     "format_spans",
     "is_dated",
-    "list_wanted",
     "plan_backfill",
     "values_between",
 ]
 
-Redo = Literal["missing", "failed", "all"]
+Ask: TypeAlias = Callable[[Sequence[Task]], Sequence[bool]]  # answers in the order of the tasks
 
-_DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
+_CHUNK: Final = 5_000
+_DATED: Final = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months, years: dates
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Wanted:
+    """A range: the tasks of `family` with each of `values`, in time's order, as `name`, and `others` for all."""
+
+    family: type[Task]
+    name: str
+    values: Sequence[Any]
+    others: Mapping[str, object]
+
+    @property
+    def parameter(self) -> Parameter[Any]:
+        """The one that goes through the range."""
+        return dict(self.family.get_params())[self.name]
+
+    @property
+    def label(self) -> str:
+        """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
+        return f"{self.family.get_task_family()} {_describe_ends(self.parameter, self.values)}"
+
+    def tasks(self, values: Iterable[Any] | None = None) -> list[Task]:
+        """The task of each of `values`, by default of all."""
+        return [
+            self.family(**{self.name: value}, **self.others) for value in (self.values if values is None else values)
+        ]
+
+    def value_of(self, task: object) -> Any | None:
+        """The value whose task this is; None if it is none of the range's."""
+        if type(task) is not self.family:
+            return None
+        value = getattr(task, self.name)
+        index = bisect_left(self.values, value)
+        is_wanted = index < len(self.values) and self.values[index] == value
+        return value if is_wanted and task == self.family(**{self.name: value}, **self.others) else None
+
+    def chunks(self) -> Iterator[tuple[Sequence[Any], list[Task]]]:
+        """Some values and their tasks after the other; no task is kept."""
+        for start in range(0, len(self.values), _CHUNK):
+            values = self.values[start : start + _CHUNK]
+            with Register.forgetting_new_tasks():
+                yield values, self.family.make_passing(self.name, values, self.others)
+
+
+@record
 class Backfill:
-    """A planned backfill. All sequences of tasks are in time's order; see the head of the file for what adds up."""
+    """A planned backfill: values of the range, in time's order. Those that are in no list are done and left alone."""
 
-    name: str  # of the parameter that goes through the range
-    parameter: Parameter[Any]
-    wanted: Sequence[Task]
-    done: Sequence[Task]  # there when the plan was made, and left alone
-    to_run: Sequence[Task]
-    over_limit: Sequence[Task] = ()
-    not_asked: Sequence[Task] = ()
+    wanted: Wanted
+    to_run: Sequence[Any]
+    over_limit: Sequence[Any] = ()
+    not_asked: Sequence[Any] = ()
     newest_first: bool = False
 
     @property
     def done_before(self) -> int:
         """How many of the wanted were complete when the plan was made, and are not run again."""
-        return len(self.done)
-
-    def value_of(self, task: Task) -> Any:
-        """The task's place in the range."""
-        return getattr(task, self.name)
+        return len(self.wanted.values) - len(self.to_run) - len(self.over_limit) - len(self.not_asked)
 
     def spans(self) -> list[str]:
         """What is to run, exactly: "2010-01-01...2010-03-13", "2010-03-15"."""
-        return format_spans(self.parameter, [self.value_of(task) for task in self.to_run])
+        return format_spans(self.wanted.parameter, self.to_run)
 
     def describe(self) -> str:
         """The plan in a line: how many are wanted, were done before, are to run, and from where to where."""
-        text = f"{self.label}: {len(self.wanted)} wanted, {self.done_before} done before, {len(self.to_run)} to run"
-        if self.to_run:
-            ends = [self.parameter.serialize(self.value_of(task)) for task in (self.to_run[0], self.to_run[-1])]
-            between = ends[0] if ends[0] == ends[1] else f"{ends[0]}...{ends[1]}"
-            text += f" ({between}{', newest first' if self.newest_first else ''})"
+        wanted, to_run = self.wanted, self.to_run
+        text = f"{wanted.label}: {len(wanted.values)} wanted, {self.done_before} done before, {len(to_run)} to run"
+        if to_run:
+            text += f" ({_describe_ends(wanted.parameter, to_run)}{', newest first' if self.newest_first else ''})"
         text += f", {len(self.over_limit)} over the limit" if self.over_limit else ""
         return text + (f", {len(self.not_asked)} missing and not asked for" if self.not_asked else "")
-
-    @property
-    def label(self) -> str:
-        """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
-        return format_range(self.wanted, self.name)
 
 
 def is_dated(parameter: Parameter[Any]) -> bool:
@@ -153,68 +187,57 @@ def enumerate_values(parameter: Parameter[Any], first: Any, last: Any, *, inclus
         yield value
 
 
-def list_wanted(family: type[Task], name: str, values: Iterable[Any], others: Mapping[str, object]) -> list[Task]:
-    """The tasks of `family` with each of `values` as `name`, and `others` for all."""
-    return [family(**{name: value}, **others) for value in values]
-
-
 def plan_backfill(
-    wanted: Sequence[Task],
-    name: str,
+    wanted: Wanted,
     *,
-    find_complete: Callable[[Sequence[Task]], Iterable[Task]],
-    find_failed: Callable[[Sequence[Task]], Iterable[Task]] | None = None,
-    redo: Redo = "missing",
+    are_complete: Ask,
+    have_failed: Ask | None = None,
+    redo_done: bool = False,
     limit: int | None = None,
     newest_first: bool = False,
 ) -> Backfill:
-    """The plan for the tasks `wanted`, in time's order, which differ in their parameter `name`.
+    """The plan for a range. `are_complete` answers for some thousand tasks at a time, in order, which are done.
 
-    `find_complete` answers which of the tasks are done; it is asked once, for all of them. `find_failed`, which of
-    those that are not done failed last time, for `redo="failed"`. `limit` is how many may be run at most.
+    `have_failed`, if given, answers which of the others failed last time, and only those are run. With `redo_done` what
+    is done is run too, so nobody is asked. `limit` is how many may be run at most.
     """
-    complete = {task.task_id for task in find_complete(wanted)}
-    missing = [task for task in wanted if task.task_id not in complete]
-    chosen, not_asked = (list(wanted) if redo == "all" else missing), []
-    if redo == "failed":
-        failed = {task.task_id for task in find_failed(missing)} if find_failed is not None else set()
-        chosen = [task for task in missing if task.task_id in failed]
-        not_asked = [task for task in missing if task.task_id not in failed]
-    over_limit: list[Task] = []
-    if limit is not None and len(chosen) > limit:
-        split = len(chosen) - limit if newest_first else limit
-        chosen, over_limit = (chosen[split:], chosen[:split]) if newest_first else (chosen[:split], chosen[split:])
-    left = {task.task_id for task in (*chosen, *over_limit)}
-    return Backfill(
-        name=name,
-        parameter=dict(wanted[0].get_params())[name],
-        wanted=wanted,
-        done=[task for task in wanted if task.task_id in complete and task.task_id not in left],
-        to_run=chosen,
-        over_limit=over_limit,
-        not_asked=not_asked,
-        newest_first=newest_first,
-    )
+    to_run: list[Any] = []
+    not_asked: list[Any] = []
+    for values, tasks in wanted.chunks():  # with `redo_done` too: a task's own code may refuse a value
+        if redo_done:
+            to_run += values
+            continue
+        missing = [index for index, is_done in enumerate(are_complete(tasks)) if not is_done]
+        if have_failed is None:
+            to_run += [values[index] for index in missing]
+            continue
+        for index, has_failed in zip(missing, have_failed([tasks[index] for index in missing]), strict=True):
+            (to_run if has_failed else not_asked).append(values[index])
+    over_limit: list[Any] = []
+    if limit is not None and len(to_run) > limit:
+        split = len(to_run) - limit if newest_first else limit
+        older, newer = to_run[:split], to_run[split:]
+        to_run, over_limit = (newer, older) if newest_first else (older, newer)
+    return Backfill(wanted, to_run, over_limit, not_asked, newest_first)
 
 
 def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
     """What became of the range. Counted from the run where it met a task, for it knows more: it recovers first."""
     groups = result.groups
-    told: dict[Any, str] = {}
+    told: dict[Any, str] = {}  # of each value that is not simply done
+    for values, what in ((plan.to_run, "not_run"), (plan.over_limit, "over_limit"), (plan.not_asked, "not_asked")):
+        told.update(dict.fromkeys(values, what))
     for tasks, what in (
-        (plan.done, "done_before"),
-        (plan.over_limit, "over_limit"),
-        (plan.not_asked, "not_asked"),
         (groups.already_done, "done_before"),
         (groups.completed, "run"),
         (groups.failed, "failed"),
         (groups.scheduling_error, "failed"),
     ):
-        told.update(dict.fromkeys(tasks, what))
-    counts = Counter(told.get(task, "not_run") for task in plan.wanted)
+        told.update((value, what) for task in tasks if (value := plan.wanted.value_of(task)) is not None)
+    counts = Counter(told.get(value, "done_before") for value in plan.wanted.values)
     return RangeAccount(
-        plan.label,
-        len(plan.wanted),
+        plan.wanted.label,
+        len(plan.wanted.values),
         done_before=counts["done_before"],
         run=counts["run"],
         over_limit=counts["over_limit"],
@@ -222,14 +245,6 @@ def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
         not_run=counts["not_run"],
         not_asked=counts["not_asked"],
     )
-
-
-def format_range(wanted: Sequence[Task], name: str) -> str:
-    """What the range is that the tasks `wanted` make: "DailySummary 2010-01-01...2010-12-31"."""
-    parameter = dict(wanted[0].get_params())[name]
-    first, last = (parameter.serialize(getattr(task, name)) for task in (wanted[0], wanted[-1]))
-    family = wanted[0].get_task_family()
-    return f"{family} {first}" if len(wanted) == 1 else f"{family} {first}...{last}"
 
 
 def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:
@@ -244,3 +259,9 @@ def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:
         parameter.serialize(first) if first == last else f"{parameter.serialize(first)}...{parameter.serialize(last)}"
         for first, last in spans
     ]
+
+
+def _describe_ends(parameter: Parameter[Any], values: Sequence[Any]) -> str:
+    """From where to where `values` go: "2010-01-01...2010-12-31"."""
+    first, last = (parameter.serialize(value) for value in (values[0], values[-1]))
+    return first if first == last else f"{first}...{last}"

@@ -11,20 +11,20 @@ from __future__ import annotations
 import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jubako.errors import InputError
-from jubako.flow.backfill import find_dated_parameter, is_dated
+from jubako.flow.backfill import Wanted, find_dated_parameter, is_dated
 from jubako.flow.completeness import targets_exist
 from jubako.flow.parameters import DateParameter, Parameter
 from jubako.flow.standing import Broken, Standing
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = ["Downstream", "find_downstream"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Downstream:
     """The tasks that depend on the range, each once; `left_out` says which classes could not be looked at, and why."""
 
@@ -32,27 +32,25 @@ class Downstream:
     left_out: Sequence[str] = ()
 
 
-def find_downstream(wanted: Sequence[Task], name: str, classes: Iterable[type[Task]]) -> Downstream:
-    """Tasks of `classes` that depend on one of `wanted`, which differ in their dated parameter `name`; not `wanted`."""
+def find_downstream(wanted: Wanted, classes: Iterable[type[Task]]) -> Downstream:
+    """Tasks of `classes` that depend on one of the range; none of the range itself."""
     candidates: list[Any] = []
     left_out: list[str] = []
-    family = type(wanted[0])
     for cls in classes:
-        if cls is not family and _may_require(cls):
+        if cls is not wanted.family and _may_require(cls):
             try:
-                candidates += _make_candidates(cls, wanted, name)
+                candidates += _make_candidates(cls, wanted)
             except (InputError, ValueError, TypeError) as error:  # also what the task's own __init__ says
                 left_out.append(f"{cls.get_task_family()} is not looked at: {error}")
-    required_by, broken = _explore(candidates, set(wanted))
-    left_out += broken
-    found = dict.fromkeys(wanted)
-    queue: list[Any] = list(wanted)
+    required_by, broken = _explore(candidates, wanted)
+    found: dict[Any, None] = {}
+    queue = [task for task in required_by if wanted.value_of(task) is not None]
     for task in queue:  # grows while it is walked
-        for other in required_by[task]:
+        for other in required_by.get(task, ()):
             if other not in found:
                 found[other] = None
                 queue.append(other)
-    return Downstream(queue[len(wanted) :], left_out)
+    return Downstream(list(found), [*left_out, *broken])
 
 
 def _may_require(cls: type[Task]) -> bool:
@@ -60,32 +58,32 @@ def _may_require(cls: type[Task]) -> bool:
     return cls.requires is not Task.requires or cls._requires is not Task._requires or cls.deps is not Task.deps
 
 
-def _make_candidates(cls: type[Task], wanted: Sequence[Task], name: str) -> list[Any]:
+def _make_candidates(cls: type[Task], wanted: Wanted) -> list[Any]:
     """The tasks of `cls` whose dates touch the range; values of the same name are taken over."""
-    first, last = getattr(wanted[0], name), getattr(wanted[-1], name)
-    step = dict(wanted[0].get_params())[name].next_in_enumeration
+    first, last = wanted.values[0], wanted.values[-1]
+    (some,) = wanted.tasks([first])
     if not any(is_dated(parameter) for _, parameter in cls.get_params()):
-        return [wanted[0].clone(cls)]
-    given = [other for other, _ in wanted[0].get_params() if other != name]
+        return [some.clone(cls)]
+    given = [other for other, _ in wanted.family.get_params() if other != wanted.name]
     dated, parameter = find_dated_parameter(cls, [other for other, _ in cls.get_params() if other in given])
-    end = _moment(step(last))
+    end = _moment(wanted.parameter.next_in_enumeration(last))
     candidates = []
     value = parameter.normalize(_as_value(parameter, first))
     while _moment(value) < end:
-        candidates.append(wanted[0].clone(cls, **{dated: value}))
+        candidates.append(some.clone(cls, **{dated: value}))
         value = parameter.next_in_enumeration(value)
     return candidates
 
 
-def _explore(candidates: Iterable[Any], wanted: set[Any]) -> tuple[defaultdict[Any, list[Any]], list[str]]:
-    """Who requires whom, from `candidates` down to `wanted`; and what cannot be asked."""
+def _explore(candidates: Iterable[Any], wanted: Wanted) -> tuple[dict[Any, list[Any]], list[str]]:
+    """Who requires whom, from `candidates` down to the range; and what cannot be asked."""
     standing = Standing(targets_exist)
     required_by: defaultdict[Any, list[Any]] = defaultdict(list)
     broken: list[str] = []
     queue = dict.fromkeys(candidates)
     stack = list(queue)
     for task in stack:  # grows while it is walked
-        if task in wanted:
+        if wanted.value_of(task) is not None:
             continue
         required = standing.requirements(task)
         if isinstance(required, Broken):

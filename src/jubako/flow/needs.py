@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jubako.flow.graph import describe_cycle, is_external
 from jubako.flow.standing import Broken, Standing
+from jubako.records import field, record
 
 __all__ = ["Needs", "Obstacle", "find_needs"]
 
 Kind = Literal["external", "disabled", "broken"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Obstacle:
     """A task that is not done and cannot be made so by running tasks. `chain` leads to it, itself included."""
 
@@ -32,7 +32,7 @@ class Obstacle:
         return self.chain[-1]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Needs:
     """`open` are the tasks below that are not done, the nearest first; `ring` names tasks that wait for each other."""
 

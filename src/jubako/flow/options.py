@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
+from jubako.records import field, record
 
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunOptions:
     """How a run is to be done.
 
@@ -37,7 +37,7 @@ class RunOptions:
     retry_delay_s: float = 0.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
-    log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
+    log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
 
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history

@@ -1,7 +1,8 @@
 """What tasks printed, read back: by run and task, whole, from the end, or along with a run that writes.
 
-A log is a file that only grows, and is there from its first byte on. Whose it is, the file `tasks` beside it says
-(`flow.task_log`), or the ledger, which also knows the attempts that failed without a word.
+A log is there from its first byte on, and grows; from the middle of one that grows too long the writer takes away, and
+says how much. Whose it is, the file `tasks` beside it says (`flow.task_log`), or the ledger, which also knows the
+attempts that failed without a word.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from jubako.errors import InputError
 from jubako.flow.history import FAILURES, History, PastRun, suggest
 from jubako.flow.ledger import KEEP_ATTEMPTS
-from jubako.flow.task_log import NAMES
+from jubako.flow.task_log import NAMES, describe_gap, find_gap
+from jubako.records import record
 
 __all__ = ["Follower", "TaskLog", "list_logs", "read_log"]
 
@@ -24,7 +25,15 @@ _PIECE_BYTES: Final = 1 << 16
 _LOG: Final = re.compile(r"(\d+|after-\d+)\.log")
 
 
-@dataclass(frozen=True, slots=True)
+class _Name(NamedTuple):
+    """What `tasks` says of a log. `limit_bytes` None: it says nothing."""
+
+    label: str
+    task_id: str = ""
+    limit_bytes: int | None = None
+
+
+@record
 class TaskLog:
     """What one attempt printed. `outcome` is empty while it works, and where the ledger has forgotten it."""
 
@@ -54,7 +63,8 @@ def list_logs(history: History, run: PastRun, directory: str, task: str | None =
         if attempt is not None:
             logs.append(TaskLog(attempt_id, attempt.label, path, attempt.task_id, attempt.outcome, attempt.error))
         else:
-            logs.append(TaskLog(attempt_id, *_name(names, attempt_id, path)))
+            name = _name(names, attempt_id)
+            logs.append(TaskLog(attempt_id, name.label, path, name.task_id))
     if task is None:
         return [log for log in logs if log.path or log.outcome in FAILURES]
     chosen = [log for log in logs if log.is_of(task)]
@@ -75,32 +85,78 @@ def read_log(path: str, *, last_lines: int | None = None) -> Iterator[bytes]:
 
 
 class Follower:
-    """Reads the logs of one run as they grow. Only the last lines of what is there at first, if so many are wanted."""
+    """Reads the logs of one run as they grow. Only the last lines of what is there at first, if so many are wanted.
+
+    What was taken away before it could be read is said as the log says it: nothing is missing without a word.
+    """
 
     def __init__(self, directory: str, *, task: str | None = None, last_lines: int | None = None) -> None:
         self._directory = directory
         self._task = task
         self._last_lines = last_lines
-        self._read: dict[str, int] = {}
+        self._read: dict[str, int] = {}  # how much of what each attempt has printed was given, or said to be missing
 
     def look(self) -> Iterator[tuple[TaskLog, bytes]]:
         """What has come since the last look, in pieces."""
-        names = _read_names(self._directory)
-        for attempt_id, path in sorted(_find_logs(self._directory).items(), key=lambda item: _place(item[0])):
-            log = TaskLog(attempt_id, *_name(names, attempt_id, path))
+        found = _find_logs(self._directory)
+        names = _read_names(self._directory)  # in this order: a log is named before it is made
+        for attempt_id, path in sorted(found.items(), key=lambda item: _place(item[0])):
+            name = _name(names, attempt_id)
+            log = TaskLog(attempt_id, name.label, path, name.task_id)
             if self._task is not None and not log.is_of(self._task):
                 continue
-            start = self._read.get(attempt_id)
-            if start is None:
-                start = 0 if self._last_lines is None else _find_last_lines(path, self._last_lines)
-            if os.path.getsize(path) > start:
-                with open(path, "rb") as file:
-                    file.seek(start)
-                    while piece := file.read(_PIECE_BYTES):
-                        start += len(piece)
-                        yield log, piece
-            self._read[attempt_id] = start
+            read = self._read.get(attempt_id, 0)
+            if attempt_id not in self._read and self._last_lines is not None:
+                read = _find_start(path, self._last_lines, name.limit_bytes)
+            for end, piece in _read_on(path, read, name.limit_bytes):
+                read = end
+                yield log, piece
+            self._read[attempt_id] = read
         self._last_lines = None
+
+
+def _read_on(path: str, read: int, limit_bytes: int | None) -> Iterator[tuple[int, bytes]]:
+    """What was printed after the first `read` bytes, in pieces, each with the number of bytes printed at its end."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            gap = None if limit_bytes is None else find_gap(fd, limit_bytes)
+            place, size_bytes = read, _PIECE_BYTES
+            if gap is not None and read < gap.head_bytes:
+                size_bytes = min(size_bytes, gap.head_bytes - read)
+            elif gap is not None and limit_bytes is not None:
+                resumes = gap.head_bytes + gap.left_out
+                if read < resumes:
+                    yield resumes, describe_gap(resumes - read, limit_bytes)
+                    read = resumes
+                place = read - gap.left_out + gap.line_bytes
+            piece = os.pread(fd, size_bytes, place)
+            if limit_bytes is not None and find_gap(fd, limit_bytes) != gap:  # the writer has moved it meanwhile
+                continue
+            if not piece:
+                return
+            read += len(piece)
+            yield read, piece
+    finally:
+        os.close(fd)
+
+
+def _find_start(path: str, last_lines: int, limit_bytes: int | None) -> int:
+    """How much was printed before the last lines that the log has."""
+    if limit_bytes is None:
+        return _find_last_lines(path, last_lines)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            gap = find_gap(fd, limit_bytes)
+            place = _find_last_lines(path, last_lines)
+            if find_gap(fd, limit_bytes) == gap:  # else the writer has moved it meanwhile
+                break
+    finally:
+        os.close(fd)
+    if gap is None or place < gap.head_bytes:
+        return place
+    return max(gap.head_bytes, place - gap.line_bytes + gap.left_out)
 
 
 def _find_logs(directory: str) -> dict[str, str]:
@@ -112,22 +168,22 @@ def _find_logs(directory: str) -> dict[str, str]:
     return {match[1]: os.path.join(directory, name) for name in names if (match := _LOG.fullmatch(name))}
 
 
-def _read_names(directory: str) -> Mapping[str, tuple[str, str]]:
-    """Label and id of the task of each attempt that printed something."""
+def _read_names(directory: str) -> Mapping[str, _Name]:
+    """What is said of each attempt that printed something."""
     try:
         with open(os.path.join(directory, NAMES), encoding="ascii") as file:
             lines = file.read().split("\n")[:-1]  # a line without an end is not whole yet
     except FileNotFoundError:
         return {}
-    return {attempt_id: (label, task_id) for attempt_id, label, task_id in map(json.loads, lines)}
+    return {attempt_id: _Name(*said) for attempt_id, *said in map(json.loads, lines)}
 
 
-def _name(names: Mapping[str, tuple[str, str]], attempt_id: str, path: str) -> tuple[str, str, str]:
-    """Label, path and task id of a log. What is called after publishing has the task's own name in its label."""
-    label, task_id = names.get(attempt_id, (f"attempt {attempt_id}", ""))
+def _name(names: Mapping[str, _Name], attempt_id: str) -> _Name:
+    """What a log is called by. What is called after publishing has the task's own name in its label."""
+    name = names.get(attempt_id, _Name(f"attempt {attempt_id}"))
     if attempt_id.startswith("after-"):
-        label = f"{label}.after_publish()"
-    return label, path, task_id
+        return name._replace(label=f"{name.label}.after_publish()")
+    return name
 
 
 def _place(attempt_id: str) -> tuple[bool, int]:

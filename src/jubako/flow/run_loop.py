@@ -208,6 +208,7 @@ class RunLoop:
         if isinstance(event, Ended):
             if self.owed.has(event.attempt_id):
                 self.owed.end(event)
+                self._logs.close(event.attempt_id)
             else:
                 self._end(self._attempts.pop(event.attempt_id), event, ready)
             return
@@ -221,7 +222,7 @@ class RunLoop:
         if attempt is None or not self.book.watches:
             return
         if isinstance(event, Printed):
-            self.book.tell(TaskPrinted(attempt.task, event.data))
+            self.book.tell(TaskPrinted(attempt.task, event.data, self._logs.path(event.attempt_id)))
         else:
             self.book.tell(TaskProgressed(attempt.task, **{event.what: event.value}))
 

@@ -10,11 +10,10 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,10 +36,12 @@ from jubako.flow.options import RunOptions
 from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
+from jubako.flow.retention import prune
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from jubako.boxes.worker import Worker
@@ -67,7 +68,7 @@ def run(
     everything asked for is there. Ctrl-C and SIGTERM end the run in good order, with `interrupted` set; a second one
     kills what still runs. Call it from one thread at a time.
     """
-    options = dataclasses.replace(options or RunOptions(), **shortcuts)
+    options = replace(options or RunOptions(), **shortcuts)
     began_s = time.perf_counter()
     set_start_directory(os.getcwd())
     try:
@@ -113,18 +114,23 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
+        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
+        self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
     def run(self, began_s: float) -> RunResult:
         """Plans, works, and sums up; whatever happens, the ledger is told how the run has ended."""
         try:
             result = self._work(began_s)
         except BaseException as error:
-            self._ledger_run.end(_describe_break(error), {}, self._clock.wall_s())
+            self._end(_describe_break(error), {})
             raise
-        self._ledger_run.end(_describe_end(result), result.counts, self._clock.wall_s())
+        self._end(_describe_end(result), result.counts)
         self._book.tell(RunEnded(result.interrupted))
         return result
+
+    def _end(self, status: str, counts: Mapping[str, int]) -> None:
+        self._ledger_run.end(status, counts, self._clock.wall_s(), log_bytes=self._logs.size_bytes)
 
     def _work(self, began_s: float) -> RunResult:
         book, options = self._book, self._options
@@ -171,7 +177,7 @@ class _Session:
             graph,
             executors,
             self._book,
-            TaskLogs(os.path.join(self._state.logs_path, self._run_id), self._options.log_limit_bytes),
+            self._logs,
             desk=desk,
             interrupts=self._stack.enter_context(Interrupts(executors.may_interrupt)),
             clock=self._clock,

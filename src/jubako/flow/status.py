@@ -18,18 +18,18 @@ were made and have gone since, which are there though no run is known to have ma
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from jubako.flow.completeness import targets_exist
 from jubako.flow.graph import is_external
 from jubako.flow.history import History
 from jubako.flow.partitions import Interval, find_partition, find_value
-from jubako.flow.standing import Broken, Standing
+from jubako.flow.standing import Broken, ask_family
 from jubako.flow.task import Task
+from jubako.records import record
 
-__all__ = ["STATES", "Recorded", "State", "Stretch", "find_states", "join_stretches"]
+__all__ = ["STATES", "Recorded", "State", "States", "Stretch", "join_stretches"]
 
 State = Literal["done", "owed", "unrecorded", "running", "disabled", "missing", "gone", "failed", "broken"]
 STATES: Final[tuple[State, ...]] = (  # the worst last
@@ -46,7 +46,7 @@ STATES: Final[tuple[State, ...]] = (  # the worst last
 _OUTCOMES: Final = {"published": "done", "failed": "failed", "timeout": "failed"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stretch:
     """Values that follow each other, all in one state; `last` is one of them."""
 
@@ -95,28 +95,39 @@ class Recorded:
         return self._intervals[fixed]
 
 
-def find_states(tasks: Sequence[Task], history: History, pipeline: str) -> list[State]:
-    """What each of `tasks`, all of one family, stands at."""
-    if not tasks:
-        return []
-    recorded = Recorded(history, pipeline, tasks[0].get_task_family())
-    held, owed = history.list_held(pipeline), history.list_owed(pipeline)
-    answers = Standing(targets_exist).look(tasks)
-    states: list[State] = []
-    for task, answer in zip(tasks, answers, strict=True):
-        if isinstance(answer, Broken):
-            states.append("broken")
-        elif answer:
-            is_known = type(task).run is Task.run or is_external(task) or recorded.ask(task) == "done"
-            states.append("owed" if task.task_id in owed else "done" if is_known else "unrecorded")
-        elif task.task_id in held:
-            states.append("running")
-        elif task.disabled:
-            states.append("disabled")
-        else:
-            word = recorded.ask(task)
-            states.append("failed" if word == "failed" else "gone" if word == "done" else "missing")
-    return states
+class States:
+    """What tasks of one family stand at. The ledger is asked when this is made, outputs at each look."""
+
+    def __init__(self, history: History, pipeline: str, family: str) -> None:
+        self._recorded = Recorded(history, pipeline, family)
+        self._held, self._owed = history.list_held(pipeline), history.list_owed(pipeline)
+
+    def look(self, tasks: Sequence[Task]) -> list[State]:
+        """The state of each of `tasks`, all different."""
+        answers = ask_family(tasks, targets_exist)
+        return [
+            "broken" if isinstance(answer, Broken) else self._of_done(task) if answer else self._of_missing(task)
+            for task, answer in zip(tasks, answers, strict=True)
+        ]
+
+    def have_failed(self, tasks: Iterable[Task]) -> list[bool]:
+        """Which of `tasks`, none of which is done, are missing because they failed."""
+        ask = self._recorded.ask  # first, for few have, and ids of tasks cost more
+        return [ask(task) == "failed" and self._of_missing(task) == "failed" for task in tasks]
+
+    def _of_done(self, task: Task) -> State:
+        if task.task_id in self._owed:
+            return "owed"
+        is_known = type(task).run is Task.run or is_external(task) or self._recorded.ask(task) == "done"
+        return "done" if is_known else "unrecorded"
+
+    def _of_missing(self, task: Task) -> State:
+        if task.task_id in self._held:
+            return "running"
+        if task.disabled:
+            return "disabled"
+        word = self._recorded.ask(task)
+        return "failed" if word == "failed" else "gone" if word == "done" else "missing"
 
 
 def join_stretches(values: Sequence[Any], states: Sequence[State]) -> list[Stretch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -11,13 +10,14 @@ from jubako.errors import InputError
 from jubako.flow.backfill import enumerate_values
 from jubako.flow.date_interval import Month, Year, parse_interval
 from jubako.flow.parameters import DateParameter, Parameter, parse_argument
+from jubako.records import record
 
 __all__ = ["Ends", "list_shown", "parse_ends"]
 
 _MOST: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ends:
     """What was asked for: from `first` up to, not including, `stop`; None where nothing was said."""
 

@@ -1,24 +1,62 @@
-"""What attempts print, kept in files: logs/RUN/ATTEMPT.log, made when the first byte comes, cut at a limit.
+"""What attempts print, kept in files: logs/RUN/ATTEMPT.log, made when the first byte comes.
 
 Beside them `tasks` says whose they are, for who reads along: the ledger learns of an attempt when it is over. A line
-for each log, `["7", "Day(date=2010-03-14)", "Day_2010_03_14_0a1b2c3d4e"]`; a crash may leave half of the last one.
+for each log, `["7", "Day(date=2010-03-14)", "Day_2010_03_14_0a1b2c3d4e", 10000000]`, with its limit in bytes; a crash
+may leave half of the last one.
 
-Nothing is kept open between two pieces, so the number of attempts that print does not matter; a write that fails (a
-full disk) costs the rest of that log and nothing else.
+Of what is too long the beginning and the end are kept, half of the limit each, and a line in between that says how
+much is missing. While the attempt prints its file may be half as large again.
+
+Nothing is kept open or in memory between two pieces, so the number of attempts that print does not matter; a write that
+fails (a full disk) costs the rest of that log and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-__all__ = ["NAMES", "TaskLogs"]
+from jubako.records import record
+
+__all__ = ["NAMES", "Gap", "TaskLogs", "describe_gap", "find_gap"]
 
 NAMES: Final = "tasks"
 
-_CUT: Final = b"\n[jubako: the rest of the output was not kept, the limit is %d bytes]\n"
+_LEFT_OUT: Final = b"\n[jubako: %d bytes are left out here; of what a task prints %d bytes are kept]\n"
+_GAP: Final = re.compile(rb"\n\[jubako: (\d+) bytes are left out here; of what a task prints \d+ bytes are kept\]\n")
+_LINE_BYTES: Final = len(_LEFT_OUT) + 2 * len(str(1 << 63))  # the longest such line, or a little more
+
+
+class Gap(NamedTuple):
+    """What a log lacks: `left_out` bytes behind the first `head_bytes`, where a line of `line_bytes` says so."""
+
+    head_bytes: int
+    line_bytes: int
+    left_out: int
+
+
+def find_gap(fd: int, limit_bytes: int) -> Gap | None:
+    """The gap in the log open as `fd`, which was written with this limit; None if it is whole so far."""
+    head_bytes = _head_bytes(limit_bytes)
+    match = _GAP.match(os.pread(fd, _LINE_BYTES, head_bytes))
+    return None if match is None else Gap(head_bytes, match.end(), int(match[1]))
+
+
+def describe_gap(left_out: int, limit_bytes: int) -> bytes:
+    """The line that stands in a log for bytes that it lacks."""
+    return _LEFT_OUT % (left_out, limit_bytes)
+
+
+@record(frozen=False)
+class _Log:
+    """One attempt's. `size_bytes` is its file's, `printed_bytes` what was to be in it."""
+
+    printed_bytes: int = 0
+    size_bytes: int = 0
+    is_broken: bool = False
 
 
 class TaskLogs:
@@ -27,42 +65,75 @@ class TaskLogs:
     def __init__(self, directory: str, limit_bytes: int) -> None:
         self._directory = directory
         self._limit_bytes = limit_bytes
-        self._written: dict[str, int] = {}
+        self._head_bytes = _head_bytes(limit_bytes)
+        self._tail_bytes = limit_bytes - self._head_bytes
+        self._logs: dict[str, _Log] = {}
+        self._other_bytes = 0  # of logs that are closed, and of the file that names them all
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together."""
+        return self._other_bytes + sum(log.size_bytes for log in self._logs.values())
 
     def write(self, attempt_id: str, data: bytes, task: Any = None) -> None:
         """Appends to the log of the attempt, which is one at `task`."""
-        so_far = self._written.get(attempt_id)
-        if so_far is None:
+        if not data:
+            return
+        log = self._logs.get(attempt_id)
+        if log is None:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            so_far = 0
+            log = self._logs[attempt_id] = _Log()
             if task is not None:
                 self._note(attempt_id, task)
-        left = self._limit_bytes - so_far
-        self._written[attempt_id] = so_far + len(data)
-        if left < 0 or not data:
+        log.printed_bytes += len(data)
+        if log.is_broken:
             return
-        if len(data) > left:
-            data = data[:left] + _CUT % self._limit_bytes
-            self._written[attempt_id] = self._limit_bytes + 1
         try:
             with open(self.path(attempt_id), "ab") as file:
                 file.write(data)
+            log.size_bytes += len(data)
+            if log.size_bytes > self._limit_bytes + self._tail_bytes:
+                self._cut(attempt_id, log)
         except OSError:
-            self._written[attempt_id] = self._limit_bytes + 1
+            log.is_broken = True
 
     def find(self, attempt_id: str) -> str:
         """The path of the attempt's log, "" if it printed nothing."""
-        return self.path(attempt_id) if self._written.get(attempt_id) else ""
+        return self.path(attempt_id) if attempt_id in self._logs else ""
 
-    def forget(self, attempt_id: str) -> None:
-        """Lets go of what is remembered of an attempt that has ended; its file stays."""
-        self._written.pop(attempt_id, None)
-
-    def _note(self, attempt_id: str, task: Any) -> None:
-        line = json.dumps([attempt_id, str(task), task.task_id]) + "\n"
-        with suppress(OSError), open(os.path.join(self._directory, NAMES), "a", encoding="ascii") as file:
-            file.write(line)  # where it cannot be written, the log goes by its attempt's number
+    def close(self, attempt_id: str) -> None:
+        """Brings the log of an attempt that has ended to its limit, and lets go of what is remembered of it."""
+        log = self._logs.pop(attempt_id, None)
+        if log is None:
+            return
+        if log.printed_bytes > self._limit_bytes and not log.is_broken:
+            with suppress(OSError):  # it is whole, and longer than it should be
+                self._cut(attempt_id, log)
+        self._other_bytes += log.size_bytes
 
     def path(self, attempt_id: str) -> str:
         """Where the attempt's log is, or would be."""
         return os.path.join(self._directory, f"{attempt_id}.log")
+
+    def _note(self, attempt_id: str, task: Any) -> None:
+        line = json.dumps([attempt_id, str(task), task.task_id, self._limit_bytes]) + "\n"
+        with suppress(OSError):  # where it cannot be written, the log goes by its attempt's number
+            with open(os.path.join(self._directory, NAMES), "a", encoding="ascii") as file:
+                file.write(line)
+            self._other_bytes += len(line)
+
+    def _cut(self, attempt_id: str, log: _Log) -> None:
+        """Leaves the beginning and the end of what was printed; a line that says what is missing replaces the last."""
+        left_out = log.printed_bytes - self._head_bytes - self._tail_bytes
+        with open(self.path(attempt_id), "r+b") as file:
+            file.seek(log.size_bytes - self._tail_bytes)
+            tail = file.read()
+            file.seek(self._head_bytes)
+            file.truncate()
+            file.write(describe_gap(left_out, self._limit_bytes) + tail)
+            log.size_bytes = file.tell()
+
+
+def _head_bytes(limit_bytes: int) -> int:
+    """How much of the beginning is kept of a log that is too long."""
+    return limit_bytes - limit_bytes // 2

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from jubako.flow.backfill import format_spans
@@ -30,6 +29,7 @@ from jubako.flow.partitions import find_partition
 from jubako.flow.standing import Broken, Standing
 from jubako.flow.status import Recorded
 from jubako.flow.task import Task
+from jubako.records import field, record
 
 __all__ = ["Fact", "Verdict", "Why", "explain_task"]
 
@@ -41,7 +41,7 @@ _CLOCK_S: Final = 1.0  # how much later than its attempt an output may have been
 _ATTEMPTS: Final = 1000  # looked through for the one that made what is there
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fact:
     """Something an answer rests on. `kind`: output, attempt, run, chain, need, range, owed."""
 
@@ -51,7 +51,7 @@ class Fact:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Why:
     """The answer about one task. `to_run` counts the tasks that a run would run for it, itself included."""
 
