@@ -118,13 +118,19 @@ def nothing(payload: bytes) -> bytes:
 
 
 def _rehearse(nursery: Nursery) -> None:
-    """Obeys a call that comes to nothing, in the zygote's own view, but for giving up rights."""
+    """Obeys a call that comes to nothing, in the zygote's own view, as far as no code but our own is run by it.
+
+    Rights are not given up yet, so neither exit handlers nor streams of the pipeline's may be touched.
+    """
     call = Call(f"{__name__}:nothing", b"", "/", {}, frozenset(), (), 0o777)
-    function, payload, cwd, staged, directories, _, umask, *_ = marshal.loads(_read_rest(-1, format_call(call)))
-    os.umask(umask)
-    os.chdir(cwd)
-    inside.activate(staged, directories, nursery.null_fd)
-    _perform(nursery.null_fd, function, payload, is_check=False)
+    try:
+        function, payload, cwd, staged, directories, _, umask, *_ = marshal.loads(_read_rest(-1, format_call(call)))
+        os.umask(umask)
+        os.chdir(cwd)
+        inside.activate(staged, directories, nursery.null_fd)
+        inside.write_frame(nursery.null_fd, REPORT, load_function(function)(payload))
+    except Exception:  # noqa: BLE001  this only warms up; what is wrong will show when it counts
+        return
 
 
 def _obey(
@@ -157,7 +163,15 @@ def _obey(
             numpy_random.seed()
         if nursery.preload:
             load_function(nursery.preload)(nursery.preload_argument)
-        _perform(line_fd, function, payload, is_check=is_check)
+        result = load_function(function)(payload)
+        _finish()
+        if is_check:
+            accepted = result is None or isinstance(result, bytes) or bool(result)
+            inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
+        elif result is None or isinstance(result, bytes):
+            inside.write_frame(line_fd, REPORT, result or b"")
+        else:
+            raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
     except SystemExit as error:
         _flush()
         status = _status_of(error)
@@ -169,19 +183,6 @@ def _obey(
         _flush()
         return _STATUS_OF_FAILURE
     return 0
-
-
-def _perform(line_fd: int, function: str, payload: bytes, *, is_check: bool) -> None:
-    """Calls the function and reports what it returned."""
-    result = load_function(function)(payload)
-    _finish()
-    if is_check:
-        accepted = result is None or isinstance(result, bytes) or bool(result)
-        inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
-    elif result is None or isinstance(result, bytes):
-        inside.write_frame(line_fd, REPORT, result or b"")
-    else:
-        raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
 
 
 def load_function(name: str) -> Any:
@@ -235,7 +236,7 @@ def _finish() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
+        if stream is not None and not getattr(stream, "closed", False):  # a pipeline may have put anything there
             stream.flush()
 
 

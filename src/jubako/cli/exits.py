@@ -62,9 +62,9 @@ def asks_for_debug(arguments: Sequence[str]) -> bool:
     return "--debug" in own
 
 
-def explain_interrupt() -> int:
-    """Says that the command was interrupted; its exit code."""
-    echo("Interrupted.", err=True)
+def explain_interrupt(notes: Sequence[str] = ()) -> int:
+    """Says that the command was interrupted, and what `notes` there are; its exit code."""
+    echo(" ".join(["Interrupted.", *notes]), err=True)
     return EXIT_INTERRUPTED
 
 
@@ -84,8 +84,8 @@ def _open_streams() -> None:
 def _run(run: Callable[[], int], *, debug: bool) -> int:
     try:
         return run()
-    except KeyboardInterrupt:
-        return explain_interrupt()
+    except KeyboardInterrupt as interrupt:
+        return explain_interrupt(getattr(interrupt, "__notes__", ()))
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  (the one place where an error becomes a sentence and a code)
@@ -106,6 +106,8 @@ def _explain(error: Exception, *, debug: bool) -> int:
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         say("Error", f"{error.strerror or error}{where}")
+        for note in getattr(error, "__notes__", ()):
+            say("hint", note)
         say("hint", "'jubako doctor' shows what this host can do; --debug shows where it happened.")
         return EXIT_HOST
     say("Error", f"a defect in jubako: {type(error).__name__}: {error}")

@@ -150,12 +150,15 @@ class Desk:
         """Publishes each of `batch` or nothing of it; outcomes in the same order."""
         return publish_batch(self.publisher, self.run, batch, now_s)
 
-    def clear(self, attempt: Attempt, *, keep: bool) -> str:
+    def clear(self, attempt: Attempt, *, keep: bool, is_published: bool = False) -> str:
         """Removes what is staged, and unless `keep` the box made for a failure; the id of a box that was kept."""
         prepared = attempt.prepared
         if prepared is None:
             return ""
-        self.area.discard(attempt.id)
+        if is_published:
+            self.area.release(attempt.id)
+        else:
+            self.area.discard(attempt.id)
         if prepared.stages_undeclared:
             self.area.discard(_undeclared_id(attempt))
         if prepared.kept_fd < 0:

@@ -20,14 +20,12 @@ from jubako.boxes.state import StateRoot
 from jubako.errors import InputError
 from jubako.flow.clock import SystemClock
 from jubako.flow.lease import is_expired
-from jubako.flow.ledger import storable
+from jubako.flow.ledger import FAILURES, storable
 from jubako.flow.loader import find_pipeline_file
 from jubako.flow.partitions import Interval, list_partitions
 from jubako.flow.schema import MIGRATIONS
 
-__all__ = ["FAILURES", "History", "PastAttempt", "PastRun", "open_history", "suggest"]
-
-FAILURES: Final = frozenset({"failed", "timeout", "conflict"})  # outcomes of attempts
+__all__ = ["History", "PastAttempt", "PastRun", "open_history", "suggest"]
 
 _OUTCOMES: Final = {
     "SUCCESS": "ok",
@@ -196,7 +194,7 @@ class History:
         rows = self._connection.execute(
             f"{_ATTEMPT} WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR run_id = ?2)"
             " AND (?3 IS NULL OR task_id = ?3 OR label = ?3 OR (label > ?3 || '(' AND label < ?3 || ')'))"
-            f" AND (NOT ?4 OR outcome IN ({', '.join(repr(outcome) for outcome in sorted(FAILURES))}))"
+            f" AND (NOT ?4 OR outcome IN {FAILURES})"
             " ORDER BY attempts.number DESC LIMIT ?5",
             (None if pipeline is None else storable(pipeline), run_id, task, failed, limit),
         )

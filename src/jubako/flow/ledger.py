@@ -26,8 +26,9 @@ from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
 from jubako.records import record
 
-__all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
+__all__ = ["FAILURES", "KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
 
+FAILURES: Final = ("failed", "timeout", "conflict")  # outcomes of attempts; written as SQL writes a list, too
 KEEP_ATTEMPTS: Final = 200_000
 _INSERT: Final = (
     "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s, cpu_s,"

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from jubako.errors import InputError
-from jubako.flow.history import FAILURES, History, PastRun, suggest
-from jubako.flow.ledger import KEEP_ATTEMPTS
+from jubako.flow.history import History, PastRun, suggest
+from jubako.flow.ledger import FAILURES, KEEP_ATTEMPTS
 from jubako.flow.task_log import NAMES, describe_gap, find_gap
 from jubako.records import record
 

@@ -11,7 +11,6 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -37,6 +36,7 @@ from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
+from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
@@ -96,7 +96,7 @@ class _Session:
         self._mode: Mode = options.box or "host"
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
-        self._run_id = _make_run_id(clock)
+        self._run_id = make_run_id(clock.wall_s())
         self._connection = stack.enter_context(
             closing(open_database(self._state.ledger_path, durability=options.durability))
         )
@@ -114,7 +114,6 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
-        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
         self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
@@ -135,6 +134,7 @@ class _Session:
     def _work(self, began_s: float) -> RunResult:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
+        self._tidy_history()
         engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
         graph = _plan(self._tasks, engine, options, book)
         if options.backfill:
@@ -142,6 +142,13 @@ class _Session:
         loop = self._make_loop(engine, graph)
         loop.work()
         return self._sum_up(loop, time.perf_counter() - began_s)
+
+    def _tidy_history(self) -> None:
+        """Lets go of old runs; what stands in the way of that is a note."""
+        try:
+            prune(self._connection, self._state, self._clock.wall_s())
+        except HostError as error:
+            self._book.note(error.message, hint=error.hint)
 
     def _take_place(self, ledger: Ledger) -> Recovery | None:
         """Recovers what dead runs have left, then holds the run's lock."""
@@ -288,8 +295,3 @@ def _describe_break(error: BaseException) -> str:
     if isinstance(error, (InputError, HostError)):
         return "REFUSED"
     return "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "BROKEN"
-
-
-def _make_run_id(clock: Clock) -> str:
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(clock.wall_s()))
-    return f"{moment}-{secrets.token_hex(3)}"

@@ -21,7 +21,8 @@ from typing import Any, Final, Literal
 from jubako.flow.backfill import format_spans
 from jubako.flow.completeness import targets_exist
 from jubako.flow.graph import is_external
-from jubako.flow.history import FAILURES, History, PastAttempt, PastRun
+from jubako.flow.history import History, PastAttempt, PastRun
+from jubako.flow.ledger import FAILURES
 from jubako.flow.missing import describe_missing
 from jubako.flow.needs import Needs, Obstacle, find_needs
 from jubako.flow.nesting import flatten

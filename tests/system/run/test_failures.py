@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jubako.boxes.database import open_database
 from jubako.boxes.kept import list_boxes
 from jubako.errors import InputError
+from jubako.flow.ledger import Ledger
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
 from jubako.testing import FakeClock
+from jubako.testing.ledger import begin_fake_run
 
 UNBOXED = [pytest.param({"box": "none"}, id="in-process"), pytest.param({"box": "none", "workers": 2}, id="forked")]
 BOXED = [pytest.param({"workers": 1}, id="boxed", marks=pytest.mark.box)]
@@ -679,3 +684,17 @@ def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> N
         assert world.read("seen.txt") == "", "what other tasks publish there is not seen in a box"
         os.remove(f"{folder}/out/shared.txt")
         assert not world.run(world.Shared(folder=folder)).notes
+
+
+def test_run_goes_on_where_old_history_cannot_be_tidied(world: Any) -> None:
+    world.write(HALF_WAY)
+    assert world.run(world.Other(), box="none")
+    (world.state / "logs" / "killed").touch()  # where its logs would be, and cannot be listed
+    with closing(open_database(str(world.state / "ledger.sqlite"), durability="relaxed")) as connection:
+        begin_fake_run(Ledger(connection), "killed", clock=FakeClock(wall_s=time.time()))
+    os.remove("other.txt")
+    result = world.run(world.Other(), box="none")
+    assert result
+    assert world.read("other.txt") == "other"
+    (note,) = result.notes
+    assert f"{world.state}/logs/killed" in note
