@@ -8,7 +8,7 @@ from jubako.cli.declare import format_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
     from jubako.flow.loader import Pipeline
@@ -62,8 +62,10 @@ def run_options(command: Any) -> Any:
     return command
 
 
-def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOptions:
-    """The run's options, from what `run_options` made click pass to the command."""
+def make_run_options(
+    pipeline: Pipeline | None, given: dict[str, Any], *, backfill: str = "", redo: Collection[Any] = ()
+) -> RunOptions:
+    """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
     from jubako.flow.options import RunOptions
 
     return RunOptions(
@@ -74,4 +76,6 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        backfill=backfill,
+        redo=frozenset(redo),
     )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -31,7 +32,7 @@ from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMont
 from jubako.flow.task import Task
 from jubako.records import record
 
-__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
+__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "find_pipeline_file", "load_pipeline", "reload"]
 
 # Tasks that every pipeline has without importing them.
 _RANGES: Mapping[str, type[Task]] = {
@@ -116,6 +117,22 @@ def find_pipeline(text: str) -> PipelineSource:
     if os.sep in text or text.endswith(".py"):
         raise InputError(f"there is no pipeline {text}", hint=_suggest_path(path))
     return _find_module(text)
+
+
+def find_pipeline_file(text: str) -> str:
+    """The file that loading the pipeline `text` would import, `Pipeline.file`, without importing it."""
+    source = find_pipeline(text)
+    if source.file:
+        return os.path.realpath(source.file)
+    name, path = "", [source.search, *sys.path]
+    origin = None
+    for part in source.module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None:
+            raise InputError(f"there is no module {source.module!r}", hint=_suggest_path(os.path.abspath(text)))
+        origin, path = spec.origin, list(spec.submodule_search_locations or ())
+    return os.path.realpath(origin or source.name)
 
 
 def _find_in_folder(folder: str) -> PipelineSource:

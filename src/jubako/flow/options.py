@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
@@ -39,6 +39,9 @@ class RunOptions:
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
     log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+
+    backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
+    redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     def __post_init__(self) -> None:
         wrong = [
