@@ -66,6 +66,8 @@ class Endings:
                 run.record([record])
                 run.owe(record, owed, self._clock.wall_s())
                 run.leases.release_within([record.task_id])
+        if ended.unmade:
+            self._book.unmade[str(attempt.task)] = ended.unmade
         self._finish(attempt, ended.wall_s)
         return owed is not None
 
@@ -89,7 +91,7 @@ class Endings:
         self._book.fail(attempt.number, error)
         self.tell_undeclared(attempt, ended)
         if self._book.watches:
-            self._book.tell(TaskFailed(task, sentence, again, kept_box, log_path))
+            self._book.tell(TaskFailed(task, sentence, again, kept_box, log_path, text))
 
     def suspend(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; the task runs again when what it asked for is done."""

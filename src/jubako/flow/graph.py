@@ -39,6 +39,7 @@ class Graph:
         exist_many: ExistMany,
         *,
         attempts: int = 1,
+        obeys_retry_count: bool = True,
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
         see: Callable[[Any, str], None] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Graph:
         self._clashes: list[str] = []
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
         self._attempts = attempts
+        self._obeys_retry_count = obeys_retry_count
         self._shared_outputs = shared_outputs
         self._see = see
 
@@ -119,7 +121,8 @@ class Graph:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
             dependencies.append(self._number(other))
         try:
-            attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+            own = task.retry_count if self._obeys_retry_count else None
+            attempts = self._attempts if own is None else max(1, int(own))
             found = Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
         except Exception as error:  # noqa: BLE001  (priority and resources may be the task's own code)
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))

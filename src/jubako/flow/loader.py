@@ -84,7 +84,7 @@ def reload(source: PipelineSource) -> Pipeline:
         if isinstance(value, type)
         and issubclass(value, Task)
         and not name.startswith("_")
-        and value.__module__.partition(".")[0] != "jubako"
+        and value.__module__.partition(".")[0] not in ("jubako", "luigi")
     }
     if not tasks:
         raise InputError(

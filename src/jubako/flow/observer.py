@@ -97,6 +97,7 @@ class TaskFailed(NamedTuple):
     again: bool = False
     kept_box: str = ""  # id of the box that was kept for a look
     log_path: str = ""
+    traceback: str = ""
 
 
 class TaskGivenUp(NamedTuple):

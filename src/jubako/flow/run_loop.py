@@ -101,6 +101,7 @@ class RunLoop:
         self._same_again: Counter[int] = Counter()
         self._looked_at: set[type] = set()
         self._seen_interrupts = 0
+        self._winds_down = False
         self._beats = True
         self._next_beat_s = 0.0
 
@@ -334,6 +335,9 @@ class RunLoop:
         self._interrupts.drain()
 
     def _mind_interrupts(self) -> None:
+        if self._interrupts.is_winding_down and not self._winds_down:
+            self._winds_down = True
+            self._tell(Stop())
         if self._interrupts.count > self._seen_interrupts:
             kill = self._seen_interrupts > 0
             self._seen_interrupts = self._interrupts.count

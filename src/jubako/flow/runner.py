@@ -164,7 +164,9 @@ class _Session:
             self._book,
             TaskLogs(os.path.join(self._state.logs_path, self._run_id), self._options.log_limit_bytes),
             desk=desk,
-            interrupts=self._stack.enter_context(Interrupts(executors.may_interrupt)),
+            interrupts=self._stack.enter_context(
+                Interrupts(executors.may_interrupt, winds_down_on_usr1=self._options.winds_down_on_usr1)
+            ),
             clock=self._clock,
             options=self._options,
         )
@@ -217,6 +219,7 @@ class _Session:
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
+            unmade=book.unmade,
             errors=(*(error for _, error in sorted(errors.items())), *after),
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
@@ -234,6 +237,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
     graph = Graph(
         targets_exist,
         attempts=options.attempts,
+        obeys_retry_count=options.obeys_retry_count,
         shared_outputs=options.shared_outputs,
         see=see if book.watches else None,
     )

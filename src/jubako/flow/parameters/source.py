@@ -34,9 +34,9 @@ def values_from(*sources: ValueSource) -> Iterator[None]:
 
 
 def find_value(family: str, name: str) -> str | None:
-    """The first text any source has for parameter `name` of `family`. An empty text counts as not given."""
+    """The first text any source has for parameter `name` of `family`. An empty text is one; None is none."""
     for source in _sources:
         text = source.get((family, name))
-        if text:
+        if text is not None:
             return text
     return None
