@@ -75,6 +75,14 @@ class History:
         )
         return [PastAttempt(*(*row[:-1], json.loads(row[-1]))) for row in rows]
 
+    def list_last_outcomes(self, prefix: str = "") -> list[tuple[str, str]]:
+        """Ids of tasks that begin with `prefix`, each with how its last attempt ended; the last attempted first."""
+        return self._connection.execute(
+            "SELECT task_id, outcome FROM attempts WHERE number IN (SELECT max(number) FROM attempts"
+            " WHERE substr(task_id, 1, length(?1)) = ?1 GROUP BY pipeline, task_id) ORDER BY number DESC",
+            (storable(prefix),),
+        ).fetchall()
+
     def list_intervals(self, pipeline: str, family: str, *, fixed: str = "") -> dict[tuple[str, str], list[Interval]]:
         """The state of a family's dated tasks, by (parameter, unit); `fixed` are the other parameters, "a=1, b=x"."""
         row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(pipeline),)).fetchone()

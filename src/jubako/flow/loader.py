@@ -26,7 +26,7 @@ from jubako.errors import InputError
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 
-__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
+__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "import_source", "load_pipeline", "reload"]
 
 # Tasks that every pipeline has without importing them.
 _RANGES: Mapping[str, type[Task]] = {
@@ -77,7 +77,7 @@ def load_pipeline(text: str) -> Pipeline:
 
 def reload(source: PipelineSource) -> Pipeline:
     """Import the pipeline a source stands for, or answer with what this process has imported of it already."""
-    module = _imported(source)
+    module = import_source(source)
     tasks = {
         name: value
         for name, value in vars(module).items()
@@ -155,7 +155,8 @@ def _is_importable(top: str, path: list[str]) -> bool:
     return top in sys.modules or importlib.machinery.PathFinder.find_spec(top, path) is not None
 
 
-def _imported(source: PipelineSource) -> ModuleType:
+def import_source(source: PipelineSource) -> ModuleType:
+    """The imported module of a source; InputError names the file and the line where that fails."""
     if source.search not in sys.path:
         sys.path.insert(0, source.search)
     importlib.invalidate_caches()  # the file may be younger than what Python remembers of its folder

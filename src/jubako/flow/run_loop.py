@@ -121,6 +121,7 @@ class RunLoop:
             ready: list[Ready] = []
             for executor in self._executors.living:
                 for event in executor.poll():
+                    self._mind_wind_down()  # or what has ended makes way for one more
                     self._hear(event, ready)
             if self.engine.next_due_s is not None:
                 self._tell(Tick())
@@ -335,9 +336,7 @@ class RunLoop:
         self._interrupts.drain()
 
     def _mind_interrupts(self) -> None:
-        if self._interrupts.is_winding_down and not self._winds_down:
-            self._winds_down = True
-            self._tell(Stop())
+        self._mind_wind_down()
         if self._interrupts.count > self._seen_interrupts:
             kill = self._seen_interrupts > 0
             self._seen_interrupts = self._interrupts.count
@@ -346,6 +345,11 @@ class RunLoop:
             for executor in self._executors.living:
                 for attempt_id in running:
                     executor.cancel(attempt_id, kill=kill)
+
+    def _mind_wind_down(self) -> None:
+        if self._interrupts.is_winding_down and not self._winds_down:
+            self._winds_down = True
+            self._tell(Stop())
 
     def _stop(self) -> None:
         if not self.was_interrupted:

@@ -1,0 +1,65 @@
+"""Exit codes of the `luigi` command: `[retcode]` says which for what, and by default all are 0 but one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jubako.errors import InputError, JubakoError
+from jubako.luigi import sections
+from jubako.luigi.command_line import CmdlineParser
+from jubako.luigi.interface import LuigiRunResult, run_command_line
+from jubako.luigi.log import InterfaceLogging, logger
+from jubako.luigi.pid_lock import PidLockAlreadyTakenExit
+
+__all__ = ["run_with_retcodes"]
+
+_INTERRUPTED = 130
+
+
+def run_with_retcodes(argv: Sequence[str]) -> None:
+    """Runs the command line and leaves with SystemExit."""
+    try:
+        with CmdlineParser.global_instance(argv):
+            codes = sections.retcode()
+            own = sections.jubako()
+    except InputError as error:
+        raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
+    try:
+        answer = run_command_line(argv)
+    except PidLockAlreadyTakenExit:
+        sys.exit(codes.already_running)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  (whatever it is has an exit code)
+        with CmdlineParser.global_instance(argv):
+            InterfaceLogging.setup(sections.core())
+        _explain(error)
+        sys.exit(codes.unhandled_exception)
+    code = _find_code(codes, answer)
+    sys.exit(max(1, code) if own.strict and not answer.result.everything_there else code)
+
+
+def _explain(error: Exception) -> None:
+    if isinstance(error, JubakoError):  # made for people; where in our code it was raised says nothing to them
+        logger.error("%s", error.message)
+        if error.hint:
+            logger.error("hint: %s", error.hint)
+    else:
+        logger.error("Uncaught exception in luigi", exc_info=error)
+
+
+def _find_code(codes: sections.retcode, answer: LuigiRunResult) -> int:
+    groups = answer.result.groups
+    found: int = max(
+        code if tasks else 0
+        for code, tasks in (
+            (codes.missing_data, groups.still_pending_ext),
+            (codes.task_failed, groups.failed),
+            (codes.already_running, groups.run_by_other_worker),
+            (codes.scheduling_error, groups.scheduling_error),
+            (codes.not_run, groups.not_run),
+        )
+    )
+    (root,) = answer.worker.tasks
+    return found or (0 if root in groups.completed or root in groups.already_done else codes.not_run)
