@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def drive(folder: Path, words: list[str], cases: Mapping[str, Any], **more: str)
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=100,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -57,10 +58,10 @@ def run_both(tmp_path_factory: pytest.TempPathFactory) -> RunBoth:
 
     def both(cases: Mapping[str, Any]) -> dict[str, Answers]:
         folder = tmp_path_factory.mktemp("both")
-        return {
-            "theirs": drive(folder / "theirs", [], cases),
-            "ours": drive(folder / "ours", ["-m", "jubako.luigi"], cases),
-        }
+        with ThreadPoolExecutor() as pool:
+            theirs = pool.submit(drive, folder / "theirs", [], cases)
+            ours = pool.submit(drive, folder / "ours", ["-m", "jubako.luigi"], cases)
+            return {"theirs": theirs.result(), "ours": ours.result()}
 
     return both
 

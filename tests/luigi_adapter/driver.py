@@ -117,7 +117,13 @@ def main() -> None:
     root = Path(cases["folder"])
     listen()
     answers: dict[str, list[Any]] = {}
+    luigi.cmdline_parser.CmdlineParser  # noqa: B018  (makes the sections of the settings known)
+    register = luigi.task.Register
+    classes = list(register._reg)
     for name, case in cases["cases"].items():
+        register._reg[:] = classes  # fewer flags to parse, and the case's own tasks only
+        for module in {step["arguments"][1] for step in case["steps"] if "arguments" in step}:
+            sys.modules.pop(module, None)
         folder = root / name
         folder.mkdir(parents=True)
         os.chdir(folder)

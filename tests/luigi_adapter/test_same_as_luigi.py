@@ -3,12 +3,15 @@
 Exempt, by name; each is in the migration guide with its reason:
   resumed generators     an unboxed run() that yields goes on where it was; in Luigi it starts anew, with a second START
   failed dynamic needs   Luigi counts a task that waits for one twice, and as missing external data
+  rings                  tasks that require each other stay pending in Luigi, and are refused here
+  what is no task        a requires() that names such ends Luigi's run, and is one task's failed scheduling here
   rescheduling           a requirement that ran and is not complete is not run a second time
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +123,42 @@ CASES: dict[str, dict[str, Any]] = {
     "unfulfilled": {"steps": steps("NeedsOf --what MakesNothing", module="trouble")},
     "complete-on-run": {"steps": steps("MakesNothing --worker-check-complete-on-run", module="trouble")},
     "unchecked": {"steps": steps("NeedsOf --what MakesNothing --no-worker-x", module="trouble")},
+    # corners
+    **{
+        f"corner-{line.split()[0]}-{number}": {
+            "files": {"luigi.cfg": "[resources]\ngold = 2\n"},
+            "steps": steps(line, module="corners"),
+        }
+        for number, line in enumerate(
+            (
+                "Beside --of Sleeps --workers 2",
+                "Beside --of Dies --workers 2 --retcode-task-failed 3",
+                "Beside --of Exits",
+                "Exits --worker-force-multiprocessing",
+                f"RangeDaily --of Bulk --start 2021-09-01 {' '.join(NOW)}",
+                f'RangeDaily --of Bulk --start 2021-09-01 --of-params {{"k":3}} {" ".join(NOW)}',
+                f"RangeDaily --of Day --start 2021-09-10 {' '.join(NOW)}",
+                f"RangeDailyBase --of Day --start 2021-09-10 {' '.join(NOW)}",
+                f"RangeDaily --of Quiet --start 2021-09-10 {' '.join(NOW)}",
+                f"RangeDaily --of Bulk --stop 2021-09-01 --reverse --task-limit 3 {' '.join(NOW)}",
+                "RangeDaily --of Bulk --now 1632052800",
+                "RangeDaily --of Bulk --start 2021-09-10 --stop 2021-09-01",
+                f"RangeByMinutes --of Minute --start 2021-09-19T1100 --minutes-interval 5 {' '.join(NOW)}",
+                f"RangeByMinutes --of Minute --start 2021-09-19T1100 --minutes-interval 7 {' '.join(NOW)}",
+                "Link --n 20",
+                "Greed",
+                "Shared",
+                "BadExternal",
+                "Folder",
+                "Yields",
+                "deep.er.Spaced",
+                "deep.er.Spaced --x c",
+                "deep.er.Spaced --deep.er.Spaced-x b",
+            )
+        )
+    },
+    "ring": {"steps": steps("Ring", module="corners")},
+    "no-task": {"steps": steps("NeedsText", module="corners")},
     # command lines and settings
     "values": {
         "steps": [
@@ -175,6 +214,11 @@ EXEMPT = {
     ("dynamic-fails", "events"): "resumed generators",
     ("dynamic-fails", "summaries"): "failed dynamic needs",
     ("unfulfilled", "events"): "rescheduling",
+    ("ring", "code"): "rings",
+    ("ring", "summaries"): "rings",
+    ("no-task", "code"): "what is no task",
+    ("no-task", "summaries"): "what is no task",
+    ("no-task", "events"): "what is no task",
 }
 
 
@@ -253,3 +297,9 @@ def test_unmade_output_is_named_after_the_summary(answers: dict[str, Answers]) -
     (step,) = answers["ours"]["trouble-3"]
     assert "INFO MakesNothing(n=0) ran and did not make fine-0" in step["after"]
     assert lines(step, "looks") == ["This progress looks :) because there were no failed tasks or missing dependencies"]
+
+
+def test_guide_names_every_exemption() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "luigi.md").read_text()
+    for reason in EXEMPT.values():
+        assert f"| {reason} |" in guide

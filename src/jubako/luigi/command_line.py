@@ -61,8 +61,8 @@ class CmdlineParser:
         first, _ = _make_parser().parse_known_args(arguments)
         if first.core_module:
             import_source(PipelineSource(first.core_module, first.core_module, search=os.getcwd()))
-        # Again: with the module's tasks known, other words are flags, and another one may be the task.
-        first, _ = _make_parser().parse_known_args(arguments)
+            # Again: with the module's tasks known, other words are flags, and another one may be the task.
+            first, _ = _make_parser().parse_known_args(arguments)
         parser = _make_parser(first.root_task, shows_all=bool(first.core_help_all))
         if first.core_help or first.core_help_all:
             parser.print_help()

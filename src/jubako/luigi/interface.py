@@ -17,7 +17,7 @@ from jubako.luigi.log import InterfaceLogging, logger
 from jubako.luigi.pid_lock import PidLockAlreadyTakenExit, acquire_for
 from jubako.luigi.worker import Worker
 
-__all__ = ["LuigiRunResult", "build", "run", "run_command_line"]
+__all__ = ["LuigiRunResult", "build", "run", "run_parsed"]
 
 
 class LuigiRunResult:
@@ -78,14 +78,14 @@ def run(
         arguments.insert(0, main_task_cls.task_family)
     if local_scheduler:
         arguments.append("--local-scheduler")
-    result = run_command_line(arguments, worker_scheduler_factory)
+    with CmdlineParser.global_instance(arguments) as line:
+        result = run_parsed(line, worker_scheduler_factory)
     return result if detailed_summary else result.scheduling_succeeded
 
 
-def run_command_line(arguments: Sequence[str], worker_scheduler_factory: Any = None) -> LuigiRunResult:
-    """Runs the task that the command line names."""
-    with CmdlineParser.global_instance(arguments) as line:
-        return _schedule_and_run([line.get_task_obj()], worker_scheduler_factory, {})
+def run_parsed(line: CmdlineParser, worker_scheduler_factory: Any = None) -> LuigiRunResult:
+    """Runs the task that a command line names, which is in force."""
+    return _schedule_and_run([line.get_task_obj()], worker_scheduler_factory, {})
 
 
 def _schedule_and_run(tasks: Sequence[Any], factory: Any, overrides: dict[str, Any]) -> LuigiRunResult:

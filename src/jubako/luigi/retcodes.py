@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from jubako.errors import InputError, JubakoError
 from jubako.luigi import sections
 from jubako.luigi.command_line import CmdlineParser
-from jubako.luigi.interface import LuigiRunResult, run_command_line
+from jubako.luigi.interface import LuigiRunResult, run_parsed
 from jubako.luigi.log import InterfaceLogging, logger
 from jubako.luigi.pid_lock import PidLockAlreadyTakenExit
 
@@ -19,25 +20,29 @@ _INTERRUPTED = 130
 
 def run_with_retcodes(argv: Sequence[str]) -> None:
     """Runs the command line and leaves with SystemExit."""
+    with ExitStack() as stack:
+        try:
+            line = stack.enter_context(CmdlineParser.global_instance(argv))
+            codes, own = sections.retcode(), sections.jubako()
+        except InputError as error:
+            raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
+        sys.exit(_run(line, codes, strict=own.strict))
+
+
+def _run(line: CmdlineParser, codes: sections.retcode, *, strict: bool) -> int:
+    """Runs the task; the exit code."""
     try:
-        with CmdlineParser.global_instance(argv):
-            codes = sections.retcode()
-            own = sections.jubako()
-    except InputError as error:
-        raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
-    try:
-        answer = run_command_line(argv)
+        answer = run_parsed(line)
     except PidLockAlreadyTakenExit:
-        sys.exit(codes.already_running)
+        return codes.already_running
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
     except Exception as error:  # noqa: BLE001  (whatever it is has an exit code)
-        with CmdlineParser.global_instance(argv):
-            InterfaceLogging.setup(sections.core())
+        InterfaceLogging.setup(sections.core())
         _explain(error)
-        sys.exit(codes.unhandled_exception)
+        return codes.unhandled_exception
     code = _find_code(codes, answer)
-    sys.exit(max(1, code) if own.strict and not answer.result.everything_there else code)
+    return max(1, code) if strict and not answer.result.everything_there else code
 
 
 def _explain(error: Exception) -> None:

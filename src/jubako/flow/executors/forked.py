@@ -250,6 +250,7 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
         attempt_id,
         "failed",
         f"its process {_describe_status(status)} in the middle of {child.order.action}()",
+        process_died=True,
         **figures,
     )
 
