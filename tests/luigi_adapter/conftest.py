@@ -42,7 +42,7 @@ def drive(folder: Path, words: list[str], cases: Mapping[str, Any], **more: str)
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -88,12 +88,13 @@ def run(arguments: list[str], summaries: Summaries, folder: Path) -> dict[str, A
             code = error.code
         except Exception as error:  # noqa: BLE001  (which one is what is compared)
             code = f"{type(error).__name__}: {error}"
+    here = str(folder)
     return {
         "code": code,
-        "summaries": list(summaries.found),
-        "after": list(summaries.after),
+        "summaries": [text.replace(here, "HERE") for text in summaries.found],
+        "after": [text.replace(here, "HERE") for text in summaries.after],
         "files": files_below(folder),
-        "events": sorted(happened.elements()),
+        "events": sorted(text.replace(here, "HERE") for text in happened.elements()),
         "printed": printed.getvalue(),
     }
 
@@ -127,6 +128,7 @@ def main() -> None:
         folder = root / name
         folder.mkdir(parents=True)
         os.chdir(folder)
+        sys.path[0] = str(folder)
         for path, text in {"luigi.cfg": "", **case.get("files", {})}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jubako.cli.main import is_debugging
+
 __all__ = ["luigi"]
 
 _EPILOG = """\b
@@ -42,4 +44,4 @@ def luigi(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     from jubako.luigi.program import main
 
-    main(words)
+    main(words, debug=is_debugging(ctx))

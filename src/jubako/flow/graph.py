@@ -104,14 +104,9 @@ class Graph:
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             self._tell(task, "complete")
             return Found(number, "complete")
-        if task.disabled:
-            self._tell(task, "disabled")
-            self.disabled.add(number)
-            return Found(number, "disabled")
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self._tell(task, "missing")
-            return Found(number, "missing")
+            return self._disable(number) if task.disabled else self._miss(number)
         required = self._standing.requirements(task)
         if isinstance(required, Broken):
             task.trigger_event(Event.BROKEN_TASK, task, required.error)
@@ -120,6 +115,8 @@ class Graph:
         for other in required:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
             dependencies.append(self._number(other))
+        if task.disabled:  # what it requires is run all the same, as in Luigi
+            return self._disable(number)
         try:
             own = task.retry_count if self._obeys_retry_count else None
             attempts = self._attempts if own is None else max(1, int(own))
@@ -128,6 +125,15 @@ class Graph:
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))
         self._tell(task, "pending")
         return found
+
+    def _disable(self, number: int) -> Found:
+        self._tell(self.tasks[number], "disabled")
+        self.disabled.add(number)
+        return Found(number, "disabled")
+
+    def _miss(self, number: int) -> Found:
+        self._tell(self.tasks[number], "missing")
+        return Found(number, "missing")
 
     def _break(self, number: int, broken: Broken) -> Found:
         self.broken[number] = broken

@@ -11,15 +11,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from jubako.flow.nesting import flatten
+from jubako.flow.parameters import OptionalParameter
 from jubako.flow.target import FileSystemTarget
-from jubako.luigi import sections
+from jubako.flow.task import Config
 from jubako.luigi.command_line import CmdlineParser
 
-__all__ = ["find_deps", "main", "main_tree", "print_tree"]
+__all__ = ["find_deps", "main", "main_tree", "print_tree", "upstream"]
 
 _GREEN: Final = "\033[92m"
 _BLUE: Final = "\033[94m"
 _PLAIN: Final = "\033[0m"
+
+
+class upstream(Config):
+    """What `deps` looks for: `--upstream-family`."""
+
+    family = OptionalParameter(default=None, description="show the paths to tasks of this family only")
 
 
 def find_deps(task: Any, upstream_task_family: str | None) -> set[Any]:
@@ -44,7 +51,7 @@ def print_tree(task: Any, indent: str = "", last: bool = True) -> str:
 def main(argv: Sequence[str]) -> None:
     """Prints the tasks on the way to `--upstream-family`, or all, each with its outputs."""
     with CmdlineParser.global_instance(argv) as line:
-        for task in _list_deps(line.get_task_obj(), sections.upstream().family):
+        for task in _list_deps(line.get_task_obj(), upstream().family):
             sys.stdout.write(f"   TASK: {task}\n")
             for described in map(_describe_output, flatten(task.output())):
                 sys.stdout.write(f"                       : {described}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import warnings
@@ -118,4 +119,4 @@ def _say_what_became(result: RunResult) -> None:
     logger.info(result.format_summary(summary_length=sections.execution_summary().summary_length))
     short = {account.describe() for account in result.accounts if not account.is_whole}
     for line in result.format_report():
-        logger.log(30 if line in short else 20, line)
+        logger.log(logging.WARNING if line in short else logging.INFO, line)

@@ -109,7 +109,7 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "luigi.scheduler": {"jubako.luigi.worker": "Scheduler", "jubako.luigi.sections": "scheduler"},
     "luigi.rpc": {"jubako.luigi.left_out": "RemoteScheduler RPCError"},
     "luigi.tools": {},
-    "luigi.tools.deps": {"jubako.luigi.dependencies": "find_deps"},
+    "luigi.tools.deps": {"jubako.luigi.dependencies": "find_deps upstream"},
     "luigi.tools.deps_tree": {"jubako.luigi.dependencies": "print_tree"},
     "luigi.contrib": {},
     "luigi.contrib.external_program": {

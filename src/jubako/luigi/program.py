@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
@@ -21,27 +22,31 @@ from jubako.luigi.importing import install
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str]) -> NoReturn:
-    """Runs the program in this process and leaves with SystemExit."""
+def main(argv: Sequence[str], *, debug: bool = False) -> NoReturn:
+    """Runs the program in this process and leaves with SystemExit. `debug`: with the traceback of what is refused."""
     install()
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:  # as `python -m luigi`
         sys.path.insert(0, here)
+    try:
+        _dispatch(argv)
+    except InputError as error:
+        if debug:
+            traceback.print_exception(error)
+        raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
+    sys.exit()
+
+
+def _dispatch(argv: Sequence[str]) -> None:
     first = argv[0] if argv else ""
-    if first.endswith(".py") and os.path.isfile(first):
+    if first in _WORDS:
+        _WORDS[first](argv[1:])
+    elif first.endswith(".py") and os.path.isfile(first):
         sys.argv = list(argv)
         sys.path.insert(0, os.path.dirname(os.path.abspath(first)))
         runpy.run_path(first, run_name="__main__")
-        sys.exit()
-    word = _WORDS.get(first)
-    if word is None:
-        _run(argv)
     else:
-        try:
-            word(argv[1:])
-        except InputError as error:
-            raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
-    sys.exit()
+        _run(argv)
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 
-from jubako.errors import InputError, JubakoError
+from jubako.errors import JubakoError
 from jubako.luigi import sections
 from jubako.luigi.command_line import CmdlineParser
 from jubako.luigi.interface import LuigiRunResult, run_parsed
@@ -19,14 +18,9 @@ _INTERRUPTED = 130
 
 
 def run_with_retcodes(argv: Sequence[str]) -> None:
-    """Runs the command line and leaves with SystemExit."""
-    with ExitStack() as stack:
-        try:
-            line = stack.enter_context(CmdlineParser.global_instance(argv))
-            codes, own = sections.retcode(), sections.jubako()
-        except InputError as error:
-            raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from None
-        sys.exit(_run(line, codes, strict=own.strict))
+    """Runs the command line and leaves with SystemExit; InputError for a line that can't be understood."""
+    with CmdlineParser.global_instance(argv) as line:
+        sys.exit(_run(line, sections.retcode(), strict=sections.jubako().strict))
 
 
 def _run(line: CmdlineParser, codes: sections.retcode, *, strict: bool) -> int:

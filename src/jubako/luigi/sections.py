@@ -25,7 +25,7 @@ from jubako.flow.parameters import (
 from jubako.flow.parameters.parameter import ConfigPath
 from jubako.flow.task import Config
 
-__all__ = ["core", "execution_summary", "find_unused", "jubako", "retcode", "scheduler", "upstream", "worker"]
+__all__ = ["core", "execution_summary", "find_unused", "jubako", "retcode", "scheduler", "worker"]
 
 _NONE: Any = None  # the default of numbers that may be left open, as in Luigi
 
@@ -131,12 +131,6 @@ class execution_summary(Config):
     """How the summary looks."""
 
     summary_length = IntParameter(default=5, description="lines of a group at most; 0: all")
-
-
-class upstream(Config):
-    """What `deps` looks for."""
-
-    family = OptionalParameter(default=None, description="show the paths to tasks of this family only")
 
 
 class jubako(Config):
