@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 from jubako.errors import BugError, InputError
@@ -18,7 +19,19 @@ from jubako.luigi.log import InterfaceLogging, logger
 from jubako.luigi.pid_lock import PidLockAlreadyTakenExit, acquire_for
 from jubako.luigi.worker import Worker
 
-__all__ = ["LuigiRunResult", "build", "run", "run_parsed"]
+__all__ = ["LuigiRunResult", "LuigiStatusCode", "build", "run", "run_parsed"]
+
+
+class LuigiStatusCode(Enum):
+    """How a run looks; what Luigi calls `flow.summary.RunStatus`."""
+
+    SUCCESS = RunStatus.SUCCESS.value
+    SUCCESS_WITH_RETRY = RunStatus.SUCCESS_WITH_RETRY.value
+    FAILED = RunStatus.FAILED.value
+    FAILED_AND_SCHEDULING_FAILED = RunStatus.FAILED_AND_SCHEDULING_FAILED.value
+    SCHEDULING_FAILED = RunStatus.SCHEDULING_FAILED.value
+    NOT_RUN = RunStatus.NOT_RUN.value
+    MISSING_EXT = RunStatus.MISSING_EXT.value
 
 
 class LuigiRunResult:
@@ -27,8 +40,8 @@ class LuigiRunResult:
     def __init__(self, worker: Worker, worker_add_run_status: bool = True) -> None:
         self.worker = worker
         self.summary_text = self.result.format_summary(summary_length=sections.execution_summary().summary_length)
-        self.status: RunStatus = self.result.status
-        self.one_line_summary = self.status.sentence
+        self.status = LuigiStatusCode[self.result.status.name]
+        self.one_line_summary = self.result.status.sentence
         self.scheduling_succeeded = worker_add_run_status
 
     @property

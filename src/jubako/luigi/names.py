@@ -29,8 +29,7 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "jubako.flow.target": "Target",
         "jubako.flow.local_target": "LocalTarget",
         "jubako.flow.parameters": _PARAMETERS,
-        "jubako.flow.summary": "LuigiStatusCode=RunStatus",
-        "jubako.luigi.interface": "build run",
+        "jubako.luigi.interface": "build run LuigiStatusCode",
         "jubako.luigi.left_out": "RemoteScheduler RPCError",
         "jubako.luigi.names": "__version__=VERSION VERSION",
     },
@@ -95,11 +94,10 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "jubako.luigi.pid_lock": "PidLockAlreadyTakenExit",
     },
     "luigi.execution_summary": {
-        "jubako.luigi.interface": "LuigiRunResult",
-        "jubako.flow.summary": "LuigiStatusCode=RunStatus",
+        "jubako.luigi.interface": "LuigiRunResult LuigiStatusCode",
         "jubako.luigi.sections": "execution_summary",
     },
-    "luigi.retcodes": {"jubako.luigi.retcodes": "run_with_retcodes", "jubako.luigi.sections": "retcode"},
+    "luigi.retcodes": {"jubako.luigi.retcodes": "run_with_retcodes retcode"},
     "luigi.lock": {"jubako.luigi.pid_lock": "acquire_for get_info getpcmd"},
     "luigi.setup_logging": {"jubako.luigi.log": "InterfaceLogging"},
     "luigi.worker": {

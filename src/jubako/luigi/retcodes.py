@@ -6,24 +6,37 @@ import sys
 from collections.abc import Sequence
 
 from jubako.errors import JubakoError
+from jubako.flow.parameters import IntParameter
+from jubako.flow.task import Config
 from jubako.luigi import sections
 from jubako.luigi.command_line import CmdlineParser
 from jubako.luigi.interface import LuigiRunResult, run_parsed
 from jubako.luigi.log import InterfaceLogging, logger
 from jubako.luigi.pid_lock import PidLockAlreadyTakenExit
 
-__all__ = ["run_with_retcodes"]
+__all__ = ["retcode", "run_with_retcodes"]
 
 _INTERRUPTED = 130
+
+
+class retcode(Config):
+    """Exit codes, by what has happened; the highest one counts."""
+
+    unhandled_exception = IntParameter(default=4, description="something went wrong outside tasks")
+    missing_data = IntParameter(default=0, description="an external task is not complete")
+    task_failed = IntParameter(default=0, description="a run() failed")
+    already_running = IntParameter(default=0, description="the same command line, or a task, runs already")
+    scheduling_error = IntParameter(default=0, description="a complete() or requires() failed")
+    not_run = IntParameter(default=0, description="a task could not run for another reason")
 
 
 def run_with_retcodes(argv: Sequence[str]) -> None:
     """Runs the command line and leaves with SystemExit; InputError for a line that can't be understood."""
     with CmdlineParser.global_instance(argv) as line:
-        sys.exit(_run(line, sections.retcode(), strict=sections.jubako().strict))
+        sys.exit(_run(line, retcode(), strict=sections.jubako().strict))
 
 
-def _run(line: CmdlineParser, codes: sections.retcode, *, strict: bool) -> int:
+def _run(line: CmdlineParser, codes: retcode, *, strict: bool) -> int:
     """Runs the task; the exit code."""
     try:
         answer = run_parsed(line)
@@ -48,7 +61,7 @@ def _explain(error: Exception) -> None:
         logger.error("Uncaught exception in luigi", exc_info=error)
 
 
-def _find_code(codes: sections.retcode, answer: LuigiRunResult) -> int:
+def _find_code(codes: retcode, answer: LuigiRunResult) -> int:
     groups = answer.result.groups
     found: int = max(
         code if tasks else 0

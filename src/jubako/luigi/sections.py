@@ -25,7 +25,7 @@ from jubako.flow.parameters import (
 from jubako.flow.parameters.parameter import ConfigPath
 from jubako.flow.task import Config
 
-__all__ = ["core", "execution_summary", "find_unused", "jubako", "retcode", "scheduler", "worker"]
+__all__ = ["core", "execution_summary", "find_unused", "jubako", "scheduler", "worker"]
 
 _NONE: Any = None  # the default of numbers that may be left open, as in Luigi
 
@@ -114,17 +114,6 @@ class scheduler(Config):
     metrics_collector = Parameter(default="default")
     metrics_custom_import = OptionalParameter(default=None)
     stable_done_cooldown_secs = IntParameter(default=10)
-
-
-class retcode(Config):
-    """Exit codes, by what has happened; the highest one counts."""
-
-    unhandled_exception = IntParameter(default=4, description="something went wrong outside tasks")
-    missing_data = IntParameter(default=0, description="an external task is not complete")
-    task_failed = IntParameter(default=0, description="a run() failed")
-    already_running = IntParameter(default=0, description="the same command line, or a task, runs already")
-    scheduling_error = IntParameter(default=0, description="a complete() or requires() failed")
-    not_run = IntParameter(default=0, description="a task could not run for another reason")
 
 
 class execution_summary(Config):
