@@ -16,6 +16,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,6 +230,11 @@ def compare(run_both: Callable[..., Any], numbers: range) -> None:
     assert not wrong, "\n\n".join(
         f"case {n}: {line}\n{what}\ntheirs {a}\nours   {b}" for n, line, what, a, b in wrong[:5]
     )
+
+
+@pytest.mark.parametrize("name", ["disabled", "rescheduling", "last day", "unknown errors"])
+def test_guide_names_the_exemption(name: str) -> None:
+    assert f"| {name} |" in (Path(__file__).parents[2] / "docs" / "luigi.md").read_text()
 
 
 def test_random_cases_come_to_the_same(run_both: Callable[..., Any]) -> None:
