@@ -118,7 +118,7 @@ def main() -> None:
     root = Path(cases["folder"])
     listen()
     answers: dict[str, list[Any]] = {}
-    luigi.cmdline_parser.CmdlineParser  # noqa: B018  (makes the sections of the settings known)
+    luigi.cmdline_parser.CmdlineParser, luigi.retcodes.retcode  # noqa: B018  (makes the settings' sections known)
     register = luigi.task.Register
     classes = list(register._reg)
     for name, case in cases["cases"].items():
