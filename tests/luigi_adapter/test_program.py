@@ -126,6 +126,14 @@ def test_wrong_line_is_a_sentence_and_an_exit_code(
     assert sentence in result.stderr
 
 
+def test_flag_of_a_task_comes_before_one_of_ours(python: Python, tmp_path: Path) -> None:
+    line = ["--module", "trouble", "Boxes", "--box", "of cards"]
+    assert python([*LUIGI, *line], cwd=tmp_path).stdout == "of cards\n"
+    assert python([*LUIGI, *line, "--jubako-box", "none"], cwd=tmp_path).stdout == "of cards\n"
+    shown = python([*LUIGI, *line, "--help"], cwd=tmp_path).stdout
+    assert shown.count("--box BOX") == 2 and "--strict" in shown  # in the usage and in the list
+
+
 def test_settings_that_mean_nothing_are_named(python: Python, tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text("[worker]\ntask_limit = 3\n[email]\nreceiver = x@example.org\n")
     line = ["--module", "trouble", "Fine", "--scheduler-host", "far", "--scheduler-batch-emails"]

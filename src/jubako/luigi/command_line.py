@@ -103,6 +103,7 @@ def _make_parser(root_task: str | None = None, *, shows_all: bool = False) -> ar
 def _add_flags(parser: argparse.ArgumentParser, root_task: str | None, shows_all: bool) -> None:
     parser.add_argument("root_task", nargs="?", metavar="Required root task", help="family of the task to run")
     short: list[tuple[str, str, Any, str]] = []
+    taken: set[str] = set()
     for family, is_bare, name, parameter in Register.get_all_params():
         is_root = family == root_task
         is_shown = is_root or shows_all or parameter.always_in_help
@@ -111,12 +112,14 @@ def _add_flags(parser: argparse.ArgumentParser, root_task: str | None, shows_all
         is_own = family == _OWN  # shown in short
         shown = argparse.SUPPRESS if is_own and not shows_all else about
         parser.add_argument(flag, help=shown, dest=_destination(family, name), **_action(parameter))
+        taken.add(flag)
         if is_root:
             parser.add_argument(_flag(name), help=about, dest=name, **_action(parameter))
+            taken.add(_flag(name))
         if is_own:
             short.append((_flag(name), _destination(family, name), parameter, about))
     for flag, destination, parameter, about in short:
-        if flag not in parser._option_string_actions:  # a task's own flag of that name comes first
+        if flag not in taken:  # a task's own flag of that name comes first
             parser.add_argument(flag, help=about, dest=destination, **_action(parameter))
 
 

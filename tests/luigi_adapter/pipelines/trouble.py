@@ -107,3 +107,12 @@ class Hidden(luigi.Task):
 
 class Clash(luigi.Task):
     workers = luigi.IntParameter(default=1)
+
+
+class Boxes(luigi.Task):
+    """Has a parameter that jubako has a flag for."""
+
+    box = luigi.Parameter()
+
+    def run(self):
+        print(self.box)
