@@ -401,6 +401,19 @@ def test_what_a_disabled_task_requires_is_found_all_the_same() -> None:
     assert graph.disabled == {0}
 
 
+def test_disabled_task_that_cannot_be_asked_is_disabled() -> None:
+    class Off(Node):
+        disabled = True
+
+        def requires(self) -> Any:
+            raise ValueError("requires")
+
+    for name in ("cursed", "off"):
+        graph, found = explore(Off(name=name))
+        assert [event.standing for event in found.values()] == ["disabled"]
+        assert graph.broken == {}
+
+
 def test_retry_count_of_a_task_counts_only_where_it_is_obeyed() -> None:
     class Stubborn(Node):
         retry_count = 5

@@ -99,7 +99,7 @@ class Graph:
         task = self.tasks[number]
         if isinstance(answer, Broken):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            return self._break(number, answer)
+            return self._disable(number) if task.disabled else self._break(number, answer)
         if answer:
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             self._tell(task, "complete")
@@ -110,7 +110,7 @@ class Graph:
         required = self._standing.requirements(task)
         if isinstance(required, Broken):
             task.trigger_event(Event.BROKEN_TASK, task, required.error)
-            return self._break(number, required)
+            return self._disable(number) if task.disabled else self._break(number, required)
         dependencies = []
         for other in required:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
