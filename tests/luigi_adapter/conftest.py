@@ -27,7 +27,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE / "pipelines")]),
         "JUBAKO_STATE": str(folder / "state"),
         "HOME": str(folder),
-        "TMPDIR": str(folder),  # where locks are: other sessions run the same command lines
+        "TMPDIR": str(folder),  # where locks are: other test runs have the same command lines
         "PYTHONDONTWRITEBYTECODE": "1",
         **more,
     }
