@@ -11,18 +11,23 @@ With JUBAKO_MUST_WORK=1 a skip is a failure: there the machine is known to have 
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
+import jubako
 from jubako.kernel import idmap, mounts, namespaces, process
 from jubako.kernel.filesystems import SOURCE, tmpfs
 from jubako.kernel.mount_table import Mount, read_mount_table
@@ -37,6 +42,27 @@ Result = TypeVar("Result")
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _import_late_modules() -> None:
+    """Imports now whatever jubako imports late: a child that has become an ordinary user may not read this Python."""
+    for module in walk_packages(jubako.__path__, "jubako."):
+        if module.name not in ("jubako.__main__", "jubako.cli.live"):
+            import_module(module.name)
+    for file in Path(jubako.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                if name.partition(".")[0] in sys.stdlib_module_names:
+                    import_module(name)
+
+
+_import_late_modules()
 
 
 # --- no skips where all must work ------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ The public names. They are loaded on first use, so that `import jubako` costs no
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from jubako._version import __version__
 
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from jubako.boxes.spec import Box as Box
     from jubako.boxes.spec import Host as Host
     from jubako.errors import ConflictError as ConflictError
@@ -173,6 +173,8 @@ def __getattr__(name: str) -> Any:
         home = _HOME_OF[name]
     except KeyError:
         raise AttributeError(f"module 'jubako' has no attribute {name!r}") from None
+    from importlib import import_module  # the command line, which needs none of these names, starts without it
+
     value = getattr(import_module(home), name)
     globals()[name] = value
     return value

@@ -33,6 +33,33 @@ def test_imports_point_down_only() -> None:
     assert result.returncode == 0, result.stdout
 
 
+def imported_modules(module: Path) -> set[Path]:
+    """The modules of jubako that one imports, wherever the import stands and whatever for."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [name for alias in node.names for name in (f"{node.module}.{alias.name}", str(node.module))]
+        paths = [SOURCE / name.replace(".", "/") for name in names]
+        found.update(file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py"))
+    return found & set(MODULES)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not for types alone either: what two modules both need belongs into a third, or into one of them."""
+    imports = {module: imported_modules(module) for module in MODULES}
+    while without := [module for module in imports if not imports[module] & imports.keys()]:
+        for module in without:  # it is in no circle: all it imports is in none
+            del imports[module]
+    circle = {
+        str(module.relative_to(SOURCE)): sorted(str(other.relative_to(SOURCE)) for other in others & imports.keys())
+        for module, others in imports.items()
+    }
+    assert circle == {}
+
+
 def test_third_party_packages_are_imported_by_the_command_line_only() -> None:
     foreign = {
         (str(module.relative_to(SOURCE)), name)
@@ -45,15 +72,19 @@ def test_third_party_packages_are_imported_by_the_command_line_only() -> None:
     assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
 
 
-def test_kernel_imports_the_standard_library_and_itself_only() -> None:
+def test_kernel_imports_the_standard_library_and_what_is_below_it_only() -> None:
     kernel = [module for module in MODULES if module.parent.name == "kernel"]
     assert kernel
     for module in kernel:
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jubako"):
-                assert node.module in {"jubako", "jubako.errors"} or str(node.module).startswith("jubako.kernel"), (
-                    module
-                )
+                below = node.module in {"jubako", "jubako.errors", "jubako.records"}
+                assert below or str(node.module).startswith("jubako.kernel"), module
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
+def test_module_makes_its_records_without_dataclasses(module: Path) -> None:
+    assert "dataclasses" not in top_level_imports(module)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))

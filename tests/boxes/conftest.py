@@ -80,7 +80,7 @@ class Desk:
     def relative(self, result: BoxResult) -> dict[str, str]:
         """The kinds of the changes below the home directory, by path from there."""
         prefix = f"{os.path.realpath(self.home)}/"
-        return {c.path.removeprefix(prefix): c.kind.value for c in result.changes if c.path.startswith(prefix)}
+        return {c.path.removeprefix(prefix): c.kind for c in result.changes if c.path.startswith(prefix)}
 
     def boxes(self) -> list[str]:
         """What is left in the state root's folder of boxes."""

@@ -14,6 +14,7 @@ from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
 from jubako.boxes.operations import (
     Bind,
     CopyAttributes,
+    CopyFile,
     DetachMount,
     MakeDirectory,
     MakeFile,
@@ -178,6 +179,20 @@ def test_attributes_are_copied_and_marks_of_overlays_are_not(in_namespace: Runne
         return status.st_mode & 0o7777, status.st_mtime_ns, os.listxattr("/mnt/to")
 
     assert in_namespace(work) == (0o2751, 2_000_000_000, ["user.note"])
+
+
+def test_file_is_copied_with_its_mode_and_time(in_namespace: Runner) -> None:
+    def work() -> tuple[str, int, int]:
+        with open("/mnt/from", "w") as file:
+            file.write("text")
+        os.chmod("/mnt/from", 0o640)
+        os.utime("/mnt/from", ns=(1_000_000_000, 2_000_000_000))
+        apply_operations([CopyFile("/mnt/from", "/mnt/to")])
+        status = os.stat("/mnt/to")
+        with open("/mnt/to") as file:
+            return file.read(), status.st_mode & 0o7777, status.st_mtime_ns
+
+    assert in_namespace(work) == ("text", 0o640, 2_000_000_000)
 
 
 def test_mounts_are_moved_and_detached(in_namespace: Runner) -> None:

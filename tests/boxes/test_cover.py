@@ -31,8 +31,8 @@ def facts(*, in_user_namespace: bool = False, hidden: tuple[str, ...] = ()) -> H
     )
 
 
-def place(path: str, *, writable: bool = True, children: tuple[str, ...] = ()) -> Place:
-    return Place(path, "", f"the place {path}", writable, children)
+def place(path: str, *, writable: bool = True, children: tuple[str, ...] = (), unmapped: tuple[str, ...] = ()) -> Place:
+    return Place(path, "", f"the place {path}", writable, children, unmapped)
 
 
 def test_cover_of_nested_places_is_the_outermost_alone() -> None:
@@ -44,6 +44,21 @@ def test_cover_of_nested_places_is_the_outermost_alone() -> None:
 def test_cover_of_a_place_on_another_mount_inside_one_has_both() -> None:
     cover = plan_cover([place("/home/ann"), place("/home/ann/disk/out")], facts())
     assert cover.directories == ("/home/ann", "/home/ann/disk/out")
+
+
+def test_cover_of_a_place_at_or_below_a_directory_of_a_foreign_group_has_it_too() -> None:
+    shared, inner = place("/srv/a/shared", unmapped=("/srv/a/shared",)), "/srv/a/shared/in"
+    below = place(inner, unmapped=("/srv/a/shared",))
+    around = place("/srv/a")
+    machine = facts(in_user_namespace=True)
+    assert plan_cover([around, shared], machine).directories == ("/srv/a", "/srv/a/shared")
+    assert plan_cover([around, below], machine).directories == ("/srv/a", inner)
+    assert plan_cover([around, shared, below], machine).directories == ("/srv/a", "/srv/a/shared")
+
+
+def test_cover_of_a_directory_of_a_foreign_group_alone_is_one_overlay() -> None:
+    shared = place("/srv/shared", unmapped=("/srv/shared", "/srv"))
+    assert plan_cover([shared, place("/srv/shared/in")], facts(in_user_namespace=True)).directories == ("/srv/shared",)
 
 
 def test_cover_of_a_place_that_cannot_be_written_is_nothing_and_no_news() -> None:

@@ -27,6 +27,15 @@ def test_write_outside_names_the_path_and_where_one_may_write() -> None:
     assert "below /home/ann" in text
 
 
+def test_write_outside_in_the_wide_view_names_the_path_alone() -> None:
+    text = explain_failure(os_error(errno.EROFS, "/dev/x"), ["/", "/home"])
+    assert "/dev/x is read-only in this box; declare it" in text
+
+
+def test_full_scratch_is_told_wherever_the_wide_view_can_be_written() -> None:
+    assert "the box's scratch is full" in explain_failure(os_error(errno.ENOSPC, "/opt/x"), ["/", "/home"])
+
+
 def test_write_outside_is_found_behind_an_exception_of_a_library() -> None:
     try:
         try:
@@ -43,6 +52,12 @@ def test_full_scratch_and_full_disk_are_told_apart() -> None:
     assert "disk of an output is full, or the box's scratch" in explain_failure(os_error(errno.ENOSPC))
     assert "disk that holds this output" in explain_failure(os_error(errno.ENOSPC, "/run/jubako/stage/0/0"))
     assert explain_failure(os_error(errno.ENOSPC, "/data/x"), ["/home"]) == "OSError: [Errno 28] text: '/data/x'"
+
+
+def test_file_of_a_group_that_the_box_lacks_says_what_can_be_done() -> None:
+    text = explain_failure(os_error(errno.EOVERFLOW, "/srv/out/x"))
+    assert "/srv/out/x or its folder belongs to another user, or to a second group of yours" in text
+    assert text.endswith("write it through its target, or remove it first")
 
 
 def test_directory_output_that_cannot_be_removed_says_why() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from jubako.boxes import facts
 from jubako.boxes.facts import HostFacts, find_place, is_below, must_split, read_host_facts, read_known_paths
 from jubako.kernel import filesystems, mounts
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from tests.conftest import Runner
@@ -46,8 +46,18 @@ def test_control_socket_is_found_in_any_form_of_variable(value: str, tmp_path: P
 
 
 def test_control_socket_that_is_elsewhere_or_hidden_anyway_is_left_out() -> None:
-    found = read_host_facts([], {"DOCKER_HOST": "tcp://localhost:1", "SSH_AUTH_SOCK": "/run"})
-    assert not {"tcp://localhost:1", "/run"} & {*found.control_sockets}
+    found = read_host_facts([], {"DOCKER_HOST": "tcp://localhost:1", "SSH_AUTH_SOCK": "/run", "GPG_AGENT_INFO": "/usr"})
+    assert not {"tcp://localhost:1", "/run", "/usr"} & {*found.control_sockets, *found.masked_directories}
+
+
+def test_directory_of_the_displays_sockets_is_hidden_as_a_directory(in_namespace: Runner) -> None:
+    def look() -> tuple[bool, bool]:
+        mounts.attach(filesystems.tmpfs(), "/tmp")
+        os.mkdir("/tmp/.X11-unix")
+        found = read_host_facts([], {})
+        return "/tmp/.X11-unix" in found.masked_directories, "/tmp/.X11-unix" in found.control_sockets
+
+    assert in_namespace(look) == (True, False)
 
 
 def test_place_of_an_existing_directory_is_its_real_path(tmp_path: Path, here: HostFacts) -> None:

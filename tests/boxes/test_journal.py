@@ -10,11 +10,17 @@ from jubako.boxes.journal import EntryState, Journal, open_database, write_trans
 from jubako.boxes.move import PlannedMove
 from jubako.boxes.signature import Signature
 from jubako.errors import BugError
-from jubako.layers.change import EntryType
+from jubako.layers.entry import LETTERS
 
 PATHS = st.binary(min_size=1, max_size=20).filter(lambda raw: b"\0" not in raw).map(lambda raw: "/" + os.fsdecode(raw))
 SIGNATURES = st.none() | st.builds(
-    Signature, st.just(0), st.integers(0, 2**63), st.integers(0), st.integers(), st.sampled_from(EntryType), st.text()
+    Signature,
+    st.just(0),
+    st.integers(0, 2**63),
+    st.integers(0),
+    st.integers(),
+    st.sampled_from(list(LETTERS)),
+    st.text(),
 )
 MOVES = st.builds(PlannedMove, PATHS, PATHS, SIGNATURES, SIGNATURES, st.integers(0, 2**63), st.lists(PATHS).map(tuple))
 

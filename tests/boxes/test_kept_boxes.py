@@ -67,7 +67,7 @@ def test_changes_of_a_kept_box_are_those_it_was_kept_with(desk: Any) -> None:
         box_id = keep(desk, "echo hi > new; rm gone")
         record, changes = read_kept_changes(box_id[:4], desk.state)
         assert record.id == box_id
-        return {os.path.basename(change.path): change.kind.value for change in changes}
+        return {os.path.basename(change.path): change.kind for change in changes}
 
     assert desk.do(run) == {"gone": "deleted", "new": "added"}
 
@@ -163,7 +163,7 @@ def test_box_of_a_failed_task_shows_what_it_had_staged_in_its_place(desk: Any) -
         )
         again = enter(desk, box_id, "cat old.csv")
         _, changes = read_kept_changes(box_id, desk.state)
-        kinds = {os.path.relpath(change.path): change.kind.value for change in changes}
+        kinds = {os.path.relpath(change.path): change.kind for change in changes}
         commit_box(box_id, ["old.csv", "tree", "new"], state=desk.state)
         published = Path("old.csv").read_text() == "staged\n" and os.listdir("tree") == ["after"]
         return words, again, kinds, published and Path("new/deep.csv").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jubako.boxes.kept_record import BoxRecord, Layer, RecordedOutput, format_created, parse_record, save_record
+from jubako.boxes.kept_record import (
+    BoxRecord,
+    Layer,
+    RecordedOutput,
+    format_command,
+    format_created,
+    parse_record,
+    save_record,
+)
 
 names = st.binary(min_size=1, max_size=8).filter(lambda raw: not set(raw) & {0, 0x2F} and raw not in (b".", b".."))
 paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: os.fsdecode(b"/" + b"/".join(parts)))
@@ -95,3 +104,8 @@ def test_save_record_over_an_older_one_leaves_one_file(tmp_path: Path) -> None:
     save_record(str(tmp_path), record)
     save_record(str(tmp_path), record)
     assert [entry.name for entry in tmp_path.iterdir()] == ["box.json"]
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_format_command_says_what_shlex_says(words: list[str]) -> None:
+    assert format_command(words) == shlex.join(words)

@@ -9,18 +9,25 @@ import tempfile
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jubako.boxes.capabilities import ROOT_CAPABILITIES
 from jubako.boxes.journal import Journal, open_database
-from jubako.boxes.launch import ROOT_CAPABILITIES, run_in_box
+from jubako.boxes.launch import run_in_box, run_in_new_box
 from jubako.boxes.result import resolve_path
 from jubako.boxes.spec import Box, Host
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import open_state_root
+from jubako.boxes.supervise import Program
 from jubako.errors import HostError, InputError
 from jubako.kernel.capabilities import capability_number
+from jubako.kernel.filesystems import tmpfs
+from jubako.kernel.mounts import attach, umount2
+
+if TYPE_CHECKING:
+    from tests.conftest import Runner
 
 pytestmark = pytest.mark.box
 PYTHON = "/usr/bin/python3"
@@ -467,3 +474,27 @@ def test_commit_of_relative_paths_means_the_entry_itself_not_what_it_links_to(tm
     assert resolve_path("link/../link/new", str(tmp_path)) == str(tmp_path / "real/new")
     assert resolve_path("link", str(tmp_path)) == str(tmp_path / "link")
     assert resolve_path("/", str(tmp_path)) == "/"
+
+
+# --- while the machine changes ---------------------------------------------------------------------------------------
+
+
+def test_box_is_made_anew_when_a_mount_it_was_planned_for_is_gone(in_namespace: Runner) -> None:
+    def act() -> tuple[int, int]:
+        for path in ("disk", "disk/inner"):
+            os.mkdir(path)
+            attach(tmpfs(), f"/mnt/{path}")
+        calls: list[str] = []
+
+        def stack(place: str, *, userxattr: bool) -> tuple[()]:
+            calls.append(place)
+            if len(calls) == 1:
+                umount2("/mnt/disk/inner")
+                umount2("/mnt/disk")
+            return ()
+
+        program = Program(["/bin/true"], "/", dict(os.environ))
+        with run_in_new_box(program, whole(), open_state_root("/mnt/state"), stack=stack) as result:
+            return result.exit_status, len(calls)
+
+    assert in_namespace(act) == (0, 2)

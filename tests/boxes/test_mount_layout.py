@@ -112,3 +112,18 @@ def test_layout_leaves_out_other_containers_and_jubakos_own_state() -> None:
     )
     assert layout.overlays == ("/",)
     assert layout.read_only == ()
+
+
+def test_layout_has_a_copy_of_a_file_bound_over_another_and_leaves_a_socket_as_it_is() -> None:
+    machine = host("2 1 8:9 /h /etc/hosts rw - ext4 /dev/sdb rw", "3 1 0:3 /s /app.sock rw - tmpfs tmpfs rw")
+    layout = plan_mount_layout(machine, ["/etc/hosts"], special_points=["/app.sock"])
+    assert (layout.overlays, layout.files, layout.read_only) == (("/",), ("/etc/hosts",), ("/app.sock",))
+    assert layout.notes == ()
+
+
+def test_layout_leaves_single_files_out_that_were_bound_in_run() -> None:
+    machine = host(
+        "2 1 8:9 /c /run/.containerenv rw - ext4 /dev/sdb rw", "3 1 8:9 /s /run/d.sock rw - ext4 /dev/sdb rw"
+    )
+    layout = plan_mount_layout(machine, ["/run/.containerenv"], special_points=["/run/d.sock"])
+    assert (layout.overlays, layout.files, layout.read_only) == (("/",), (), ())

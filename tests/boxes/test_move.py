@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 
 import pytest
 
 from jubako.boxes.move import PlannedMove, Progress, decode_move, encode_move, find_progress
 from jubako.boxes.signature import Signature
-from jubako.layers.change import EntryType
+from jubako.records import replace
 
-OURS = Signature(1, 10, 5, 100, EntryType.FILE)
-EXPECTED = Signature(1, 20, 6, 200, EntryType.FILE)
-OTHER = Signature(1, 30, 7, 300, EntryType.FILE)
+OURS = Signature(1, 10, 5, 100, "file")
+EXPECTED = Signature(1, 20, 6, 200, "file")
+OTHER = Signature(1, 30, 7, 300, "file")
 EDITED = replace(OURS, size=6)
 NEW = PlannedMove("/out/file", "/stage/0", OURS, None, 7)
 REPLACE = PlannedMove("/out/file", "/stage/0", OURS, EXPECTED, 7)

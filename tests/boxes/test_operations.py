@@ -7,6 +7,7 @@ import typing
 from jubako.boxes import apply, operations
 from jubako.boxes.operations import (
     Bind,
+    CopyFile,
     MountOverlay,
     MountTmpfs,
     Operation,
@@ -29,6 +30,7 @@ def test_descriptions_name_the_paths_and_what_is_special() -> None:
     assert SetAttributes("/x", read_only=True, nosuid=False).describe() == "make /x read-only, not nosuid"
     assert Bind("/a", "/b", recursive=True).describe() == "bind /a with all below it on /b"
     assert TakeTree("t", "/a", recursive=False).describe() == "take /a as 't'"
+    assert CopyFile("/a", "/b").describe() == "copy /a to /b"
     assert MountTmpfs("/t", "1m", 0o1777).describe() == "mount a tmpfs of 1m, mode 1777, on /t"
     assert MountOverlay(("/u", "/l"), "/m").describe() == "mount an overlay of /u:/l on /m read-only"
     assert MountOverlay(("/l",), "/m", "/u", "/w").describe() == "mount an overlay of /l on /m with top /u"

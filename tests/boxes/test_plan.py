@@ -1,9 +1,9 @@
-"""The narrow view as a plan: what is made, in which order, from facts that are plain values."""
+"""The view of a task as a plan: what is made, in which order, from facts that are plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -20,15 +20,17 @@ from jubako.boxes.operations import (
     MountOverlay,
     MountTmpfs,
     Operation,
+    PivotRoot,
     PlaceTree,
     SetAttributes,
     TakeTree,
 )
 from jubako.boxes.place import HIDDEN_NAME
 from jubako.boxes.plan import (
-    SCRATCH,
     JobPlan,
     LocatedOutput,
+    ViewPlan,
+    is_shown,
     locate_output,
     plan_job,
     plan_shape,
@@ -36,6 +38,7 @@ from jubako.boxes.plan import (
     plan_view,
     staged_in_box,
 )
+from jubako.boxes.plan_tops import SCRATCH
 from jubako.boxes.spec import Box, OutputKind, StagedOutput
 from jubako.kernel.mount_table import parse_mountinfo
 
@@ -70,16 +73,24 @@ def located(path: str, staged: str, kind: OutputKind = "file") -> LocatedOutput:
     return locate_output(StagedOutput(path, kind, staged), Place(folder, "", f"the output {path}", writable=True))
 
 
-def job(
+def view(
     *outputs: LocatedOutput,
     cover: tuple[str, ...] = ("/home/ann",),
     box: Box | None = None,
     machine: HostFacts | None = None,
     shared: tuple[KnownPath, ...] = (),
-    directory: str = "",
-) -> JobPlan:
-    shape = plan_shape(box or Box(), Cover(cover), outputs, shared)
-    return plan_job(plan_view(shape, machine or facts()), outputs, directory)
+    hidden: tuple[str, ...] = (),
+) -> ViewPlan:
+    return plan_view(plan_shape(box or Box(), Cover(cover), outputs, shared, hidden), machine or facts())
+
+
+def job(*outputs: LocatedOutput, directory: str = "", **options: Any) -> JobPlan:
+    return plan_job(view(*outputs, **options), outputs, directory)
+
+
+def build(**options: Any) -> list[Operation]:
+    plan = view(**options)
+    return [*plan.ahead, *plan.build]
 
 
 def order(plan: Sequence[Operation], *wanted: Operation) -> list[int]:
@@ -161,15 +172,27 @@ def test_template_takes_a_device_once_that_is_shared_too() -> None:
     assert list(plan).count(TakeTree("/dev/null", "/dev/null")) == 1
 
 
+def test_template_with_shared_memory_shared_has_that_and_no_link_in_its_place() -> None:
+    plan = plan_template(facts(), (KnownPath("/dev/shm", is_directory=True),))
+    assert in_order(plan, MakeDirectory("/dev/shm"), SetAttributes("/dev", read_only=True))
+    assert not [one for one in plan if isinstance(one, MakeSymlink) and one.path == "/dev/shm"]
+    assert plan[-1] == PlaceTree("/dev/shm", "/dev/shm")
+
+
 def test_job_prepares_the_top_like_what_it_covers_before_it_mounts() -> None:
-    plan = job().build
     assert in_order(
-        plan,
+        build(),
         MountTmpfs(SCRATCH, "50%"),
         MakeDirectory(f"{SCRATCH}/upper-0"),
         CopyAttributes("/home/ann", f"{SCRATCH}/upper-0"),
         MountOverlay(("/home/ann",), "/home/ann", f"{SCRATCH}/upper-0", f"{SCRATCH}/work-0", volatile=False),
     )
+
+
+def test_what_may_come_ahead_of_the_job_looks_at_nothing_but_the_scratch() -> None:
+    plan = view(located("/home/ann/x", "/state/stage/R/a1/0"), hidden=("/srv/.jubako-stage",), cover=("/", "/home"))
+    assert {type(one) for one in plan.ahead} == {MountTmpfs, MakeDirectory}
+    assert all(SCRATCH in one.describe() for one in plan.ahead)
 
 
 def test_job_in_a_user_namespace_keeps_marks_in_user_attributes() -> None:
@@ -234,20 +257,70 @@ def test_job_does_not_bind_a_directory_output_where_no_mount_point_can_be_made()
     assert not [one for one in plan.show if isinstance(one, MakeDirectory)]
 
 
-def test_job_hides_a_staging_directory_beside_an_output() -> None:
-    plan = job(located("/home/ann/x", f"/home/ann/{HIDDEN_NAME}-7/R/a1/0"))
-    overlay = next(one for one in plan.build if isinstance(one, MountOverlay))
-    assert in_order(plan.build, overlay, Bind("/run/jubako/empty", f"/home/ann/{HIDDEN_NAME}-7"))
+def test_job_hides_what_it_must_not_see_on_top_of_the_overlays() -> None:
+    stage = f"/home/ann/{HIDDEN_NAME}-7"
+    plan = build(hidden=(stage,))
+    overlay = next(one for one in plan if isinstance(one, MountOverlay))
+    assert in_order(plan, MakeDirectory(f"{SCRATCH}/empty", 0o555), overlay, Bind(f"{SCRATCH}/empty", stage))
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (f"/srv/{HIDDEN_NAME}", True),
+        (f"/run/media/ann/usb/{HIDDEN_NAME}", True),
+        (f"/run/app/{HIDDEN_NAME}", False),
+        (f"/dev/shm/{HIDDEN_NAME}", False),
+        (f"{STATE}/{HIDDEN_NAME}", False),
+        (STATE, False),
+        (f"/var/run/{HIDDEN_NAME}", False),
+        (f"/run/shared/{HIDDEN_NAME}", True),
+    ],
+)
+def test_path_is_shown_unless_the_template_puts_something_else_there(path: str, shown: bool) -> None:
+    assert is_shown(path, facts(), (KnownPath("/run/shared", is_directory=True),)) is shown
+
+
+def test_job_lays_no_overlay_over_what_is_shared() -> None:
+    plan = job(cover=("/home/ann", "/srv", "/srv/ann/disk"), shared=(KnownPath("/srv", is_directory=True),))
+    assert [overlay.target for overlay in plan.overlays] == ["/home/ann"]
+
+
+def test_job_that_may_write_everywhere_gets_a_root_of_its_own_and_can_write_in_run() -> None:
+    plan = job(cover=("/", "/home"))
+    assert plan.has_new_root
+    assert [overlay.target for overlay in plan.overlays] == ["/", "/home", "/run"]
+    assert isinstance(plan.build[-1], PivotRoot)
+    assert {SetAttributes(path, read_only=True) for path in ("/", "/home", "/run")} <= {*plan.freeze}
+    assert not job().has_new_root
+
+
+def test_job_with_an_output_in_shared_memory_finds_its_folder_there_and_cannot_change_it_in_the_check() -> None:
+    outputs = (
+        located("/dev/shm/app/x", "/dev/shm/app/.jubako-stage/R/a1/0"),
+        located("/dev/shm/app/tree", "/dev/shm/app/.jubako-stage/R/a1/1", "directory"),
+    )
+    plan = job(*outputs)
+    assert in_order(
+        plan.show,
+        PlaceTree("/run/jubako/stage/0", "/run/jubako/stage/0"),
+        MakeDirectory("/dev/shm/app"),
+        MakeDirectory("/dev/shm/app/tree"),
+        Bind("/run/jubako/stage/0/1", "/dev/shm/app/tree"),
+    )
+    shm = f"{SCRATCH}/shm"
+    assert plan.freeze[-2:] == (Bind(shm, shm, recursive=True), SetAttributes(shm, read_only=True))
+    assert Bind(shm, shm, recursive=True) not in job(located("/home/ann/x", "/state/stage/R/a1/0")).freeze
 
 
 def test_job_with_scratch_on_disk_has_the_directory_it_was_given_instead_of_memory() -> None:
     plan = job(box=Box(scratch="disk"), directory="/state/stage/R/a1.scratch")
     assert plan.take == (TakeTree(SCRATCH, "/state/stage/R/a1.scratch", recursive=False),)
-    assert plan.build[0] == PlaceTree(SCRATCH, SCRATCH)
+    assert build(box=Box(scratch="disk"))[0] == PlaceTree(SCRATCH, SCRATCH)
 
 
 def test_job_limits_its_scratch_as_the_box_says() -> None:
-    assert job(box=Box(scratch_size_bytes=12345)).build[0] == MountTmpfs(SCRATCH, "12345")
+    assert build(box=Box(scratch_size_bytes=12345))[0] == MountTmpfs(SCRATCH, "12345")
 
 
 def test_staged_path_in_the_box_goes_by_the_mount_it_is_staged_on() -> None:

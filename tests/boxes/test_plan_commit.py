@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from jubako.boxes.plan_commit import ancestors, plan_commit
 from jubako.errors import InputError
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 
-ADDED, MODIFIED, DELETED = ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED
-METADATA, REPLACED = ChangeKind.METADATA, ChangeKind.REPLACED
-FILE, DIRECTORY, FIFO = EntryType.FILE, EntryType.DIRECTORY, EntryType.FIFO
+ADDED, MODIFIED, DELETED = "added", "modified", "deleted"
+METADATA, REPLACED = "metadata", "replaced"
+FILE, DIRECTORY, FIFO = "file", "directory", "fifo"
 
 
 def paths(changes: tuple[Change, ...]) -> list[str]:

@@ -17,8 +17,9 @@ from jubako.boxes.operations import (
     SetAttributes,
     TakeTree,
 )
-from jubako.boxes.plan_wide import Stacked, WideFacts, WidePlan, plan_wide
+from jubako.boxes.plan_wide import Stacked, WideFacts, WidePlan, plan_wide, plan_wide_cover
 from jubako.kernel.mount_table import parse_mountinfo
+from jubako.records import replace
 
 BOX = "/var/lib/jubako/boxes/3f9c01ab"
 MOUNTS = (
@@ -183,3 +184,34 @@ def test_plan_stacks_a_kept_box_between_the_machine_and_the_new_tops() -> None:
 def test_plan_for_a_user_lets_no_new_overlay_cover_what_a_kept_box_holds() -> None:
     plan = plan_wide(facts(place("/srv/ann/project"), uid=1000), BOX, stacked=[Stacked("/srv/ann", "/b/1/0/upper")])
     assert [(top.target, top.lowers) for top in plan.tops] == [("/srv/ann", ("/b/1/0/upper", "/srv/ann"))]
+
+
+def test_cover_of_a_task_is_for_root_what_the_overlays_of_a_command_are() -> None:
+    cover = plan_wide_cover(facts())
+    assert cover.directories == ("/", "/home", "/home/ann/disk")
+    assert cover.files == ("/etc/hosts",)
+    assert cover.notes == ("read-only, since overlayfs does not stack on them: /mnt/nas (nfs4)",)
+
+
+def test_cover_of_a_task_has_those_disks_in_run_that_its_template_shows() -> None:
+    text = MOUNTS + "".join(
+        f"{number} {parent} 8:{number} / {path} rw - ext4 /dev/sdc rw\n"
+        for number, parent, path in ((7, 1, "/run/media/usb"), (8, 7, "/run/media/usb/inner"), (9, 1, "/run/bound"))
+    )
+    host = replace(facts().host, mounts=tuple(parse_mountinfo(text)), run_mounts=("/run/media/usb",))
+    cover = plan_wide_cover(replace(facts(), host=host))
+    assert cover.directories == ("/", "/home", "/home/ann/disk", "/run/media/usb", "/run/media/usb/inner")
+
+
+def test_cover_of_a_task_without_what_the_kernel_refused_says_so() -> None:
+    cover = plan_wide_cover(facts(), {"/home/ann/disk"})
+    assert cover.directories == ("/", "/home")
+    assert "/home/ann/disk (ext4)" in cover.notes[0]
+
+
+def test_cover_of_a_users_task_is_what_the_user_can_write_and_its_own_below_what_is_not() -> None:
+    places = (place("/tmp"), place("/tmp/theirs/mine"), place("/srv/ann"), place("/"))
+    told = replace(facts(*places, uid=1000), foreign=frozenset({"/", "/tmp", "/tmp/theirs"}))
+    cover = plan_wide_cover(told)
+    assert cover.directories == ("/srv/ann", "/tmp", "/tmp/theirs/mine")
+    assert cover.files == ()

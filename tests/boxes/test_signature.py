@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jubako.boxes.signature import Signature, decode_signature, encode_signature, take_signature, without_device
-from jubako.layers.change import EntryType
+from jubako.boxes.signature import (
+    Signature,
+    decode_signature,
+    describe_change,
+    encode_signature,
+    take_signature,
+    without_device,
+)
+from jubako.layers.entry import LETTERS
+from jubako.records import replace
 
 SIGNATURES = st.builds(
     Signature,
@@ -17,7 +25,7 @@ SIGNATURES = st.builds(
     st.integers(0, 2**63),
     st.integers(0, 2**63),
     st.integers(-(2**63), 2**63),
-    st.sampled_from(EntryType),
+    st.sampled_from(list(LETTERS)),
     st.text("0123456789abcdef", max_size=32),
 )
 
@@ -38,7 +46,7 @@ def test_signature_is_of_a_link_itself(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     found = take_signature(str(tmp_path / "link"))
     assert found is not None
-    assert (found.type, found.inode) == (EntryType.SYMLINK, os.lstat(tmp_path / "link").st_ino)
+    assert (found.type, found.inode) == ("symlink", os.lstat(tmp_path / "link").st_ino)
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("x"), lambda path: path.mkdir()])
@@ -122,3 +130,45 @@ def test_signature_without_device_differs_in_that_alone(tree):
     assert found.device != 0
     bare = without_device(found)
     assert (bare.device, bare.inode, bare.tree) == (0, found.inode, found.tree)
+
+
+FILE = Signature(1, 2, 340, 1_262_401_445_678_901_234, "file")
+DIRECTORY = Signature(1, 3, 0, 0, "directory", "digest")
+LINK = Signature(1, 4, 5, 6, "symlink")
+OLD_FILE = "it was a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC, and now "
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "words"),
+    [
+        (
+            None,
+            FILE,
+            "there was nothing, and now there is a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC",
+        ),
+        (None, DIRECTORY, "there was nothing, and now there is a directory"),
+        (FILE, None, OLD_FILE + "there is nothing"),
+        (FILE, DIRECTORY, OLD_FILE + "it is a directory"),
+        (FILE, LINK, OLD_FILE + "it is a symbolic link"),
+        (
+            FILE,
+            replace(FILE, size=7),
+            OLD_FILE + "the same file has 7 bytes, modified 2010-01-02 03:04:05.678901234 UTC",
+        ),
+        (
+            FILE,
+            replace(FILE, inode=9, mtime_ns=-1),
+            OLD_FILE + "it is another file of 340 bytes, modified 1969-12-31 23:59:59.999999999 UTC",
+        ),
+        (
+            FILE,
+            replace(FILE, mtime_ns=2**62 * 1_000_000_000),
+            OLD_FILE + f"the same file has 340 bytes, modified {2**62} seconds after 1970",
+        ),
+        (DIRECTORY, replace(DIRECTORY, tree="other"), "it was a directory, and now what it holds is not the same"),
+        (DIRECTORY, replace(DIRECTORY, inode=9), "it was a directory, and now it is another one"),
+        (LINK, replace(LINK, inode=9), "it was a symbolic link, and now it is another one"),
+    ],
+)
+def test_change_is_described_with_both_versions_and_no_inode(was, now, words):
+    assert describe_change(was, now) == words

@@ -99,6 +99,37 @@ def test_discarded_attempt_leaves_nothing_whatever_it_staged(ground):
         area.stage("attempt", [])
 
 
+def set_default_acl(directory):
+    entries = ((1, 7, -1), (4, 5, -1), (8, 7, os.getegid()), (0x10, 7, -1), (0x20, 0, -1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(directory, "system.posix_acl_default", acl)
+
+
+def spoil_mode(directory):
+    os.chmod(directory, 0o755)
+
+
+def leave_something(directory):
+    Path(directory, "left").touch()
+
+
+@pytest.mark.parametrize("spoil", [None, spoil_mode, set_default_acl, leave_something])
+def test_directory_serves_a_later_attempt_only_if_it_is_as_it_was_made(ground, spoil):
+    folder, state, journal = ground
+    with StageArea(state, "run", journal) as area:
+        (first,) = area.stage("first", [Output(str(folder / "out" / "a"))])
+        if spoil is not None:
+            spoil(os.path.dirname(first.staged))
+        area.discard("first")
+        (second,) = area.stage("second", [Output(str(folder / "out" / "b"))])
+        name = "first" if spoil is None else "second"
+        assert os.path.dirname(second.staged) == f"{state.stage_path}/run/{name}"
+        assert os.listdir(os.path.dirname(second.staged)) == []
+        (third,) = area.stage("third", [Output(str(folder / "out" / "c"))])
+        assert os.path.dirname(third.staged) != os.path.dirname(second.staged)
+    assert os.listdir(state.stage_path) == []
+
+
 @pytest.mark.parametrize("attempt_id", ["", ".", "..", "a/b", "lock"])
 def test_attempt_id_that_is_no_name_is_a_bug(ground, attempt_id):
     _, state, journal = ground
@@ -125,6 +156,30 @@ def test_run_id_of_a_living_run_is_a_bug(ground):
     folder, state, journal = ground
     with StageArea(state, "run", journal), opened(folder) as (_, other), pytest.raises(BugError, match="living"):
         StageArea(state, "run", other)
+
+
+@pytest.mark.parametrize("place", ["{long}", "missing/{long}", "missing/{long}/leaf", "missing/too/{long}/leaf"])
+def test_name_that_the_file_system_does_not_take_is_refused_at_once(ground, place):
+    folder, state, journal = ground
+    path = str(folder / place.format(long="x" * 300))
+    with StageArea(state, "run", journal) as area:
+        with pytest.raises(HostError) as raised:
+            area.stage("attempt", [Output(path)])
+        assert "File name too long" in raised.value.message
+        assert raised.value.message.startswith(f"the output {path} cannot be ")
+        assert os.listdir(f"{state.stage_path}/run") == ["lock"]
+        assert area.stage("again", [Output(str(folder / "missing" / ("x" * 255) / "leaf"))])
+
+
+def test_output_where_nothing_can_be_made_is_named(ground):
+    """Root may write to these folders, as far as their modes say; others are told so by the mode."""
+    _, state, journal = ground
+    for path in ("/proc/output", "/sys/kernel/output"):
+        with StageArea(state, "run", journal) as area:
+            with pytest.raises(HostError) as raised:
+                area.stage("attempt", [Output(path)])
+            assert raised.value.message.startswith(f"the output {path} cannot be ")
+        assert journal.run_ids() == set()
 
 
 # --- other mounts -----------------------------------------------------------------------------------------------------
@@ -303,9 +358,7 @@ def test_default_acl_of_a_folder_is_passed_on(in_folder):
     def act() -> None:
         folder = Path.cwd()
         (folder / "out").mkdir()
-        entries = ((1, 7, -1), (4, 5, -1), (8, 7, os.getegid()), (0x10, 7, -1), (0x20, 0, -1))
-        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
-        os.setxattr(folder / "out", "system.posix_acl_default", acl)
+        set_default_acl(folder / "out")
         with opened(folder) as (state, journal), StageArea(state, "run", journal) as area:
             (file,) = area.stage("a", [Output(str(folder / "out" / "x"))])
             Path(file.staged).touch()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from jubako.boxes import supervisor
 from jubako.boxes.job import Finished, Job
+from jubako.boxes.spec import Box, Host
+from jubako.boxes.wire import Channel, Ready, Setup, read_message
 from jubako.boxes.worker import Worker
 from jubako.errors import BugError, HostError
 from jubako.kernel import mounts
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.box
 DEADLINE_S = 30
+ORDINARY_UID = 54321  # needs no entry in /etc/passwd
 
 
 def job(name: str, call: str = "os:getpid") -> Job:
@@ -102,7 +108,8 @@ def test_cancelling_what_does_not_run_does_nothing() -> None:
         assert finish(worker).job_id == "one"
 
 
-def test_directory_that_the_kernel_will_not_overlay_is_read_only_and_said(in_child: Runner) -> None:
+@pytest.mark.parametrize(("box", "why"), [(Box(), "the kernel refused"), (Box(Host(whole=True)), "does not stack on")])
+def test_directory_that_the_kernel_will_not_overlay_is_read_only_and_said(in_child: Runner, box: Box, why: str) -> None:
     """An overlay of an overlay of an overlay is one too many: what a box in a box in a container would be."""
 
     def work() -> tuple[str, str, str, list[str]]:
@@ -121,9 +128,9 @@ def test_directory_that_the_kernel_will_not_overlay_is_read_only_and_said(in_chi
             mount_overlay(overlay, f"/mnt/{level}")
             lower = f"/mnt/{level}"
         with Worker.start(cwd=lower) as worker:
-            worker.submit(Job("one", "Test(one)", "os:rmdir", b"empty", cwd=lower))
+            worker.submit(Job("one", "Test(one)", "os:rmdir", b"empty", cwd=lower, box=box))
             first = finish(worker)
-            worker.submit(Job("two", "Test(two)", "os:mkdir", b"new", cwd=lower))
+            worker.submit(Job("two", "Test(two)", "os:mkdir", b"new", cwd=lower, box=box))
             second = finish(worker)
             return first.error, second.outcome, second.error, worker.take_notes()
 
@@ -131,7 +138,7 @@ def test_directory_that_the_kernel_will_not_overlay_is_read_only_and_said(in_chi
     assert "empty is read-only in this box" in removing
     assert outcome == "failed"
     assert "new is read-only in this box" in error
-    assert [note for note in notes if "the kernel refused an overlay" in note and "/mnt/2" in note]
+    assert [note for note in notes if why in note and "/mnt/2" in note]
 
 
 def test_killing_the_runner_ends_all_of_its_worker() -> None:
@@ -162,3 +169,59 @@ def descendants(pid: int) -> list[int]:
     """`pid` and all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(below for child in children for below in descendants(int(child)))]
+
+
+SLOW = """
+import os, select, stat
+
+def load(argument):
+    \"\"\"Says that it is here, and returns when the foreman's end of a socket has been closed.\"\"\"
+    poll = select.poll()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                poll.register(int(name), 0)
+        except OSError:
+            continue
+    open(argument, "wb").close()
+    poll.poll()
+"""
+
+
+def test_worker_that_is_closed_while_it_loads_the_pipeline_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its zygote then speaks to a foreman that has ended, before the kernel has killed it for that."""
+    name = f"slow_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    os.mkfifo(tmp_path / "here")
+    for _ in range(4):
+        with Worker.start(f"{name}:load", os.fsencode(tmp_path / "here")):
+            (tmp_path / "here").read_bytes()  # until the other end is opened and closed
+    assert capfd.readouterr().err == ""
+
+
+def test_worker_that_may_start_no_process_says_so_with_the_cure(in_child: Runner) -> None:
+    def act() -> Ready:
+        if os.geteuid() == 0:
+            os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)  # root may always
+        ours, theirs = socket.socketpair()
+        Channel(ours.fileno()).send(
+            Setup(preload="", preload_argument=b"", sys_path=(), cwd="/", hidden=(), scratch_root="")
+        )
+        if os.fork() == 0:
+            ours.close()
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            supervisor.main(theirs.fileno())
+        theirs.close()
+        ours.setblocking(True)
+        answer = read_message(ours.fileno())
+        os.wait()
+        assert isinstance(answer, Ready)
+        return answer
+
+    ready = in_child(act)
+    assert ready.error.startswith("a worker's processes cannot be started: ")
+    assert ready.error.endswith("fork: Resource temporarily unavailable")
+    assert "ulimit -u" in ready.hint

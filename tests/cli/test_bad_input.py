@@ -5,6 +5,7 @@ in `tests/system/test_bad_input.py`."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,26 @@ class Overtaken(Writes):
 """
 
 
+ENDLESS = """
+import sys, time
+from jubako import DateParameter, LocalTarget, Task
+
+
+class Day(Task):
+    date = DateParameter()
+
+    def output(self):
+        if self.date.toordinal() == 1000:
+            print("asked", file=sys.stderr, flush=True)
+        if self.date.toordinal() > 1000:
+            time.sleep(0.01)
+        return LocalTarget(f"days/{self.date}")
+
+    def run(self):
+        pass
+"""
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "wrong.py").write_text(PIPELINE)
@@ -130,7 +151,11 @@ def left_in(place: Path) -> set[str]:
     [
         ("run wrong.py Day --date 2010-02-30", "Day: --date '2010-02-30' can't be read", ""),
         ("run wrong.py Day", "Day needs --date YYYY-MM-DD", "--help"),
-        ("run wrong.py Day --dat 2010-01-01", "No such option '--dat'", "--help"),
+        (
+            "run wrong.py Day --dat 2010-01-01",
+            "no such option --dat; did you mean --date?",
+            "Day takes --date YYYY-MM-DD",
+        ),
         ("run wrong.py Dya --date 2010-01-01", "there is no task 'Dya'", "did you mean Day"),
         ("run wrnog.py Day", "there is no pipeline wrnog.py", "did you mean wrong.py"),
         ("run wrong.py CycleA", "CycleA() -> CycleB() -> CycleA()", "nothing was run"),
@@ -213,3 +238,26 @@ def test_two_backfills_of_the_same_days_at_once_make_each_day_once(place: Path) 
     done = sorted(filter(None, done))
     assert done == [f"Day(date=2010-01-{day:02})" for day in range(1, 13)]
     assert len(list((place / "days").iterdir())) == 12
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], ["--box", "none"]], ids=" ".join)
+def test_planning_that_is_interrupted_ends_quietly(place: Path, how: list[str]) -> None:
+    (place / "endless.py").write_text(ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jubako", "backfill", "endless.py", "Day", "--from", "0001-01-01", "--to", "0020-01-01"]
+        + how,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "asked\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted.\n")
+    assert list((place / "state").glob("stage/*")) == []

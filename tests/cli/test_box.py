@@ -19,7 +19,7 @@ from jubako.cli.box import box
 from jubako.cli.box_report import changes_document
 from jubako.cli.formats import format_document
 from jubako.cli.main import main
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 
 pytestmark = pytest.mark.box
 SOURCE = Path(__file__).parents[2] / "src"
@@ -213,11 +213,11 @@ def test_rm_without_a_name_is_wrong_usage(shell: Shell) -> None:
 
 def test_changes_for_people_count_what_is_in_a_new_directory(tmp_path: Path) -> None:
     changes = [
-        Change("/a", ChangeKind.ADDED, EntryType.DIRECTORY),
-        Change("/a-b", ChangeKind.DELETED, EntryType.FILE),
-        Change("/a/b", ChangeKind.ADDED, EntryType.DIRECTORY),
-        Change("/a/b/c", ChangeKind.ADDED, EntryType.FILE, 1_234_567),
-        Change("/evil\x1b[2J", ChangeKind.MODIFIED, EntryType.FILE, 999_999),
+        Change("/a", "added", "directory"),
+        Change("/a-b", "deleted", "file"),
+        Change("/a/b", "added", "directory"),
+        Change("/a/b/c", "added", "file", 1_234_567),
+        Change("/evil\x1b[2J", "modified", "file", 999_999),
     ]
     text = format_document(changes_document(changes, "table"), "table")
     assert [line.split(maxsplit=1) for line in text.splitlines()[1:]] == [

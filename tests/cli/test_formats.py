@@ -9,7 +9,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jubako.cli.formats import Document, format_document, printable
+from jubako.cli.document import Document
+from jubako.cli.formats import format_document
+from jubako.cli.terminal import printable
 
 BOXES = Document(
     schema="jubako.boxes/1",

@@ -38,7 +38,10 @@ def test_version_is_printed_and_imports_nothing_but_click() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, modules = result.stdout.splitlines()
     assert version == f"jubako {__version__}"
-    assert modules.split() == ["jubako", "jubako._version", "jubako.cli", "jubako.cli.main"]
+    assert modules.split() == [
+        *("jubako", "jubako._version", "jubako.cli", "jubako.cli.exits", "jubako.cli.main"),
+        *("jubako.cli.terminal", "jubako.errors", "jubako.records"),
+    ]
 
 
 def test_help_lists_every_command_and_the_exit_codes() -> None:

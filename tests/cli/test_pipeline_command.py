@@ -11,14 +11,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jubako.cli.formats import Format
-from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
+from jubako.cli.document import Format
+from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.errors import InputError
 from jubako.flow.parameters import InvalidParameterException
 
 PIPELINE = '''
 import datetime
-from jubako import BoolParameter, ChoiceParameter, DateParameter, IntParameter, Parameter, Task
+from jubako import BoolParameter, ChoiceParameter, DateParameter, IntParameter, Parameter, ParameterVisibility, Task
 
 
 class Daily(Task):
@@ -36,6 +37,10 @@ class Daily(Task):
 
 class Bare(Task):
     pass
+
+
+class Secretive(Task):
+    password = Parameter(default="swordfish", visibility=ParameterVisibility.PRIVATE)
 
 
 class Refusing(Task):
@@ -101,17 +106,34 @@ def test_parameters_may_stand_in_front_of_the_task(invoke: Invoke) -> None:
     assert result.output == f"{daily()} workers=2 quick=False\n"
 
 
-def test_parameter_of_another_task_is_no_option(invoke: Invoke) -> None:
-    result = invoke("shown_tasks.py", "Bare", "--date", "2010-01-01")
-    assert result.exit_code == 2
-    assert "--date" in result.output
+DAILY_TAKES = (
+    "Daily takes --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--Daily-workers INTEGER]"
+    " [--city CHOICE]; 'show shown_tasks.py Daily --help' explains the options"
+)
 
 
-def test_parameter_misspelt_is_refused_with_a_suggestion(invoke: Invoke) -> None:
-    result = invoke("shown_tasks.py", "Daily", "--dtae", "2010-01-01")
-    assert result.exit_code == 2
-    assert "Did you mean" in result.output
-    assert "--date" in result.output
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("Daily --dat 2010-01-01", "no such option --dat; did you mean --date?", DAILY_TAKES),
+        ("Daily --dtae=2010-01-01", "no such option --dtae; did you mean --date?", DAILY_TAKES),
+        ("Daily --bogus", "no such option --bogus", DAILY_TAKES),
+        ("Daily --Daily-work 3", "no such option --Daily-work; did you mean --Daily-workers?", DAILY_TAKES),
+        ("Daily --date", "option '--date' requires an argument", DAILY_TAKES),
+        ("Daily --date 2010-01-01 more", "got unexpected extra argument (more)", DAILY_TAKES),
+        (
+            "Bare --date 2010-01-01",
+            "no such option --date",
+            "Bare takes no parameters; 'show shown_tasks.py Bare --help' explains the options",
+        ),
+    ],
+)
+def test_option_the_task_does_not_have_is_refused_with_those_it_has(
+    invoke: Invoke, words: str, message: str, hint: str
+) -> None:
+    error = invoke("shown_tasks.py", *words.split()).exception
+    assert isinstance(error, InputError)
+    assert (error.message, error.hint) == (message, hint)
 
 
 def test_parameter_missing_is_named_with_its_form(invoke: Invoke) -> None:
@@ -144,6 +166,7 @@ def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
         "Daily --date YYYY-MM-DD [--min-value INTEGER] [--dry] [--loud true|false] [--workers INTEGER] [--city CHOICE]",
         "    One day's work.",
         "Bare",
+        "Secretive [--password TEXT]",
         "Refusing [--size INTEGER]",
     ]
 
@@ -151,11 +174,18 @@ def test_no_task_lists_the_tasks_with_their_parameters(invoke: Invoke) -> None:
 def test_help_after_the_task_lists_its_parameters(invoke: Invoke) -> None:
     lines = invoke("shown_tasks.py", "Daily", "--help").output.splitlines()
     assert lines[0] == "Usage: show PIPELINE Daily [--PARAMETER VALUE]... [OPTIONS]"
+    assert [line.strip() for line in lines[1:6]] == ["", "One day's work.", "", "And more about it.", ""]
     text = "\n".join(" ".join(line.split()) for line in lines)
     assert "Parameters of Daily:\n--date YYYY-MM-DD the day to make [required]" in text
     assert "--min-value INTEGER [default: 3]" in text
     assert "--Daily-workers INTEGER its own, not ours [default: 7]" in text
     assert "--dry / --no-dry" in text
+
+
+def test_help_shows_no_concealed_value(invoke: Invoke) -> None:
+    result = invoke("shown_tasks.py", "Secretive", "--help")
+    assert "--password TEXT [has a default]" in " ".join(result.output.split())
+    assert "swordfish" not in result.output
 
 
 def test_help_without_a_pipeline_is_the_commands_own(invoke: Invoke) -> None:
@@ -182,7 +212,7 @@ def test_list_of_tasks_as_a_document_has_parameters_and_descriptions(invoke: Inv
 
     document = json.loads(CliRunner().invoke(listed, ["shown_tasks.py"]).output)
     assert document["schema"] == "jubako.tasks/1"
-    assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Refusing"]
+    assert [task["task"] for task in document["tasks"]] == ["Daily", "Bare", "Secretive", "Refusing"]
     assert document["tasks"][0]["parameters"][:2] == ["--date YYYY-MM-DD", "[--min-value INTEGER]"]
 
 

@@ -10,8 +10,8 @@ import signal
 
 import pytest
 
+from jubako.cli.lines import Lines, Tally
 from jubako.cli.live import Live
-from jubako.cli.progress import Lines, Tally
 from jubako.flow.observer import (
     Note,
     RunEvent,
@@ -73,6 +73,33 @@ def test_lines_of_a_run_are_one_for_each_end_of_a_task(capsys: pytest.CaptureFix
         "Step(number=1) | half a line",
         r"Step(number=1) | and \xff rest",
     ]
+
+
+def test_lines_of_a_flood_are_its_beginning_and_the_name_of_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(io.StringIO())
+    line = b"x" * 63 + b"\n"
+    for _ in range(3):
+        lines.see(TaskPrinted(FIRST, line * 500, "/logs/1.log"))
+    lines.see(TaskPrinted(SECOND, b"quiet\n"))
+    lines.see(TaskFailed(FIRST, "it broke", again=True))
+    lines.see(TaskPrinted(FIRST, b"again\n", "/logs/2.log"))
+    assert capsys.readouterr().err.splitlines() == [
+        *[f"Step(number=1) | {'x' * 63}"] * 1024,
+        "Step(number=1) | [it prints more than 64 KiB; see its log: /logs/1.log]",
+        "Step(number=2) | quiet",
+        "Step(number=1) | again",
+    ]
+
+
+def test_lines_of_a_flood_without_line_ends_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(io.StringIO())
+    lines.see(TaskPrinted(FIRST, b"y" * (64 << 10)))
+    assert capsys.readouterr().err == ""
+    lines.see(TaskPrinted(FIRST, b"y"))
+    lines.see(TaskPrinted(FIRST, b"y" * 1_000_000))
+    flood, notice = capsys.readouterr().err.splitlines()
+    assert flood == f"Step(number=1) | {'y' * (64 << 10)}"
+    assert notice == "Step(number=1) | [it prints more than 64 KiB; see its log]"
 
 
 def test_lines_of_a_hostile_name_are_still_one_and_harmless() -> None:

@@ -12,7 +12,7 @@ from jubako.flow.parameters import IntParameter, Parameter
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups
 from jubako.flow.task import Task
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 
 
 class Part(Task):
@@ -23,7 +23,7 @@ DONE, FAILED = Part(number=1), Part(number=2)
 ERROR = TaskError(FAILED.task_id, str(FAILED), "it broke", "Traceback ...", "/logs/2.log", "b7")
 CONFLICT = TaskError(FAILED.task_id, str(FAILED), "a file changed meanwhile", is_conflict=True)
 NO_ROOM = TaskError(FAILED.task_id, str(FAILED), "/data is on a read-only file system", is_host=True)
-STRAY = Change("/data/a\nb", ChangeKind.ADDED, EntryType.FILE, 3)
+STRAY = Change("/data/a\nb", "added", "file", 3)
 
 
 def result(*, there: bool, errors: tuple[TaskError, ...] = (), interrupted: bool = False) -> RunResult:

@@ -39,6 +39,7 @@ class World:
     outputs: Path
     durability: Durability = "relaxed"
     file_outputs_only: bool = False
+    tried_first: Path | None = None  # a folder on the mount of `outputs` that the run's trial of that mount is made in
 
     def make(self) -> None:
         """The old state; whatever was there before is gone."""
@@ -63,6 +64,7 @@ class World:
         """The whole life of a run with one task. A byte is written to `acknowledge` when it has been published."""
         state, journal = self.open()
         with StageArea(state, "run", journal) as area:
+            self.make_trial(area)
             transaction = self.stage(area)
             (outcome,) = Publisher(journal, self.durability).publish([transaction])
             if acknowledge is not None:
@@ -71,6 +73,11 @@ class World:
                 raise outcome
             area.discard("attempt")
         journal.connection.close()
+
+    def make_trial(self, area: StageArea) -> None:
+        """Has the mount of the outputs tried, if that is to happen in another folder than theirs."""
+        if self.tried_first is not None:
+            area.stage("first", [Output(str(self.tried_first / "never made"))])
 
     def stage(self, area: StageArea) -> Transaction:
         """Stages the new contents."""

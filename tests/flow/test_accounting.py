@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 
 
 def test_account_leaves_out_what_is_nothing() -> None:
@@ -37,7 +37,7 @@ def test_account_is_whole_when_all_that_was_wanted_is_there(account: RangeAccoun
 
 
 def test_undeclared_writes_are_shown_up_to_a_few() -> None:
-    changes = [Change(f"/x/{n}", ChangeKind.ADDED, EntryType.FILE) for n in range(7)]
+    changes = [Change(f"/x/{n}", "added", "file") for n in range(7)]
     assert format_undeclared("T()", changes[:1]) == ["T() wrote 1 undeclared path (dropped):", "    added /x/0"]
     lines = format_undeclared("T()", changes, published=True)
     assert (lines[0], lines[-1], len(lines)) == ("T() wrote 7 undeclared paths (published):", "    and 2 more", 7)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from jubako.errors import InputError
 from jubako.flow.backfill import (
+    Wanted,
     account_for,
     find_dated_parameter,
     format_spans,
-    list_wanted,
     plan_backfill,
     values_between,
 )
@@ -26,11 +27,19 @@ from jubako.flow.parameters import (
     Parameter,
     YearParameter,
 )
+from jubako.flow.register import Register
 from jubako.flow.result import RunResult
 from jubako.flow.summary import Groups
 from jubako.flow.task import Task
 
 DAYS = st.dates(datetime.date(1990, 1, 1), datetime.date(2030, 12, 31))
+
+
+@pytest.fixture(autouse=True)
+def without_earlier_tasks() -> Iterator[None]:
+    Register.clear_instance_cache()
+    yield
+    Register.clear_instance_cache()
 
 
 class Daily(Task):
@@ -47,8 +56,12 @@ class Undated(Task):
     city = Parameter()
 
 
-def nothing_is_complete(tasks: Sequence[Task]) -> list[Task]:
-    return []
+def nothing_is_complete(tasks: Sequence[Task]) -> list[bool]:
+    return [False] * len(tasks)
+
+
+def days(start: str, stop: str, **others: object) -> Wanted:
+    return Wanted(Daily, "date", values_between("Daily", DateParameter(), start, stop), others)
 
 
 def test_values_between_a_year_of_days_has_every_day_but_the_last() -> None:
@@ -126,27 +139,48 @@ def test_find_dated_parameter_without_exactly_one_is_refused(
 
 
 def test_plan_backfill_leaves_out_what_is_complete_and_keeps_the_order() -> None:
-    values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-06")
-    asked: list[int] = []
+    asked: list[list[tuple[int, str]]] = []
 
-    def find_complete(tasks: Sequence[Task]) -> list[Task]:
-        asked.append(len(tasks))
-        return [tasks[1], tasks[2]]
+    def are_complete(tasks: Sequence[Any]) -> list[bool]:
+        asked.append([(task.date.day, task.city) for task in tasks])
+        return [task.date.day in (2, 3) for task in tasks]
 
-    wanted = list_wanted(Daily, "date", values, {"city": "Rome"})
-    plan = plan_backfill(wanted, "date", find_complete=find_complete)
+    plan = plan_backfill(days("2010-01-01", "2010-01-06", city="Rome"), are_complete=are_complete)
 
-    assert asked == [5]
-    assert len(plan.wanted) == 5
+    assert asked == [[(day, "Rome") for day in range(1, 6)]]
     assert plan.done_before == 2
-    assert [(task.date.day, task.city) for task in plan.to_run] == [(1, "Rome"), (4, "Rome"), (5, "Rome")]  # type: ignore[attr-defined]
+    assert [value.day for value in plan.to_run] == [1, 4, 5]
     assert plan.spans() == ["2010-01-01", "2010-01-04...2010-01-05"]
 
 
+def test_plan_backfill_of_many_dates_asks_some_at_a_time_and_keeps_no_task() -> None:
+    kept = Daily(date=datetime.date(1950, 1, 1))
+    asked: list[int] = []
+    most = 0
+
+    def are_complete(tasks: Sequence[Task]) -> list[bool]:
+        nonlocal most
+        asked.append(len(tasks))
+        most = max(most, count_tasks())
+        return [task == kept for task in tasks]
+
+    plan = plan_backfill(days("1950-01-01", "2009-01-01"), are_complete=are_complete)
+
+    assert (sum(asked), len(asked)) == (21_550, 5)
+    assert plan.done_before == 1
+    assert most <= 2
+    assert count_tasks() == 1
+    assert Daily(date=datetime.date(1950, 1, 1)) is kept
+
+
+def count_tasks() -> int:
+    assert Register._instances is not None
+    return len(Register._instances.get(Daily, {}))
+
+
 def test_plan_backfill_newest_first_says_so_and_shows_dates_forwards() -> None:
-    values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-04")
-    wanted = list_wanted(Daily, "date", values, {})
-    plan = plan_backfill(wanted, "date", find_complete=nothing_is_complete, newest_first=True)
+    wanted = days("2010-01-01", "2010-01-04")
+    plan = plan_backfill(wanted, are_complete=nothing_is_complete, newest_first=True)
     assert plan.spans() == ["2010-01-01...2010-01-03"]
     assert plan.describe() == (
         "Daily 2010-01-01...2010-01-03: 3 wanted, 0 done before, 3 to run (2010-01-01...2010-01-03, newest first)"
@@ -154,9 +188,8 @@ def test_plan_backfill_newest_first_says_so_and_shows_dates_forwards() -> None:
 
 
 def test_account_for_a_run_counts_each_wanted_task_once() -> None:
-    values = values_between("Daily", DateParameter(), "2010-01-01", "2010-01-06")
-    plan = plan_backfill(list_wanted(Daily, "date", values, {}), "date", find_complete=nothing_is_complete)
-    first, second, third, fourth, _ = plan.wanted
+    plan = plan_backfill(days("2010-01-01", "2010-01-06"), are_complete=nothing_is_complete)
+    first, second, third, fourth, _ = plan.wanted.tasks()
     groups = Groups(already_done=[first, Undated(city="Bonn")], completed=[second, third], failed=[fourth])
     account = account_for(plan, RunResult("r", "none", groups, everything_there=False))
     assert account.describe() == (

@@ -63,6 +63,25 @@ def test_load_pipeline_file_can_import_its_neighbours(tmp_path: Path) -> None:
     assert load_pipeline(file).get_task("DailySummary").__module__ == "with_neighbour"
 
 
+def test_load_pipeline_neighbours_named_like_modules_of_python_are_out_of_reach(tmp_path: Path) -> None:
+    write(tmp_path / "email/recipes.py", "VALUE = 7\n")
+    first = refusal(write(tmp_path / "imports_this.py", "from string import VALUE\n" + TASK))
+    assert first.hint == "nothing was run; --debug shows the traceback"  # there is no string.py beside it
+    write(tmp_path / "string.py", "VALUE = 7\n")
+    for number, line in enumerate(("from string import VALUE", "import string\nstring.VALUE")):
+        error = refusal(write(tmp_path / f"imports_string_{number}.py", f"{line}\n" + TASK))
+        assert error.hint == f"string is Python's own module, not {tmp_path}/string.py: call that differently"
+    error = refusal(write(tmp_path / "imports_email.py", "import email.recipes\n" + TASK))
+    assert error.hint == f"email is Python's own module, not {tmp_path}/email: call that differently"
+
+
+def test_load_pipeline_neighbour_comes_before_what_is_installed(tmp_path: Path) -> None:
+    write(tmp_path / "pluggy.py", "VALUE = 7\n")
+    write(tmp_path / "uses_pluggy.py", "from pluggy import VALUE\n" + TASK)
+    code = f"from jubako.flow.loader import load_pipeline; load_pipeline({str(tmp_path / 'uses_pluggy.py')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_load_pipeline_file_in_a_package_is_imported_as_its_part(tmp_path: Path) -> None:
     write(tmp_path / "parcel/__init__.py", "")
     write(tmp_path / "parcel/inner/__init__.py", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.parameters import IntParameter
+from jubako.flow.parameters import IntParameter, Parameter
 from jubako.flow.register import Register, TaskClassException, TaskClassNotFoundException, find_signature, load_task
 from jubako.flow.task import Task, namespace
 
@@ -77,6 +77,46 @@ def test_load_task_imports_the_module_and_parses() -> None:
 
     assert load_task("json", "Loaded", {"n": "5"}) is Loaded(5)
     assert load_task(None, "Loaded", {"n": "5"}) is Loaded(5)
+
+
+def test_tasks_made_while_forgetting_are_gone_and_others_stay() -> None:
+    class Counted(Task):
+        n = IntParameter()
+
+    before = Counted(1)
+    with Register.forgetting_new_tasks():
+        assert Counted(1) is before
+        assert Counted(2) is Counted(2)
+        with pytest.raises(ZeroDivisionError), Register.forgetting_new_tasks():
+            Counted(3)
+            raise ZeroDivisionError
+        assert Register._instances is not None
+        assert len(Register._instances[Counted]) == 2
+    assert list(Register._instances[Counted].values()) == [before]
+
+
+def test_passing_tasks_are_those_a_call_makes_and_are_kept_nowhere() -> None:
+    class Passing(Task):
+        n = IntParameter()
+        city = Parameter(default="Oslo")
+
+    class Fussy(Passing):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.doubled = self.n * 2
+
+    for cls in (Passing, Fussy):
+        with Register.forgetting_new_tasks():
+            passing = cls.make_passing("n", [1, 2, 3], {"city": "Rome"})
+        assert Register._instances is not None
+        assert not Register._instances.get(cls)
+        called = [cls(n, city="Rome") for n in (1, 2, 3)]
+        assert passing == called
+        assert [repr(task) for task in passing] == [repr(task) for task in called]
+        assert [task.param_kwargs for task in passing] == [task.param_kwargs for task in called]
+        assert all(task.initialized() for task in passing)
+        assert cls.make_passing("n", [], {}) == []
+    assert not hasattr(object.__new__(Passing), "task_id")  # type: ignore[arg-type]
 
 
 def test_signature_is_made_once_until_the_class_changes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from jubako.flow.accounting import RangeAccount
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups, RunStatus
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 
 
 class Stub:
@@ -32,7 +32,7 @@ def test_report_says_all_there_is_to_say() -> None:
         TaskError("a", "A()", "it broke", "T", "/logs/1.log", "0123abcd"),
         TaskError("b", "B()", "somebody changed it", is_conflict=True),
     ]
-    stray = [Change("/x", ChangeKind.ADDED, EntryType.FILE)]
+    stray = [Change("/x", "added", "file")]
     result = make(
         groups=Groups(completed=[Stub()], ever_failed=[Stub(), Stub()], failed=[Stub(), Stub()]),
         everything_there=False,
@@ -59,7 +59,7 @@ def test_report_says_all_there_is_to_say() -> None:
 def test_json_holds_the_same_and_survives_a_round_trip() -> None:
     result = make(
         errors=[TaskError("a", "A()", "it broke")],
-        undeclared_published={"A()": [Change("/x", ChangeKind.DELETED, EntryType.FILE)]},
+        undeclared_published={"A()": [Change("/x", "deleted", "file")]},
         unmade={"D()": ["/out/d"]},
         notes=("n",),
     )

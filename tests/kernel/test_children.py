@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -23,6 +24,9 @@ from jubako.kernel.process import pidfd_open
 
 if TYPE_CHECKING:
     from tests.conftest import Runner
+
+
+ORDINARY_UID = 54321  # needs no entry in /etc/passwd
 
 
 def crash() -> int:
@@ -69,6 +73,29 @@ def test_child_has_the_signal_mask_of_its_parent() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
 
 
+def test_status_of_a_child_is_known_where_sigchld_was_ignored(in_child: Runner) -> None:
+    """As a program that was started by one that ignores it does."""
+
+    def act() -> tuple[int, dict[int, int]]:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        first = wait_for(fork_child(lambda: 7))
+        return first, {status: pid for pid, status in reap_all().items()}
+
+    assert in_child(act) == (7, {})
+
+
+def test_fork_that_is_refused_names_the_call(in_child: Runner) -> None:
+    def act() -> str:
+        if os.geteuid() == 0:
+            os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        with pytest.raises(BlockingIOError) as raised:
+            fork_child(lambda: 0)
+        return str(raised.value)
+
+    assert in_child(act).endswith("fork: Resource temporarily unavailable")
+
+
 def test_exit_status_of_a_core_dump_counts_the_signal_only() -> None:
     assert exit_status(signal.SIGSEGV | 0x80) == 128 + signal.SIGSEGV
 
@@ -113,9 +140,10 @@ def test_child_forked_by_a_parent_already_dead_runs_nothing(in_child: Runner) ->
         read_end, write_end = os.pipe()
 
         def middle() -> int:
-            # The hook runs in the child before fork_child's own code: there it waits until the parent is dead.
-            ready, go = os.pipe()
-            os.register_at_fork(after_in_child=lambda: (os.close(go), os.read(ready, 1)))
+            # The hook runs in the child before fork_child's own code: there it waits until the parent is dead. A pipe
+            # would not do: a dying process closes its descriptors some time before it counts as dead.
+            parent = pidfd_open(os.getpid())
+            os.register_at_fork(after_in_child=lambda: wait_for_pidfd(parent))
             fork_child(lambda: os.write(write_end, b"it ran"))
             os.kill(os.getpid(), signal.SIGKILL)
             return 0

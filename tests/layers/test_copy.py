@@ -211,3 +211,21 @@ def test_sanitized_tree_loses_what_is_too_deep_to_be_named(tmp_path):
     (words,) = sanitize_tree(str(tmp_path / "tree"))
     assert words.endswith("deeper than a path can say, removed")
     assert copy_tree(str(tmp_path / "tree"), str(tmp_path / "copy")) == ()
+
+
+def test_copy_without_the_owner_belongs_to_whoever_copies_like_anything_made_there(tmp_path):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    os.chown(folder, -1, os.getgroups()[-1] if not is_root() else 54321)
+    folder.chmod(0o2775)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("text")
+    (tree / "link").symlink_to("file")
+    if is_root():
+        for path in (tree, tree / "file", tree / "link"):
+            os.chown(path, 12, 34, follow_symlinks=False)
+    copy_tree(str(tree), str(folder / "copy"), keep_owner=False)
+    copy_file(str(tree / "file"), str(folder / "file"), keep_owner=False)
+    for path in (folder / "copy", folder / "copy" / "file", folder / "copy" / "link", folder / "file"):
+        assert (path.lstat().st_uid, path.lstat().st_gid) == (os.geteuid(), folder.stat().st_gid)

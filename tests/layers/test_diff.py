@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from jubako.errors import HostError
 from jubako.kernel.mounts import MNT_DETACH, umount2
 from jubako.kernel.overlay import Overlay, mount_overlay
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.diff import read_changes
+from jubako.layers.entry import LETTERS
 
 pytestmark = pytest.mark.box
 
@@ -151,7 +152,7 @@ def check(changes: list[Change], lower: dict[str, Seen], merged: dict[str, Seen]
     for change in changes:
         path = change.path.removeprefix("/covered/")
         old, new = result.get(path), merged.get(path)
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             assert old is not None and new is None
             for gone in (path, *below(result, path)):
                 del result[gone]
@@ -159,14 +160,14 @@ def check(changes: list[Change], lower: dict[str, Seen], merged: dict[str, Seen]
         assert new is not None
         assert (
             stat.S_IFMT(new[0])
-            == {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK, "p": stat.S_IFIFO}[change.type.value]
+            == {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK, "p": stat.S_IFIFO}[LETTERS[change.type]]
         )
         assert change.size_bytes == (len(new[1]) if isinstance(new[1], bytes) else 0)
-        if change.kind is ChangeKind.ADDED:
+        if change.kind == "added":
             assert old is None
-        elif change.kind is ChangeKind.MODIFIED:
+        elif change.kind == "modified":
             assert old is not None and old[0] == new[0] and old[1] != new[1]
-        elif change.kind is ChangeKind.METADATA:
+        elif change.kind == "metadata":
             assert old is not None and old[:2] == new[:2] and old != new
         else:
             assert old is not None and (old[0] != new[0] or below(result, path))
@@ -232,7 +233,7 @@ def changes_of(lower: Callable[[str], None], inside: Callable[[str], None]) -> l
     with overlay(root, rootless=not is_real_root()) as merged:
         inside(merged + "/")
     found = read_changes(f"{root}/upper", f"{root}/lower", "/covered")
-    return [(change.path.removeprefix("/covered"), change.kind.value, change.type.value) for change in found]
+    return [(change.path.removeprefix("/covered"), change.kind, LETTERS[change.type]) for change in found]
 
 
 def fill(top: str) -> None:
@@ -348,7 +349,7 @@ def test_directories_deeper_than_a_path_are_named_down_to_there(tmp_path):
     os.close(inner)
     os.close(fd)
     changes = read_changes(str(tmp_path / "upper"), str(tmp_path / "lower"), "/p")
-    assert [change.kind for change in changes] == [ChangeKind.ADDED] * len(changes)
+    assert [change.kind for change in changes] == ["added"] * len(changes)
     assert len(changes) == 21
     assert max(len(change.path) for change in changes) > 4096
 
@@ -368,7 +369,7 @@ def test_whiteout_by_attribute_is_a_deletion(in_namespace, namespace):
             os.setxattr(f"upper/{name}", mark + "whiteout", b"")
         return read_changes("upper", "lower", "/")
 
-    assert in_namespace(act) == [Change("/gone", ChangeKind.DELETED, EntryType.FILE)]
+    assert in_namespace(act) == [Change("/gone", "deleted", "file")]
 
 
 @pytest.mark.parametrize(("attribute", "said"), [("metacopy", "no content of its own"), ("redirect", "renamed inside")])
@@ -394,7 +395,7 @@ def test_descriptors_serve_as_well_as_paths(tmp_path):
     (tmp_path / "upper" / "x").write_text("12")
     fds = [os.open(tmp_path / name, os.O_RDONLY) for name in ("upper", "lower")]
     try:
-        assert read_changes(fds[0], fds[1], "/") == [Change("/x", ChangeKind.ADDED, EntryType.FILE, 2)]
+        assert read_changes(fds[0], fds[1], "/") == [Change("/x", "added", "file", 2)]
         assert os.fstat(fds[0])
     finally:
         for fd in fds:

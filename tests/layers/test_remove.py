@@ -14,6 +14,31 @@ def test_removing_what_is_not_there_does_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_tree_removed_by_several_at_once_is_gone_and_nobody_complains(tmp_path):
+    for folder in range(40):
+        (tmp_path / "tree" / str(folder) / "in").mkdir(parents=True)
+        for file in range(40):
+            (tmp_path / "tree" / str(folder) / "in" / str(file)).touch()
+    ready, go = os.pipe()
+    children = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.close(go)
+                os.read(ready, 1)  # until the other end is closed everywhere
+                remove_tree(str(tmp_path / "tree"))
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    os.close(ready)
+    os.close(go)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0, 0]
+    assert os.listdir(tmp_path) == []
+
+
 def test_removed_link_leaves_what_it_points_to(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("x")

@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,17 @@ from jubako.kernel.mount_table import read_mount_table
 pytestmark = pytest.mark.box
 
 SOURCE = Path(__file__).parents[2] / "src"
+LESSER_KERNEL = Path(__file__).parents[1] / "lesser_kernel.py"
 SYSTEM_PYTHON = "/usr/bin/python3"
 USERS = (0, 1000) if os.geteuid() == 0 else (os.geteuid(),)
 IS_ROOT = os.geteuid() == 0
+SECOND_GROUP = 54323 if IS_ROOT else os.getegid()  # which the ordinary user is in as well
 
 PIPELINE = """
 import ctypes, multiprocessing, os, signal, sqlite3, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from jubako import ExternalTask, LocalTarget, Parameter, Task, WrapperTask
+from jubako import Box, ExternalTask, LocalTarget, Parameter, Task, WrapperTask
 
 print("importing")
 
@@ -143,6 +146,16 @@ class Rates(ExternalTask):
 class NeedsRates(Writes):
     def requires(self):
         return Rates()
+
+
+class Copies(NeedsRates):
+    box = Box(binds=[os.path.abspath("shared")])
+
+    def work(self):
+        text = Path("rates.csv").read_text()
+        print("has read", text, flush=True)
+        open("shared/changed").close()  # a named pipe: until somebody opens its other end
+        return text
 """
 
 
@@ -179,7 +192,7 @@ class Place:
         if after:
             command = ["sh", "-ec", after, "sh", *command]
         if self.user_id != os.geteuid():
-            ids = [f"--reuid={self.user_id}", f"--regid={self.user_id}", "--clear-groups"]
+            ids = [f"--reuid={self.user_id}", f"--regid={self.user_id}", f"--groups={SECOND_GROUP}"]
             command = ["setpriv", *ids, *command]
         if before:
             rights = [] if IS_ROOT else ["--map-root-user"]
@@ -265,6 +278,63 @@ def test_missing_input_is_named_with_its_path(place: Place) -> None:
     assert "hint: put what is missing in place" in result.stderr
 
 
+def edit(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def put_another_in_its_place(path: Path, text: str) -> None:
+    path.with_name("new").write_text(text)
+    path.with_name("new").rename(path)
+
+
+def run_while_input_changes(
+    place: Place, change: Callable[[Path, str], None], first: str, *others: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Runs Copies, once for each of `others`, which takes the place of the version before when that has been read."""
+    rates = place.folder / "rates.csv"
+    rates.write_text(first)
+    (place.folder / "shared").mkdir()
+    os.mkfifo(place.folder / "shared" / "changed")
+    (place.folder / "shared" / "changed").chmod(0o666)
+    with place.start("run", "wrong.py", "Copies") as process:
+        assert process.stderr is not None
+        told = ""
+        for text, next_text in pairwise((first, *others)):
+            while not (line := process.stderr.readline()).endswith(f"has read {text}\n"):
+                told += line
+                if not line:
+                    pytest.fail(f"it ended: {told}{process.communicate()[0]}")
+            if next_text is not None:
+                change(rates, next_text)
+            (place.folder / "shared" / "changed").write_text("")
+        out, err = process.communicate(timeout=60)
+    assert "Traceback" not in told + out + err
+    place.assert_nothing_left()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, told + err)
+
+
+@pytest.mark.parametrize("change", [edit, put_another_in_its_place])
+def test_input_changed_while_its_task_runs_gives_one_more_try(
+    place: Place, change: Callable[[Path, str], None]
+) -> None:
+    result = run_while_input_changes(place, change, "one", "two", None)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (place.folder / "out" / "Copies").read_text() == "two"
+    assert f"retry   Copies(): {place.folder}/rates.csv, an input of it, was changed" in result.stdout
+
+
+def test_input_changed_at_every_try_is_a_conflict_and_nothing_is_published(place: Place) -> None:
+    (place.folder / "out").mkdir(mode=0o777)
+    (place.folder / "out").chmod(0o777)
+    (place.folder / "out" / "Other").write_text("kept")
+    result = run_while_input_changes(place, put_another_in_its_place, "one", "three", "three more")
+    assert result.returncode == 4, result.stdout + result.stderr
+    sentence = f"{place.folder}/rates.csv, an input of it, was changed by another program while Copies() was running"
+    assert f"Copies(): {sentence}: it was a file of 5 bytes, modified " in result.stdout
+    assert "and now it is another file of 10 bytes, modified " in result.stdout
+    assert place.made() == ["Other"]
+
+
 @pytest.mark.parametrize("task", ["Big", "BigByName"])
 def test_full_disk_of_an_output_is_named_and_publishes_nothing(place: Place, task: str) -> None:
     (place.folder / "out").mkdir()
@@ -326,9 +396,51 @@ def test_host_without_user_namespaces_is_named_with_the_cure(place: Place) -> No
     assert "Error: this host cannot make boxes: user namespaces are switched off" in result.stderr
     assert "hint: as root: sysctl -w user.max_user_namespaces=" in result.stderr
     assert place.made() == []
+    doctor = place.run("doctor", after=switched_off)
+    assert doctor.returncode == 3
+    assert "tasks cannot run in boxes: user namespaces are switched off (user.max_user_namespaces=0)" in doctor.stdout
     unboxed = place.run("run", "wrong.py", "Computes", "--box", "none", after=switched_off)
     assert (unboxed.returncode, place.made()) == (0, ["Computes"])
     assert "not boxed" in unboxed.stdout
+
+
+def test_host_without_overlay_is_named_with_the_cure(place: Place) -> None:
+    lesser = f'exec "$1" -P {LESSER_KERNEL} overlay "$@"'
+    reason = "this kernel has no overlay file system"
+    result = place.run("run", "wrong.py", "Computes", after=lesser)
+    assert result.returncode == 3
+    assert f"Error: this host cannot make boxes: {reason}" in result.stderr.splitlines()
+    assert "hint: load it with 'modprobe overlay', as root; --box none" in result.stderr
+    assert place.made() == []
+    doctor = place.run("doctor", after=lesser)
+    assert doctor.returncode == 3
+    assert re.search(rf"^no +boxes +tasks cannot run in boxes: {reason}$", doctor.stdout, re.MULTILINE)
+    assert "cure: load it with 'modprobe overlay', as root" in doctor.stdout
+    unboxed = place.run("run", "wrong.py", "Computes", "--box", "none", after=lesser)
+    assert (unboxed.returncode, place.made()) == (0, ["Computes"])
+
+
+def test_host_that_refuses_user_namespaces_is_named_with_the_cure(place: Place) -> None:
+    lesser = f'exec "$1" -P {LESSER_KERNEL} user-namespaces "$@"'
+    reason = "a system call filter of the container refuses making a user namespace"
+    result = place.run("run", "wrong.py", "Computes", after=lesser)
+    doctor = place.run("doctor", after=lesser)
+    if place.user_id == 0:  # needs none
+        assert (result.returncode, place.made()) == (0, ["Computes"])
+        assert doctor.returncode == 0
+        found = rf"^limited +user namespaces +ordinary users cannot make boxes: {reason}$"
+    else:
+        assert (result.returncode, place.made()) == (3, [])
+        assert f"Error: this host cannot make boxes: {reason}" in result.stderr.splitlines()
+        assert "hint: start the container with --security-opt seccomp=unconfined" in result.stderr
+        assert doctor.returncode == 3
+        found = rf"^no +boxes +tasks cannot run in boxes: {reason}$"
+    assert re.search(found, doctor.stdout, re.MULTILINE), doctor.stdout
+
+
+def test_run_started_by_a_program_that_ignores_its_children_is_like_any_other(place: Place) -> None:
+    result = place.run("run", "wrong.py", "Named", "--name", "a", after='exec env --ignore-signal=CHLD "$@"')
+    assert (result.returncode, place.made()) == (0, ["a"]), result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -369,13 +481,27 @@ def test_hostile_names_are_published_and_shown_safely(place: Place, name: str) -
     assert result.stdout.splitlines()[0].startswith("[1/1] done    Named(name=")
 
 
-def test_name_that_is_too_long_is_refused(place: Place) -> None:
+def test_output_in_a_shared_folder_gets_its_group_however_it_is_written(place: Place) -> None:
+    out = place.folder / "out"
+    out.mkdir()
+    os.chown(out, place.user_id, SECOND_GROUP)
+    out.chmod(0o2775)
+    for task in ("Big", "BigByName"):
+        result = place.run("run", "wrong.py", task)
+        assert result.returncode == 0, result.stdout
+        assert "undeclared" not in result.stdout
+        assert (out / task).stat().st_gid == SECOND_GROUP
+
+
+@pytest.mark.parametrize("folder", ["", "not/there/yet/"])
+def test_name_that_is_too_long_is_refused_before_the_task_runs(place: Place, folder: str) -> None:
     (place.folder / "out").mkdir()
     (place.folder / "out").chmod(0o777)
-    result = place.run("run", "wrong.py", "Named", f"--name={'x' * 300}")
+    result = place.run("run", "wrong.py", "Named", f"--name={folder}{'x' * 300}")
     assert result.returncode in (1, 3)
-    assert f"the output {place.folder}/out/xxx" in result.stdout
+    assert f"the output {place.folder}/out/{folder}xxx" in result.stdout
     assert "cannot be staged: File name too long" in result.stdout
+    assert "in run\n" not in result.stdout
     assert place.made() == []
 
 

@@ -24,11 +24,12 @@ USER_ID = 1000
 
 PIPELINE = """
 import datetime, json
-from jubako import DateParameter, LocalTarget, Task
-from jubako import DirectoryTarget
+from jubako import Box, DateParameter, DirectoryTarget, Host, LocalTarget, Task
 
 
 class Tree(Task):
+    # In the wide view, where as root / is an overlay too; the other task is in the narrow one.
+    box = Box(Host(whole=True))
     date = DateParameter()
 
     def output(self):
@@ -39,6 +40,10 @@ class Tree(Task):
         os.makedirs(self.output().path + "/sub", exist_ok=True)
         with open(self.output().path + "/sub/leaf", "w") as file:
             file.write(str(self.date))
+        with open("/proc/self/mountinfo") as file:
+            tops = [line.split()[4] for line in file if " - overlay " in line]
+        with open(self.output().path + "/tops", "w") as file:
+            json.dump(tops, file)
 
 
 class Day(Task):
@@ -82,6 +87,9 @@ def check(folder: Path, *, own_user_namespace: bool) -> None:
     assert seen["own_user_namespace"] is own_user_namespace
     assert seen["leaf"] == "2010-01-01"
     assert (folder / "out" / "2010-01-01.raw").read_text() == "raw"
+    tops = json.loads((folder / "out" / "tree-2010-01-01" / "tops").read_text())
+    assert ("/" in tops) is not own_user_namespace
+    assert tops != []
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "2010-01-01.json",
         "2010-01-01.raw",

@@ -3,6 +3,7 @@
 Whatever is left, recovering (twice, and once after a recovery that was killed too) gives the outputs of before or those
 of after, all of them, and nothing else: no staged file, no hidden folder, no row. `make test` takes a seeded sample of
 the moments, `make soak` all of them; the killed recoveries start from every state of the disk that differs from others.
+The outputs lie on the mount of the state, on another one, or in another project, where all that is staged is copied.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import random
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from crash.disks import mount_projects
 from crash.tracer import count_calls, kill_at, observe
 from crash.world import NEW, OLD, World
 from jubako.kernel.syscall_numbers import find_number
@@ -48,7 +51,8 @@ def kill_publishing(world: World, number: int) -> bool:
         acknowledged = os.read(read_end, 1) == b"!"
     finally:
         os.close(read_end)
-    assert ended.killed
+    # One run makes a few calls more or less than another, so at the very end there may be nothing left to kill.
+    assert ended.killed or (ended.status == 0 and acknowledged)
     return acknowledged
 
 
@@ -101,7 +105,8 @@ def kill_recoveries(world: World, moment: int, choose: random.Random | None, mos
     chosen = calls if choose is None else choose.sample(calls, min(most, len(calls)))
     for number in chosen:
         acknowledged = kill_publishing(world, moment)
-        assert kill_at(world.recover, number).killed
+        ended = kill_at(world.recover, number)
+        assert ended.killed or ended.status == 0
         check_mix(world)
         world.recover()
         check_recovered(world, acknowledged, f"killed at call {moment}, its recovery at call {number}")
@@ -125,17 +130,35 @@ def find_renames(world: World) -> range:
     return range(renames[0], renames[-1] + 5)
 
 
-def test_run_killed_at_sampled_calls_is_old_or_new_after_recovery(world):
+def check_sampled_calls(world: World, moments: int = 20) -> None:
     choose = random.Random(SEED)
     everywhere = range(count_publishing(world))
-    states = kill_everywhere(world, {*choose.sample(everywhere, 20), *choose.sample(find_renames(world), 20)})
+    states = kill_everywhere(world, {*choose.sample(everywhere, moments), *choose.sample(find_renames(world), moments)})
     assert len(states) > 5
     for moment in choose.sample(sorted(states.values()), 4):
         assert kill_recoveries(world, moment, choose, 4) == 4
 
 
-@pytest.mark.soak
-def test_run_killed_at_every_call_and_its_recovery_at_every_call(world):
+def check_every_call(world: World) -> None:
     states = kill_everywhere(world, range(count_publishing(world)))
     assert len(states) > 15
     assert sum(kill_recoveries(world, moment, None, 0) for moment in states.values()) > 1000
+
+
+CHECKS = [check_sampled_calls, pytest.param(check_every_call, marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_run_and_recovery_killed_at_calls_are_old_or_new_after_recovery(world, check):
+    check(world)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+@pytest.mark.parametrize("in_namespace", ["root"], indirect=True)
+@pytest.mark.parametrize("check", [partial(check_sampled_calls, moments=10), CHECKS[1]])
+def test_run_and_recovery_killed_while_copying_beside_are_old_or_new_after_recovery(in_namespace, check):
+    def act() -> None:
+        plain, project = mount_projects()
+        check(World(plain / "state", project / "outputs", tried_first=plain))
+
+    in_namespace(act)

@@ -14,7 +14,6 @@ import json
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from crash.disk import Disk, Mark, Operation, Sync, Tree, Write, read_tree, reco
 from crash.world import NEW, OLD, World
 from jubako.kernel.mounts import MS_BIND, mount
 from jubako.layers.remove import remove_tree
+from jubako.records import replace
 
 SEED = 1
 MARK_FD = 700

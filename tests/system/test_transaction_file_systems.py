@@ -9,23 +9,21 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from crash.disks import DISKS, mount_disk, mount_projects
 from crash.tracer import kill_at, observe
 from crash.world import NEW, OLD, World
 from jubako.boxes.publish import Move, Published, Publisher, Transaction, take_signature
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
-from jubako.kernel.filesystems import tmpfs
-from jubako.kernel.mounts import MS_BIND, attach, mount
+from jubako.kernel.mounts import MS_BIND, mount
 from jubako.kernel.syscall_numbers import find_number
 
 SEED = 3
-DISKS = {"ext4": 16, "xfs": 320, "btrfs": 128}  # MiB: the least that their mkfs takes
 # Who can have which: everybody a tmpfs in a namespace of their own, root the others.
 CASES = [("tmpfs", "rootless")]
 if os.geteuid() == 0:
@@ -33,26 +31,17 @@ if os.geteuid() == 0:
 every_kind = pytest.mark.parametrize(("kind", "in_namespace"), CASES, indirect=["in_namespace"])
 
 
-def mount_disk(kind: str) -> Path:
-    """An empty file system of that kind below the current directory. Its file is in memory, and goes with the mount."""
-    point = Path.cwd() / kind
-    point.mkdir()
-    if kind == "tmpfs":
-        attach(tmpfs(), point)
-        return point
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as image:
-        image.truncate(DISKS[kind] << 20)
-        quiet = "-f" if kind == "btrfs" else "-q"
-        subprocess.run(["mkfs", "-t", kind, quiet, image.name], check=True, capture_output=True)
-        subprocess.run(["mount", "-o", "loop", "-t", kind, image.name, str(point)], check=True, capture_output=True)
-    return point
-
-
 def on_every_layout(kind: str, check: Callable[[World], object]) -> Callable[[], None]:
-    """Runs `check` with state and outputs on one disk, and with the state elsewhere (hidden folder on the disk)."""
+    """Runs `check` with state and outputs on one disk, and with the state elsewhere (hidden folder on the disk); on XFS
+    also with the outputs in another project (copied beside them)."""
 
     def act() -> None:
-        disk = mount_disk(kind)
+        if kind == "xfs":
+            plain, project = mount_projects()
+            check(World(plain / "state", project / "outputs", durability="full", tried_first=plain))
+            disk = plain.parent
+        else:
+            disk = mount_disk(kind)
         check(World(disk / "state", disk / "outputs", durability="full"))
         check(World(Path.cwd() / "elsewhere", disk / "outputs", durability="full"))
 
@@ -101,6 +90,7 @@ def publish_directory(world: World, name: str) -> tuple[int, int]:
     world.make()
     state, journal = world.open()
     with StageArea(state, "run", journal) as area:
+        world.make_trial(area)
         target = str(world.outputs / name)
         (output,) = area.stage("attempt", [Output(target, "directory")])
         Path(output.staged, "leaf").write_text("new")

@@ -208,7 +208,7 @@ def run(script: str, state: StateRoot, **options: Any) -> Any:
 
 
 def changes(result: Any) -> dict[str, str]:
-    return {change.path: change.kind.value for change in result.changes if change.path.startswith("/mnt/")}
+    return {change.path: change.kind for change in result.changes if change.path.startswith("/mnt/")}
 
 
 def make_state(path: str = "/mnt/state") -> StateRoot:

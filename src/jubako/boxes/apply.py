@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import lru_cache
-from typing import Any
 
 from jubako.boxes import operations as op
 from jubako.errors import BugError, HostError
@@ -19,9 +15,16 @@ from jubako.kernel import mounts, overlay
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
 __all__ = ["OperationFailed", "apply_operations", "close_trees"]
 
 _PAGE_BYTES = 4096
+_PLANNED_AT_MOST = 1024
+_planned: dict[op.MountOverlay, tuple[overlay.Overlay, bytes]] = {}  # jobs of one pipeline mount the same few
 
 _PROPAGATIONS: dict[op.Propagation, int] = {
     "private": mounts.MS_PRIVATE,
@@ -144,16 +147,19 @@ def _mount_overlay(operation: op.MountOverlay, _held: dict[str, int]) -> None:
         overlay.mount_overlay(wanted, operation.target)
 
 
-@lru_cache(1024)  # jobs of one pipeline mount the same few
 def _plan_overlay(operation: op.MountOverlay) -> tuple[overlay.Overlay, bytes]:
-    wanted = overlay.Overlay(
-        lowers=operation.lowers,
-        upper=operation.upper,
-        work=operation.work,
-        userxattr=operation.userxattr,
-        volatile=operation.volatile and bool(operation.upper),
-    )
-    return wanted, os.fsencode(overlay.format_options(wanted))
+    if operation not in _planned:
+        wanted = overlay.Overlay(
+            lowers=operation.lowers,
+            upper=operation.upper,
+            work=operation.work,
+            userxattr=operation.userxattr,
+            volatile=operation.volatile and bool(operation.upper),
+        )
+        if len(_planned) == _PLANNED_AT_MOST:
+            _planned.clear()
+        _planned[operation] = wanted, os.fsencode(overlay.format_options(wanted))
+    return _planned[operation]
 
 
 def _mount_proc(operation: op.MountProc, _held: dict[str, int]) -> None:
@@ -204,15 +210,27 @@ def _copy_attributes(operation: op.CopyAttributes, _held: dict[str, int]) -> Non
     source, target = operation.source, operation.target
     status = os.stat(source)
     if status.st_uid != os.geteuid() or status.st_gid != os.getegid():
-        with suppress(OSError):  # EPERM, or EINVAL: an id that this user namespace does not map
-            os.chown(target, status.st_uid, status.st_gid)
+        _try(os.chown, target, status.st_uid, status.st_gid)  # EPERM; EINVAL for an id not mapped here
     os.chmod(target, status.st_mode & 0o7777)
     for name in os.listxattr(source):
         if name.startswith(("trusted.overlay.", "user.overlay.")):
             continue  # marks of an overlay `source` is a layer of; they mean something else in an upper
-        with suppress(OSError):  # ENOTSUP, EPERM: what this file system or user cannot hold is left out
-            os.setxattr(target, name, os.getxattr(source, name))
+        _try(lambda name=name: os.setxattr(target, name, os.getxattr(source, name)))  # ENOTSUP, EPERM
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _copy_file(operation: op.CopyFile, _held: dict[str, int]) -> None:
+    from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
+
+    copy_file(operation.source, operation.target)
+
+
+def _try(act: Callable[..., None], *arguments: object) -> None:
+    """Does what this file system, or this user, may not be able to; then it is left out."""
+    try:
+        act(*arguments)
+    except OSError:
+        return
 
 
 def _move_mount(operation: op.MoveMount, _held: dict[str, int]) -> None:
@@ -248,6 +266,7 @@ _PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
     op.MakeFile: _make_file,
     op.MakeSymlink: _make_symlink,
     op.CopyAttributes: _copy_attributes,
+    op.CopyFile: _copy_file,
     op.MoveMount: _move_mount,
     op.DetachMount: _detach_mount,
     op.PivotRoot: _pivot_root,

@@ -10,31 +10,37 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+from jubako.boxes.bound_files import drop_untouched_files
+from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.child import FAILURE, REJECTED, REPORT, Call
 from jubako.boxes.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
 from jubako.boxes.explain import explain_status
-from jubako.boxes.facts import HostFacts
 from jubako.boxes.job import Finished, Job, Outcome
 from jubako.boxes.keep import keep_box
 from jubako.boxes.plan import TMP, staged_in_box
-from jubako.boxes.view import View, Views
 from jubako.boxes.watch import Deadline, Ended, Errand, Outflow, ZygoteLink
-from jubako.boxes.wire import Channel
 from jubako.boxes.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
-from jubako.layers.change import Change
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jubako.boxes.facts import HostFacts
+    from jubako.boxes.view import View, Views
+    from jubako.boxes.wire import Channel
+    from jubako.layers.change import Change
 
 __all__ = ["Workshop", "run_attempt"]
 
 _NAMED_UNDECLARED = 3  # in the sentence; all of them are in the result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workshop:
     """What every attempt of one worker shares."""
 
@@ -46,10 +52,9 @@ class Workshop:
     dropped_environment: Mapping[str, str]  # what was taken out of it
     umask: int
     scratch_root: str
-    output_limit_bytes: int
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Result:
     """What is known of the attempt so far."""
 
@@ -118,7 +123,7 @@ def _open(job: Job, workshop: Workshop, environment: Mapping[str, str]) -> tuple
 def _run(job: Job, workshop: Workshop, view: View, errand: Errand, result: _Result) -> None:
     """The call, and the check if there is one."""
     deadline = Deadline(None if job.timeout_s is None else time.monotonic() + job.timeout_s, job.grace_s)
-    outflow = Outflow(job.id, workshop.channel, workshop.output_limit_bytes)
+    outflow = Outflow(job.id, workshop.channel)
     _judge(errand.finish(_plan_call(job, workshop, view, is_check=False), outflow, deadline), result, is_check=False)
     if result.outcome == "ok" and job.check:
         view.freeze()
@@ -136,7 +141,7 @@ def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> C
         writable=tuple(overlay.target for overlay in view.plan.overlays),
         umask=workshop.umask,
         environment=_plan_environment(job, workshop),
-        capabilities=tuple(job.box.capabilities),
+        capabilities=choose_capabilities(job.box, workshop.facts.uid),
         network=job.box.network,
         is_check=is_check,
     )
@@ -191,6 +196,7 @@ def _parse_failure(data: bytes) -> tuple[str, str]:
 
 
 def _collect(job: Job, workshop: Workshop, view: View, result: _Result) -> None:
+    drop_untouched_files(view.copies)
     result.undeclared, result.scratch = collect_undeclared(view, job.cwd, workshop.facts)
     if result.outcome != "ok":
         return

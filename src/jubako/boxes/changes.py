@@ -6,21 +6,24 @@ failed task had staged are compared too, and stand in place of what an upper say
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from jubako.boxes.facts import is_below
-from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.diff import read_changes
 from jubako.layers.entry import type_of
 from jubako.layers.walk import open_top, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 
 __all__ = ["read_box_changes"]
 
@@ -32,12 +35,15 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     found: dict[str, Change] = {}
     for layer in record.layers:
         upper = os.path.join(directory, layer.upper)
-        with _open_lower(layer.target) as lower:
+        lower = _open_lower(layer.target)
+        try:
             owner = os.fstat(lower).st_uid
             for change in read_changes(upper, lower, layer.target):
                 # The upper of a directory of somebody else's (/tmp) is ours all the same, unless we are root.
                 if change.path != layer.target or owner == os.geteuid() or os.geteuid() == 0:
                     found[change.path] = change
+        finally:
+            os.close(lower)
     for output in record.outputs:
         for path in [path for path in found if is_below(path, output.path)]:
             del found[path]
@@ -45,21 +51,16 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     return tuple(sorted(found.values()))
 
 
-@contextlib.contextmanager
-def _open_lower(target: str) -> Iterator[int]:
+def _open_lower(target: str) -> int:
     """A descriptor of what the overlay on `target` covered: that directory, without the mounts below it."""
     try:
         has_mounts = bool(mounts_below(read_mount_table(), target))
-        fd = _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
+        return _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         import tempfile  # 6 ms to import, for what hardly ever happens
 
         with tempfile.TemporaryDirectory() as empty:
-            fd = os.open(empty, _OPEN_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+            return os.open(empty, _OPEN_DIRECTORY)
 
 
 def _open_without_mounts(target: str) -> int:
@@ -82,12 +83,11 @@ def _read_output(directory: str, output: RecordedOutput) -> Iterator[Change]:
     is_new = not os.path.lexists(output.path)
     size = found.st_size if stat.S_ISREG(found.st_mode) else 0
     if not stat.S_ISDIR(found.st_mode):
-        kind = ChangeKind.ADDED if is_new else ChangeKind.MODIFIED
-        yield Change(output.path, kind, type_of(found.st_mode), size)
+        yield Change(output.path, "added" if is_new else "modified", type_of(found.st_mode), size)
         return
-    yield Change(output.path, ChangeKind.ADDED if is_new else ChangeKind.REPLACED, EntryType.DIRECTORY)
+    yield Change(output.path, "added" if is_new else "replaced", "directory")
     with open_top(staged) as top:
         for folder in walk(top):
             for name, state in folder.entries:
                 size = state.st_size if stat.S_ISREG(state.st_mode) else 0
-                yield Change(f"{output.path}/{folder.below(name)}", ChangeKind.ADDED, type_of(state.st_mode), size)
+                yield Change(f"{output.path}/{folder.below(name)}", "added", type_of(state.st_mode), size)

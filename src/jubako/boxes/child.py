@@ -25,10 +25,6 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn
 
 from jubako.boxes import inside
 from jubako.boxes.explain import explain_failure
@@ -36,6 +32,13 @@ from jubako.kernel.capabilities import capability_number, drop_all_capabilities,
 from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.records import as_dict, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Final, NoReturn
 
 __all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "Nursery", "format_call", "load_function", "run_child"]
 
@@ -52,7 +55,7 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTORS.size)
 _READ_BYTES = 1 << 13  # a bigger buffer would be mapped anew and unmapped again
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Nursery:
     """What every child of one zygote starts with."""
 
@@ -64,7 +67,8 @@ class Nursery:
     preload_argument: bytes = b""
 
 
-class Call(NamedTuple):
+@record
+class Call:
     """What a child is to do. Plain values, so that it can be marshalled; `_obey` names them in the same order."""
 
     function: str  # "module:function"
@@ -82,7 +86,7 @@ class Call(NamedTuple):
 
 def format_call(call: Call) -> bytes:
     """`call` as it goes down the line: a length, and what `marshal` makes of it (two runs of one interpreter)."""
-    data = marshal.dumps(tuple(call))
+    data = marshal.dumps(tuple(as_dict(call).values()))
     return _LENGTH.pack(len(data)) + data
 
 

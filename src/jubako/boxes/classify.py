@@ -14,11 +14,14 @@ output. A folder that was made only to hold scratch is scratch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.facts import is_below
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["COMPANIONS", "Business", "Sorted", "sort_changes"]
 
@@ -33,7 +36,7 @@ _HOME_CACHES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Business:
     """Where a job had something to do. Real paths."""
 
@@ -42,7 +45,7 @@ class Business:
     home: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sorted:
     """What was written that is no output, sorted by path."""
 
@@ -83,7 +86,7 @@ def _belongs_to_output(change: Change, outputs: Sequence[str]) -> bool:
     for output in outputs:
         if is_below(path, output):
             return True
-        if change.kind is ChangeKind.ADDED and change.type is EntryType.DIRECTORY and is_below(output, path):
+        if change.kind == "added" and change.type == "directory" and is_below(output, path):
             return True
         if path.startswith(output) and path[len(output) :].startswith((*COMPANIONS, *_TEMPORARIES)):
             return True
@@ -107,7 +110,7 @@ def _without_holders(undeclared: Sequence[Change], dropped: Iterable[str]) -> li
 
 
 def _is_new_folder(change: Change) -> bool:
-    return change.kind is ChangeKind.ADDED and change.type is EntryType.DIRECTORY
+    return change.kind == "added" and change.type == "directory"
 
 
 def _parents(path: str) -> Iterable[str]:

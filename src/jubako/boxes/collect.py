@@ -1,9 +1,10 @@
 """Reads from outside what a job wrote, when nothing of it lives any more: its outputs, completely, and all the rest.
 
 A declared output can have come about in three ways. Written through `inside.staged_path`, it is in its staging place,
-and a symbolic link at the declared path shows that it was finished. Written to the declared path, it is in the top of
-an overlay and is copied to its staging place; a directory then is copied from the merged view, since the top of a
-directory that was there before holds only the differences. A directory output is bound there, and is just there.
+and a symbolic link at the declared path shows that it was finished, or a mark where no link could be made. Written to
+the declared path, it is in the top of an overlay and is copied to its staging place; a directory then is copied from
+the merged view, since the top of a directory that was there before holds only the differences. A directory output is
+bound there, and is just there.
 """
 
 from __future__ import annotations
@@ -11,23 +12,29 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from jubako.boxes.classify import COMPANIONS, Business, sort_changes
-from jubako.boxes.facts import HostFacts, is_below
+from jubako.boxes.facts import HostFacts, is_below, is_unmapped
 from jubako.boxes.glance import holds_only, is_untouched, plan_expected
-from jubako.boxes.plan import SCRATCH, SHM_IN_SCRATCH, TMP_IN_SCRATCH, LocatedOutput, Overlay, staged_in_box
+from jubako.boxes.inside import UNSHOWN
+from jubako.boxes.plan import TMP_IN_SCRATCH, LocatedOutput, staged_in_box
+from jubako.boxes.plan_tops import SCRATCH, Overlay, find_top, list_private_tops
 from jubako.boxes.spec import StagedOutput
-from jubako.boxes.view import View
 from jubako.errors import HostError
 from jubako.kernel.mounts import OPEN_TREE_CLONE, open_tree
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree, sanitize_tree
 from jubako.layers.diff import read_changes
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.view import View
 
 __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared", "export_undeclared"]
 
@@ -35,7 +42,7 @@ __all__ = ["UNWRITTEN_NS", "Collected", "collect_outputs", "collect_undeclared",
 UNWRITTEN_NS = 1
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Collected:
     """The outputs of a job. `problems` are sentences; with any of them nothing may be published."""
 
@@ -78,15 +85,16 @@ def collect_undeclared(view: View, cwd: str, facts: HostFacts) -> tuple[tuple[Ch
     """What was written and not declared, sorted by path; and how many entries of scratch were."""
     changes: list[Change] = []
     for overlay in view.plan.overlays:
+        if overlay.is_private:
+            continue
         if _is_untouched(overlay.upper, view) or _glance(overlay, view, facts):
-            view.plain.add(overlay)
+            view.plain.add(overlay.upper)
         else:
             changes.extend(_read_overlay(overlay, view, facts))
-    scratch = sum(
-        _count_entries(f"{view.scratch}/{name}")
-        for name in (TMP_IN_SCRATCH, SHM_IN_SCRATCH)
-        if not _is_untouched(name, view)
-    )
+    scratch = 0 if _is_untouched(TMP_IN_SCRATCH, view) else _count_entries(f"{view.scratch}/{TMP_IN_SCRATCH}")
+    for private in list_private_tops(view.plan.overlays):
+        if not _is_untouched(private.upper, view):
+            scratch += _count_entries(f"{view.scratch}/{private.upper}", _find_outputs_in(private, view))
     if not changes:
         return (), scratch
     folders = [os.path.realpath(path) for path in (cwd, view.home) if path]
@@ -105,14 +113,14 @@ def export_undeclared(undeclared: Sequence[Change], view: View, directory: str) 
     os.mkdir(directory, 0o700)
     refused: list[str] = []
     for change in undeclared:
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             continue
         source = _find_in_tops(change.path, view)
         if source is None:
             continue
         target = directory + change.path
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if change.type is EntryType.DIRECTORY:
+        if change.type == "directory":
             os.makedirs(target, exist_ok=True)
             os.chmod(target, stat.S_IMODE(os.lstat(source).st_mode))
         else:
@@ -132,7 +140,8 @@ def _bring(located: LocatedOutput, view: View, collected: Collected) -> bool:
             found = os.lstat(source)
     if source is None or found is None or (output.kind == "directory" and stat.S_ISDIR(found.st_mode)):
         # Not written by name. Where the folder has no overlay, the staging place is all there can be.
-        return source is None and output.kind == "file" and os.path.lexists(output.staged)
+        is_finished = source is None or os.path.lexists(output.staged + UNSHOWN)
+        return is_finished and output.kind == "file" and os.path.lexists(output.staged)
     if stat.S_ISLNK(found.st_mode):
         says = os.readlink(source)
         if says == staged_in_box(output, view.plan.stages):
@@ -151,7 +160,7 @@ def _bring(located: LocatedOutput, view: View, collected: Collected) -> bool:
 
 def _replace_file(source: str, output: StagedOutput) -> tuple[str, ...]:
     remove_tree(output.staged)
-    return copy_file(source, output.staged, shown=output.path)
+    return copy_file(source, output.staged, shown=output.path, keep_owner=not _hands_out_group(output))
 
 
 def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
@@ -160,9 +169,18 @@ def _copy_merged(located: LocatedOutput, view: View) -> tuple[str, ...]:
         fd = os.open(located.real_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         remove_tree(located.output.staged)
-        return copy_tree(f"/proc/self/fd/{fd}/.", located.output.staged, shown=located.output.path)
+        keep_owner = not _hands_out_group(located.output)
+        source = f"/proc/self/fd/{fd}/."
+        return copy_tree(source, located.output.staged, shown=located.output.path, keep_owner=keep_owner)
     finally:
         os.close(fd)
+
+
+def _hands_out_group(output: StagedOutput) -> bool:
+    """True if what is made in the output's folder gets a group from it that this user namespace does not have: in the
+    box it could not."""
+    found = os.stat(os.path.dirname(output.staged))
+    return bool(found.st_mode & stat.S_ISGID) and is_unmapped(found)
 
 
 def _is_written(directory: str) -> bool:
@@ -170,22 +188,24 @@ def _is_written(directory: str) -> bool:
 
 
 def _find_in_tops(path: str, view: View) -> str | None:
-    """Where the top of the overlay that covers `path` has it, if it has; None if no overlay covers it."""
-    overlay = _find_overlay(path, view)
-    return None if overlay is None else f"{view.scratch}/{overlay.upper}{path[len(overlay.target) :]}"
+    """Where the scratch has what was written to `path`, if it has; None if nothing can be written there by name."""
+    top = find_top(path, view.plan.overlays)
+    return None if top is None else f"{view.scratch}/{top.find(path)}"
 
 
-def _find_overlay(path: str, view: View) -> Overlay | None:
-    covering = [overlay for overlay in view.plan.overlays if is_below(path, overlay.target)]
-    return max(covering, key=lambda one: len(one.target)) if covering else None
+def _find_outputs_in(private: Overlay, view: View) -> list[str]:
+    """Where the top of a place that is the box's own has the outputs that lie there."""
+    paths = [located.real_path for located in view.outputs]
+    return [f"{view.scratch}/{private.find(path)}" for path in paths if is_below(path, private.target)]
 
 
 def _find_open_database(located: LocatedOutput, view: View) -> list[str]:
     """A sentence for each file beside the output that shows a database was not closed."""
     output = located.output
     by_name = None
-    if _find_overlay(located.real_path, view) not in view.plain:
-        by_name = _find_in_tops(located.real_path, view)
+    top = find_top(located.real_path, view.plan.overlays)
+    if top is not None and top.upper not in view.plain:
+        by_name = f"{view.scratch}/{top.find(located.real_path)}"
     stage, name = os.path.split(output.staged)
     beside = os.listdir(stage)
     if by_name is not None:
@@ -222,7 +242,7 @@ def _is_untouched(name: str, view: View) -> bool:
 
 def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
     """True if nothing was written below the overlay but links to outputs."""
-    if overlay.has_mounts:
+    if overlay.has_mounts or overlay.is_file:
         return False
     links = {
         located.real_path[len(overlay.target) + 1 :]: staged_in_box(located.output, view.plan.stages)
@@ -236,32 +256,40 @@ def _glance(overlay: Overlay, view: View, facts: HostFacts) -> bool:
 
 def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change]:
     upper = f"{view.scratch}/{overlay.upper}"
-    lower: int | str = overlay.target
+    lower: int | str = overlay.directory
     if overlay.has_mounts:
         lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
     try:
-        changes = read_changes(upper, lower, overlay.target)
+        changes = read_changes(upper, lower, overlay.directory)
     finally:
         if isinstance(lower, int):
             os.close(lower)
     if _has_foreign_owner(overlay, facts):
-        return [one for one in changes if one.path != overlay.target or one.kind is not ChangeKind.METADATA]
+        return [one for one in changes if one.path != overlay.target or one.kind != "metadata"]
     return changes
 
 
 def _has_foreign_owner(overlay: Overlay, facts: HostFacts) -> bool:
-    """True if the top of somebody else's directory, such as /tmp, cannot have its owner here."""
-    return facts.in_user_namespace and os.lstat(overlay.target).st_uid != facts.uid
+    """True if the top of somebody else's directory, such as /tmp, cannot have its owner here, or its group."""
+    if not facts.in_user_namespace:
+        return False
+    found = os.lstat(overlay.target)
+    return (found.st_uid, found.st_gid) != (facts.uid, facts.gid)
 
 
-def _count_entries(directory: str) -> int:
-    """How many entries `directory` has at any depth; what its owner was shut out of counts as one."""
+def _count_entries(directory: str, outputs: Sequence[str] = ()) -> int:
+    """How many entries `directory` has at any depth; what its owner was shut out of counts as one.
+
+    Those of `outputs`, paths below it, and the folders above them are none.
+    """
     count = 0
     waiting = [directory]
     while waiting:
         with suppress(PermissionError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                count += 1
+                if entry.path in outputs:
+                    continue
+                count += not any(is_below(output, entry.path) for output in outputs)
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
     return count

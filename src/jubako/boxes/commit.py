@@ -15,9 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.facts import is_below
@@ -29,14 +27,20 @@ from jubako.boxes.publish import Move, Publisher, Signature, Transaction, take_s
 from jubako.boxes.recovery import recover
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
-from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError
 from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import Change, ChangeKind
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import open_top, walk
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Committed", "commit_changes", "forget_committed"]
 
@@ -45,7 +49,7 @@ _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _ORIGIN = ("trusted.overlay.origin", "user.overlay.origin")  # set on what began as a copy of a lower file
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Committed:
     """What was published (`plan.published`), and in words what was left out of it."""
 
@@ -151,7 +155,7 @@ def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None
     """The signature of what stands at the path now, if that is what stood there when the box was started."""
     signature = take_signature(change.path)
     if signature is None:
-        if change.kind is not ChangeKind.DELETED and _was_copied_up(_source(change.path, directory, record)):
+        if change.kind != "deleted" and _was_copied_up(_source(change.path, directory, record)):
             raise _conflict(change.path, "was deleted", record)
         return None
     newer = _find_newer(change.path, record.started_ns)

@@ -1,10 +1,12 @@
 """Which directories a job gets copy-on-write: the fewest overlays that cover every place it is likely to write. Pure.
 
 An overlay of a directory covers everything below it on the same mount, so a place inside another one needs none of its
-own. Three things stand in the way of a whole overlay, and each has its answer:
+own. Four things stand in the way of a whole overlay, and each has its answer:
 
     a mount below, as root             the mount is put back on top, read-only (`plan`); a place on it gets an overlay
     a mount below, in a user namespace refused by the kernel (the mount is locked): the directories beside it instead
+    in a user namespace, a directory   it cannot be copied up, so nothing can be made below it: a place below it, or the
+    of a group or user it lacks        directory itself, gets an overlay of its own, whose top is this user's
     a file system overlayfs cannot use, or one the kernel refused before: left read-only
 
 What could not be covered is said in `notes`, once per worker; a write there fails and names the path.
@@ -12,11 +14,13 @@ What could not be covered is said in `notes`, once per worker; a write there fai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
 from jubako.boxes.facts import HostFacts, Place, is_below, mount_id_of, must_split
 from jubako.kernel.mount_table import find_mount, mounts_below
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 __all__ = ["OWN_VIEW", "Cover", "plan_cover"]
 
@@ -26,12 +30,13 @@ OWN_VIEW = ("/dev", "/proc", "/run", "/sys")  # replaced or read-only in every b
 _SPLIT_LIMIT = 16  # each overlay costs a task about 0.1 ms
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cover:
     """The directories to overlay, parents before what lies below them, and what could not be covered."""
 
     directories: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # single files bound over others, of which a copy takes the place
 
 
 def plan_cover(places: Sequence[Place], facts: HostFacts, refused: Collection[str] = ()) -> Cover:
@@ -44,7 +49,8 @@ def plan_cover(places: Sequence[Place], facts: HostFacts, refused: Collection[st
             wanted.update(directories)
             if note and note not in notes:
                 notes.append(note)
-    return Cover(_without_nested(wanted, facts), tuple(notes))
+    unmapped = {path for place in places for path in place.unmapped}
+    return Cover(_without_nested(wanted, unmapped, facts), tuple(notes))
 
 
 def _cover_one(place: Place, facts: HostFacts, refused: Collection[str]) -> tuple[Sequence[str], str]:
@@ -85,11 +91,17 @@ def _split(place: Place, facts: HostFacts, refused: Collection[str]) -> tuple[Se
     return free, f"{place.purpose} ({place.path}): {covered}, since without root a mount below it ({points}) is locked"
 
 
-def _without_nested(wanted: Collection[str], facts: HostFacts) -> tuple[str, ...]:
-    """`wanted` without those that lie below another one on the same mount, sorted, so parents come first."""
+def _without_nested(wanted: Collection[str], unmapped: Collection[str], facts: HostFacts) -> tuple[str, ...]:
+    """`wanted` without those that the overlay of another one serves as well, sorted, so parents come first.
+
+    It does on the same mount, if none of the `unmapped` directories is on the way.
+    """
     kept: list[str] = []
     for path in sorted(wanted):
         mount_id = mount_id_of(path, facts)
-        if not any(is_below(path, other) and mount_id_of(other, facts) == mount_id for other in kept):
+        around = [one for one in kept if is_below(path, one) and mount_id_of(one, facts) == mount_id]
+        nearest = max(around, key=len, default="")
+        on_the_way = [one for one in unmapped if is_below(path, one) and is_below(one, nearest) and one != nearest]
+        if not around or on_the_way:
             kept.append(path)
     return tuple(kept)

@@ -15,11 +15,15 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NoReturn
+from typing import Literal
 
 from jubako.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import NoReturn
 
 __all__ = ["Durability", "ensure_schema", "explain_database_error", "open_database", "write_transaction"]
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
 
-from jubako.boxes.plan import SCRATCH, STAGE
+from jubako.boxes.facts import is_below
+from jubako.boxes.plan import STAGE
+from jubako.boxes.plan_tops import SCRATCH
 from jubako.errors import JubakoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["explain_failure", "explain_status"]
 
@@ -60,7 +65,8 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
     path = _path_of(error)
     if error.errno == errno.EROFS:
         places = ", ".join(["its declared outputs", "TMPDIR", *(f"below {directory}" for directory in writable)])
-        return f"{path or 'that place'} is read-only in this box, where a task may write {places}; " + (
+        may = "" if "/" in writable else f", where a task may write {places}"
+        return f"{path or 'that place'} is read-only in this box{may}; " + (
             "declare it as an output, or share it with Box(binds=[...])"
         )
     if error.errno == errno.ENOSPC:
@@ -68,8 +74,13 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
             return "the disk that holds this output is full"
         if not path:  # a write to an open file: of which disk, the error does not say
             return f"the disk of an output is full, or the box's scratch; {_MORE_SCRATCH}"
-        if path.startswith(f"{SCRATCH}/") or any(path.startswith(f"{one}/") for one in writable):
+        if path.startswith(f"{SCRATCH}/") or any(is_below(path, one) for one in writable):
             return f"the box's scratch is full; {_MORE_SCRATCH}"
+    if error.errno == errno.EOVERFLOW and path:
+        return (
+            f"{path} or its folder belongs to another user, or to a second group of yours, and in a box without root "
+            "there is your first group alone; write it through its target, or remove it first"
+        )
     if error.errno == errno.EBUSY and path:
         return f"{path} cannot be replaced or removed, since it is mounted; write into it instead"
     return ""

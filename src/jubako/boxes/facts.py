@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 
 from jubako.kernel.idmap import IdRange, read_id_map
 from jubako.kernel.mount_table import Mount, find_mount, mounts_below, read_mount_table
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "HostFacts",
@@ -20,13 +22,17 @@ __all__ = [
     "Place",
     "find_place",
     "is_below",
+    "is_unmapped",
     "mount_id_of",
     "must_split",
     "read_host_facts",
     "read_known_paths",
 ]
 
+_REMEMBERED = 4096
+_unmapped: dict[str, bool] = {}
 _WHOLE_ID_MAP = (IdRange(0, 0, 0xFFFFFFFF),)
+_OVERFLOW_ID = 65534  # what ids that a user namespace does not have show as; DEFAULT_OVERFLOWUID in the kernel
 
 # Devices whose use changes no file, shown in /dev where the machine has them. Accelerators belong here: hiding them
 # would make a pipeline that trains on them fail in a box.
@@ -38,13 +44,13 @@ _CONTROL_SOCKETS = (
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",
     "/var/snap/lxd/common/lxd/unix.socket",
-    "/tmp/.X11-unix",
 )
+_SOCKET_DIRECTORIES = ("/tmp/.X11-unix", "/var/run")
 _SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "CONTAINER_HOST", "GPG_AGENT_INFO")
 _MEMORY_TYPES = frozenset({"autofs", "devtmpfs", "fuse.portal", "nsfs", "overlay", "proc", "ramfs", "sysfs", "tmpfs"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownPath:
     """An existing file or directory, and which of the two: what a mount on it needs to know."""
 
@@ -52,7 +58,7 @@ class KnownPath:
     is_directory: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostFacts:
     """The machine as seen from the namespaces a worker lives in. Paths are real ones (no symbolic links)."""
 
@@ -69,7 +75,7 @@ class HostFacts:
     devices: tuple[KnownPath, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A path below which a job is likely to write, as it is on this machine."""
 
@@ -78,6 +84,7 @@ class Place:
     purpose: str  # for people: "the home directory", "the output /x/y"
     writable: bool  # this user may create files in it
     children: tuple[str, ...] = ()  # names of its writable directories, listed only where it may have to be split
+    unmapped: tuple[str, ...] = ()  # it and directories above it, as far as overlayfs cannot copy them (`is_unmapped`)
 
     @property
     def target(self) -> str:
@@ -98,7 +105,7 @@ def read_host_facts(hidden: Iterable[str], environment: Mapping[str, str]) -> Ho
         run_files=_find_run_files(),
         run_links=_find_run_links(),
         run_mounts=_find_run_mounts(mounts),
-        masked_directories=("/var/run",) if _is_real_directory("/var/run") else (),
+        masked_directories=tuple(path for path in _SOCKET_DIRECTORIES if _is_real_directory(path)),
         control_sockets=_find_control_sockets(environment),
         devices=_find_devices(),
     )
@@ -123,7 +130,8 @@ def find_place(path: str, purpose: str, facts: HostFacts) -> Place:
         break
     writable = os.access(real, os.W_OK | os.X_OK, effective_ids=True)
     children = _list_split_children(real) if writable and must_split(real, facts) else ()
-    return Place(real, rest, purpose, writable, children)
+    unmapped = _find_unmapped(real) if writable and facts.in_user_namespace else ()
+    return Place(real, rest, purpose, writable, children, unmapped)
 
 
 def must_split(path: str, facts: HostFacts) -> bool:
@@ -131,17 +139,47 @@ def must_split(path: str, facts: HostFacts) -> bool:
     return facts.in_user_namespace and bool(mounts_below(facts.mounts, path))
 
 
+def is_unmapped(found: os.stat_result) -> bool:
+    """True if the owner or the group is none that this user namespace has: another user's, or a group of this user
+    beside the first.
+
+    An overlay answers EOVERFLOW when it is to copy such a directory up, which it is before anything is made below it.
+    """
+    return _OVERFLOW_ID in (found.st_uid, found.st_gid)
+
+
+def _find_unmapped(path: str) -> tuple[str, ...]:
+    found = []
+    while path != "/":
+        if _is_unmapped_directory(path):
+            found.append(path)
+        path = os.path.dirname(path)
+    return tuple(found)
+
+
+def _is_unmapped_directory(path: str) -> bool:
+    """`is_unmapped`, remembered: every job asks for every directory above its outputs."""
+    found = _unmapped.get(path)
+    if found is None:
+        if len(_unmapped) >= _REMEMBERED:
+            _unmapped.clear()
+        found = _unmapped[path] = is_unmapped(os.stat(path))
+    return found
+
+
 def _list_split_children(path: str) -> tuple[str, ...]:
     """The names of the directories in `path` that this user may create files in, sorted."""
-    with suppress(OSError), os.scandir(path) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+    try:
+        with os.scandir(path) as entries:
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.W_OK | os.X_OK)
+                )
             )
-        )
-    return ()
+    except OSError:
+        return ()
 
 
 def is_below(path: str, directory: str) -> bool:
@@ -200,7 +238,8 @@ def _is_disk(mount: Mount) -> bool:
 def _find_control_sockets(environment: Mapping[str, str]) -> tuple[str, ...]:
     named = [_socket_path(environment.get(name, "")) for name in _SOCKET_VARIABLES]
     found = {os.path.realpath(path) for path in (*_CONTROL_SOCKETS, *named) if path and os.path.exists(path)}
-    return tuple(sorted(path for path in found if not is_below(path, "/run") and not is_below(path, "/dev")))
+    files = [path for path in found if not os.path.isdir(path)]  # a variable may name anything
+    return tuple(sorted(path for path in files if not is_below(path, "/run") and not is_below(path, "/dev")))
 
 
 def _socket_path(value: str) -> str:

@@ -11,11 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from types import TracebackType
-from typing import Self
 
-from jubako.boxes.move import PlannedMove
 from jubako.errors import ConflictError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from jubako.boxes.move import PlannedMove
 
 __all__ = ["Folders", "plan_folder"]
 

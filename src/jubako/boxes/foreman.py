@@ -16,10 +16,10 @@ from jubako.boxes.attempt import Workshop, run_attempt
 from jubako.boxes.facts import read_host_facts
 from jubako.boxes.inside import FRAME_HEADER
 from jubako.boxes.job import Job
+from jubako.boxes.links import UNFIT, Grave, Links
 from jubako.boxes.operations import SetPropagation
 from jubako.boxes.plan import TMP
 from jubako.boxes.spec import Box
-from jubako.boxes.supervisor import UNFIT, Grave, Links
 from jubako.boxes.view import Views
 from jubako.boxes.watch import ZygoteGone, ZygoteLink
 from jubako.boxes.wire import Channel, Note, Ready, Setup
@@ -77,7 +77,6 @@ class Foreman:
             dropped_environment=dropped,
             umask=os.umask(0),
             scratch_root=self._setup.scratch_root,
-            output_limit_bytes=self._setup.output_limit_bytes,
         )
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
@@ -136,6 +135,7 @@ class Foreman:
             self._channel.send(Note(note))
         workshop.views.notes.clear()
         self._channel.send(finished)
+        workshop.views.begin_next()
 
     def _give_up(self, error: str, hint: str = "", *, traceback: str = "") -> None:
         self._channel.send(Ready(error=error, hint=hint, traceback=traceback))

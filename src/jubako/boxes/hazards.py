@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["find_hazards", "list_descriptors"]
 

@@ -17,15 +17,30 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Final
 
 from jubako.errors import BugError
 
-__all__ = ["FRAME_HEADER", "MESSAGE", "activate", "expose", "frame", "is_inside", "send", "staged_path", "write_frame"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Final
+
+__all__ = [
+    "FRAME_HEADER",
+    "MESSAGE",
+    "UNSHOWN",
+    "activate",
+    "expose",
+    "frame",
+    "is_inside",
+    "send",
+    "staged_path",
+    "write_frame",
+]
 
 FRAME_HEADER: Final = struct.Struct("=cQ")  # what it is, how many bytes follow
+UNSHOWN: Final = ".unshown"  # ends the name of the mark beside a staged file that is finished and has no link
 MESSAGE: Final = b"M"
 
 
@@ -71,6 +86,8 @@ def expose(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
             raise
+        # Root may publish where it may not write in a box, which it does without its capabilities.
+        os.close(os.open(staged + UNSHOWN, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def send(data: bytes) -> None:

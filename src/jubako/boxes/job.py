@@ -10,12 +10,15 @@ read-only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
-
 from jubako.boxes.spec import Box, StagedOutput
-from jubako.layers.change import Change
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    from jubako.layers.change import Change
 
 __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 
@@ -25,10 +28,10 @@ __all__ = ["Finished", "Job", "JobEvent", "Message", "Outcome", "Printed"]
 # timeout   the time limit, which covers call and check, ran out
 # cancelled the runner asked for it
 # host      the box could not be made; `error` says which operation failed and why
-Outcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host"]
+Outcome: TypeAlias = "Literal['ok', 'failed', 'check', 'timeout', 'cancelled', 'host']"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One attempt at one piece of work in one box."""
 
@@ -43,10 +46,11 @@ class Job:
     environment: Mapping[str, str] | None = None  # None: the worker's
     timeout_s: float | None = None
     grace_s: float = 5.0  # between TERM and KILL
+    hidden: tuple[str, ...] = ()  # directories it must not see, beside those the worker was started with
     keep_in: str = ""  # a directory: what the box held is saved there if the outcome is not "ok" ("" = never)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Printed:
     """Bytes a job wrote to stdout or stderr, in order, as they came."""
 
@@ -54,7 +58,7 @@ class Printed:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """Something the call said while running through `boxes.inside.send` (progress, status, events)."""
 
@@ -62,7 +66,7 @@ class Message:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finished:
     """The end of a job. Nothing of it lives any more: no process, no mount."""
 

@@ -11,10 +11,11 @@ of a transaction is committed after its staged data is (`full`: on the disk) and
 after the last one is. A place is committed before it is made, and deleted after it is gone.
 
     (no row) ──open──> FORWARD ──close──> (no row)        published
-                          │
-                       turn_back                          a conflict was found on the way
-                          v
-                         BACK ───close──> (no row)        everything as it was
+                        │    ↺ replace_moves              a move is carried out from another place (`boxes.beside`)
+                        │
+                     turn_back                            a conflict was found on the way
+                        v
+                       BACK ─────close──> (no row)        everything as it was
 
 A row of either state may wait for a person; `reason` then says for what. Rows of a run whose lock nobody holds are for
 `boxes.recovery`; rows of a living run belong to it alone.
@@ -25,14 +26,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from jubako.boxes.database import Durability, ensure_schema, open_database, write_transaction
 from jubako.boxes.move import PlannedMove, decode_move, encode_move
 from jubako.errors import BugError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["HIDDEN_NAME", "Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
 
@@ -63,7 +67,7 @@ class EntryState(Enum):
     BACK = "back"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One row of the journal. The signatures in `moves` have device 0 (see `decode_move`)."""
 
@@ -113,14 +117,20 @@ class Journal:
 
     def open(self, id: str, label: str, moves: Sequence[PlannedMove]) -> None:
         """Adds the row of a transaction, within the caller's database transaction. An id twice is a BugError."""
-        body = json.dumps([encode_move(move) for move in moves], separators=(",", ":"))
         try:
             self.connection.execute(
                 "INSERT INTO journal (run_id, id, label, state, moves) VALUES (?, ?, ?, 'forward', ?)",
-                (self.owner.run_id, id, _plain(label), body),
+                (self.owner.run_id, id, _plain(label), _dump(moves)),
             )
         except sqlite3.IntegrityError as error:
             raise BugError(f"transaction {id} of run {self.owner.run_id} is open already") from error
+
+    def replace_moves(self, run_id: str, id: str, moves: Sequence[PlannedMove]) -> None:
+        """Says, in a commit of its own, that a transaction is carried out with other moves to the same targets."""
+        with write_transaction(self.connection):
+            self.connection.execute(
+                "UPDATE journal SET moves = ? WHERE run_id = ? AND id = ?", (_dump(moves), run_id, id)
+            )
 
     def turn_back(self, run_id: str, id: str, reason: str) -> None:
         """Says, in a commit of its own, that a transaction is to be undone from now on."""
@@ -180,6 +190,10 @@ class Journal:
     def is_durable(self) -> bool:
         """True if a commit is on the disk when it returns (`full`)."""
         return bool(self.connection.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCHRONOUS_FULL)
+
+
+def _dump(moves: Sequence[PlannedMove]) -> str:
+    return json.dumps([encode_move(move) for move in moves], separators=(",", ":"))
 
 
 def _plain(text: str) -> str:

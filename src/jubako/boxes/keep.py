@@ -2,7 +2,7 @@
 
 The directory gets the layout of a kept box (`kept_record`), its record last: without one it is swept.
 
-    N/upper     the top over target N, whiteouts and opaque marks included
+    N/upper     the top over target N, whiteouts and opaque marks included; not where the box alone has something
     stage/N     what was staged of output N, unfinished perhaps
     box.json
 """
@@ -14,13 +14,16 @@ import stat
 import time
 from contextlib import suppress
 
-from jubako.boxes.job import Job
 from jubako.boxes.kept_record import BoxRecord, Layer, RecordedOutput, format_created, save_record
-from jubako.boxes.view import View
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_whiteout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.boxes.job import Job
+    from jubako.boxes.view import View
 
 __all__ = ["copy_top", "keep_box"]
 
@@ -31,10 +34,12 @@ def keep_box(job: Job, view: View, error: str, started_ns: int) -> None:
     """Saves the box of `job` in the directory `job.keep_in`, which exists. Nothing of the job may live any more."""
     layers = []
     for number, overlay in enumerate(view.plan.overlays):
+        if overlay.is_private:
+            continue
         os.makedirs(os.path.join(job.keep_in, str(number)), 0o700, exist_ok=True)
         upper = f"{number}/upper"
         copy_top(f"{view.scratch}/{overlay.upper}", os.path.join(job.keep_in, upper))
-        layers.append(Layer(overlay.target, upper))
+        layers.append(Layer(overlay.directory, upper))
     outputs = []
     for number, output in enumerate(job.outputs):
         staged = f"stage/{number}"

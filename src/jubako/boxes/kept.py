@@ -12,19 +12,19 @@ process holds none. What box.json says is in `kept_record`.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import errno
 import fcntl
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from jubako.boxes.kept_record import RECORD_NAME, BoxRecord, parse_record
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "KeptBoxes",
@@ -40,13 +40,13 @@ __all__ = [
     "sweep_boxes",
 ]
 
-_ID = re.compile(r"[0-9a-f]{8}\Z")
-_PREFIX = re.compile(r"[0-9a-f]{1,8}\Z")
+_ID_LENGTH = 8
+_ID_LETTERS = frozenset("0123456789abcdef")
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST_HINT = "'jubako box ls' lists the kept boxes."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeptBoxes:
     """The kept boxes, oldest first, and a sentence for each whose record cannot be read."""
 
@@ -60,13 +60,18 @@ def make_box(boxes: str) -> tuple[str, int]:
     `boxes` is made when missing. The box is nobody's, and swept, once the descriptor is closed everywhere.
     """
     os.makedirs(boxes, mode=0o700, exist_ok=True)
-    with _locked(boxes, fcntl.LOCK_SH):  # or a sweep could take it for a dead one before it is locked
+    fd = _lock(boxes, fcntl.LOCK_SH)  # or a sweep could take it for a dead one before it is locked
+    try:
         while True:
-            box_id = os.urandom(4).hex()
+            box_id = os.urandom(_ID_LENGTH // 2).hex()
             directory = os.path.join(boxes, box_id)
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkdir(directory, 0o700)
-                return box_id, lock_box(directory, exclusive=True)
+            except FileExistsError:
+                continue
+            return box_id, lock_box(directory, exclusive=True)
+    finally:
+        os.close(fd)
 
 
 def lock_box(directory: str, *, exclusive: bool) -> int:
@@ -86,14 +91,19 @@ def lock_box(directory: str, *, exclusive: bool) -> int:
     return fd
 
 
-@contextlib.contextmanager
-def hold_box(directory: str, *, exclusive: bool) -> Iterator[int]:
+class hold_box:
     """As `lock_box`, for the time of a `with` block."""
-    fd = lock_box(directory, exclusive=exclusive)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+
+    def __init__(self, directory: str, *, exclusive: bool) -> None:
+        self._directory = directory
+        self._exclusive = exclusive
+
+    def __enter__(self) -> int:
+        self._fd = lock_box(self._directory, exclusive=self._exclusive)
+        return self._fd
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._fd)
 
 
 def list_boxes(boxes: str) -> KeptBoxes:
@@ -121,10 +131,12 @@ def find_box_id(boxes: str, prefix: str) -> str:
     or if there are several."""
     kept = list_box_ids(boxes)
     wanted = prefix.strip().lower()
-    found = [name for name in kept if name.startswith(wanted)] if _PREFIX.match(wanted) else []
+    found = [name for name in kept if wanted and name.startswith(wanted)]
     if len(found) > 1:
         raise InputError(f"{prefix!r} is the start of {len(found)} boxes: {', '.join(found)}", hint="Give more of it.")
     if not found:
+        import difflib  # 2 ms to import, for the mistaken
+
         close = difflib.get_close_matches(wanted, kept, n=3, cutoff=0.5)
         guess = f"Did you mean {' or '.join(close)}? " if close else ""
         raise InputError(f"there is no kept box {prefix!r}", hint=guess + _LIST_HINT)
@@ -153,8 +165,7 @@ def remove_box(directory: str) -> None:
 
     Hold it exclusively.
     """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, RECORD_NAME))
+    remove_tree(os.path.join(directory, RECORD_NAME))
     remove_tree(directory)
 
 
@@ -164,17 +175,22 @@ def sweep_boxes(boxes: str) -> list[str]:
         return []
     dead: dict[str, int] = {}
     try:
-        with _locked(boxes, fcntl.LOCK_EX):
+        lock = _lock(boxes, fcntl.LOCK_EX)
+        try:
             for name in _names(boxes):
                 directory = os.path.join(boxes, name)
-                with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
+                try:
                     fd = _try_lock(directory, exclusive=True)
-                    if fd is None:
-                        continue
-                    if os.path.lexists(os.path.join(directory, RECORD_NAME)):
-                        os.close(fd)
-                    else:
-                        dead[name] = fd
+                except FileNotFoundError:  # its owner has just removed it
+                    continue
+                if fd is None:
+                    continue
+                if os.path.lexists(os.path.join(directory, RECORD_NAME)):
+                    os.close(fd)
+                else:
+                    dead[name] = fd
+        finally:
+            os.close(lock)
         for name in dead:
             remove_tree(os.path.join(boxes, name))
         return sorted(dead)
@@ -185,7 +201,7 @@ def sweep_boxes(boxes: str) -> list[str]:
 
 def _names(boxes: str) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(boxes) if _ID.match(name))
+        return sorted(name for name in os.listdir(boxes) if len(name) == _ID_LENGTH and _ID_LETTERS.issuperset(name))
     except FileNotFoundError:
         return []
 
@@ -206,14 +222,15 @@ def _read_record(directory: str) -> BoxRecord | None:
         ) from error
 
 
-@contextlib.contextmanager
-def _locked(directory: str, operation: int) -> Iterator[None]:
+def _lock(directory: str, operation: int) -> int:
+    """A descriptor that holds the lock, which may have to be waited for."""
     fd = os.open(directory, _OPEN_DIRECTORY)
     try:
         fcntl.flock(fd, operation)
-        yield
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _try_lock(directory: str, *, exclusive: bool) -> int | None:

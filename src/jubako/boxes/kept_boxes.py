@@ -7,12 +7,9 @@ of it, and a box of which nothing is left is removed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 
 from jubako.boxes.changes import read_box_changes
-from jubako.boxes.commit import Committed, commit_changes, forget_committed
 from jubako.boxes.facts import is_below
-from jubako.boxes.journal import Durability
 from jubako.boxes.kept import (
     KeptBoxes,
     find_box_id,
@@ -24,17 +21,22 @@ from jubako.boxes.kept import (
     remove_box,
     sweep_boxes,
 )
-from jubako.boxes.kept_record import BoxRecord
-from jubako.boxes.launch import WHOLE_HOST, default_state_root, refuse_nesting, run_in_new_box
-from jubako.boxes.plan_wide import Stacked
 from jubako.boxes.result import BoxResult, resolve_path
-from jubako.boxes.spec import Box
-from jubako.boxes.staged_layer import make_staged_layer
-from jubako.boxes.state import StateRoot
-from jubako.boxes.supervise import Program
+from jubako.boxes.spec import WHOLE_HOST
+from jubako.boxes.state import default_state_root
 from jubako.errors import InputError
-from jubako.layers.change import Change
 from jubako.layers.walk import open_top, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jubako.boxes.commit import Committed
+    from jubako.boxes.journal import Durability
+    from jubako.boxes.kept_record import BoxRecord
+    from jubako.boxes.spec import Box
+    from jubako.boxes.state import StateRoot
+    from jubako.layers.change import Change
 
 __all__ = ["commit_box", "enter_box", "kept_box_ids", "kept_boxes", "measure_box", "read_kept_changes", "remove_boxes"]
 
@@ -83,6 +85,12 @@ def enter_box(
 
     Nobody can commit or remove the box meanwhile. ConflictError if somebody is doing that now.
     """
+    # Listing boxes takes none of this, which is most of what there is to import.
+    from jubako.boxes.launch import refuse_nesting, run_in_new_box
+    from jubako.boxes.plan_wide import Stacked
+    from jubako.boxes.staged_layer import make_staged_layer
+    from jubako.boxes.supervise import Program
+
     refuse_nesting()
     root = state or default_state_root()
     directory = _find(root, box_id)
@@ -110,6 +118,8 @@ def commit_box(
     Relative paths are resolved against `cwd`, this process's by default. Conflicts are looked for afresh. Raises
     InputError where there is no change below one of the paths.
     """
+    from jubako.boxes.commit import commit_changes, forget_committed  # SQLite: 10 ms to import, for those who publish
+
     root = state or default_state_root()
     directory = _find(root, box_id)
     with hold_box(directory, exclusive=True):

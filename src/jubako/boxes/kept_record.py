@@ -14,19 +14,24 @@ is the moment after which a change of the host conflicts with the box; `created`
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+import time
 
-from jubako.boxes.spec import OutputKind
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from jubako.boxes.spec import OutputKind
 
 __all__ = [
     "RECORD_NAME",
     "BoxRecord",
     "Layer",
     "RecordedOutput",
+    "format_command",
     "format_created",
     "parse_record",
     "prepare_record",
@@ -38,9 +43,10 @@ RECORD_NAME = "box.json"
 
 _PREPARED = "box.json.new"
 _VERSION = 1
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")  # to a shell
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """One upper directory of a box: `upper`, relative to the box, holds what changed below `target`."""
 
@@ -49,7 +55,7 @@ class Layer:
     inode: int = 0  # of `target` when the box was started; 0: not known
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordedOutput:
     """A declared output a failed task had staged: `staged`, relative to the box, was to become `path`."""
 
@@ -58,7 +64,7 @@ class RecordedOutput:
     staged: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoxRecord:
     """What box.json says. `created` is ISO 8601 in UTC; `error` is why a task failed, "" for a command's box."""
 
@@ -74,8 +80,15 @@ class BoxRecord:
 
 def format_created(time_ns: int) -> str:
     """The moment as box.json writes it: "2024-05-06T07:08:09.123456Z"."""
-    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % 1_000_000_000 // 1000:06}Z"
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time_ns // 1_000_000_000))
+    return f"{moment}.{time_ns % 1_000_000_000 // 1000:06}Z"
+
+
+def format_command(words: Iterable[str]) -> str:
+    """A command as one would type it into a shell; what `shlex.join` says, without `re`, which takes 3 ms to import."""
+    return " ".join(
+        word if word and _PLAIN.issuperset(word) else "'" + word.replace("'", "'\"'\"'") + "'" for word in words
+    )
 
 
 def save_record(directory: str, record: BoxRecord) -> None:
@@ -86,6 +99,8 @@ def save_record(directory: str, record: BoxRecord) -> None:
 
 def prepare_record(directory: str, record: BoxRecord) -> None:
     """Writes box.json aside and flushes it, so that `publish_record` needs no space on a disk that is full by then."""
+    import json  # 2 ms to import, for boxes that are kept
+
     with open(os.path.join(directory, _PREPARED), "w", encoding="utf-8") as file:
         json.dump(_as_json(record), file, indent=1)
         file.flush()
@@ -99,6 +114,8 @@ def publish_record(directory: str) -> None:
 
 def parse_record(text: str) -> BoxRecord:
     """The record in the text of a box.json. Raises ValueError saying what is wrong with it."""
+    import json  # 2 ms to import, for boxes that are kept
+
     data = json.loads(text)
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
@@ -143,6 +160,8 @@ def _as_json(record: BoxRecord) -> dict[str, Any]:
 
 
 def _parse_created(created: str) -> int:
+    from datetime import datetime  # 2 ms to import, for records of old
+
     moment = datetime.fromisoformat(created.replace("Z", "+00:00"))  # Python 3.11 knows Z, this says what is meant
     return (int(moment.timestamp()) * 1_000_000 + moment.microsecond) * 1000
 

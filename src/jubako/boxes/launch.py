@@ -2,7 +2,7 @@
 
     with run_in_box(["make", "install"]) as result:
         for change in result.changes:
-            print(change.kind.value, change.path)
+            print(change.kind, change.path)
         result.commit(["/usr/local"])      # or keep(), or nothing: then it is all dropped
 
 The box's directory in the state root is made before and holds what the command writes. It is nobody's, and swept by a
@@ -13,56 +13,51 @@ wrote is on disk there whatever `Box.scratch` says: a memory file system would e
 from __future__ import annotations
 
 import os
-import shlex
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from typing import Protocol
 
+from jubako.boxes.bound_files import drop_untouched_files
+from jubako.boxes.capabilities import choose_capabilities
 from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
 from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
-from jubako.boxes.kept_record import BoxRecord, Layer, format_created, prepare_record, publish_record
-from jubako.boxes.plan_wide import Stacked
+from jubako.boxes.kept_record import BoxRecord, Layer, format_command, format_created, prepare_record, publish_record
 from jubako.boxes.result import BoxResult
-from jubako.boxes.spec import Box, Host
-from jubako.boxes.state import StateRoot, find_state_root, open_state_root
+from jubako.boxes.spec import WHOLE_HOST
+from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
 from jubako.boxes.wide_facts import read_wide_facts
-from jubako.boxes.wide_view import WideView, drop_untouched_files
+from jubako.boxes.wide_view import WideView
 from jubako.errors import ConflictError, HostError, InputError
-from jubako.kernel.capabilities import capability_number, capget, last_capability
+from jubako.kernel.capabilities import capability_number, last_capability
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
+from jubako.records import replace
 
-__all__ = ["ROOT_CAPABILITIES", "WHOLE_HOST", "default_state_root", "refuse_nesting", "run_in_box", "run_in_new_box"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
 
-WHOLE_HOST = Box(Host(whole=True))
+    from jubako.boxes.bound_files import Copies
+    from jubako.boxes.plan_wide import Stacked, WidePlan
+    from jubako.boxes.spec import Box
 
-# What root keeps in a box: what package managers and installers need to change files and users. Not here: CAP_MKNOD
-# (a device node is the machine), CAP_NET_RAW and CAP_NET_ADMIN (the network is shared), CAP_AUDIT_WRITE, CAP_SYS_*.
-ROOT_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
+    class Stack(Protocol):
+        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
+
+        def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+
+
+__all__ = ["refuse_nesting", "run_in_box", "run_in_new_box"]
+
 _MARK = "JUBAKO_BOX"
+_TRIES = 5
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 
-class Stack(Protocol):
-    """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
-
-    def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+class _MountsChanged(HostError):
+    """The view could not be made, and the machine's mounts are not those it was planned for: one may be gone since."""
 
 
 def run_in_box(
@@ -114,6 +109,15 @@ def run_in_new_box(
     """
     _check(program, box)
     sweep_boxes(state.boxes_path)
+    for _ in range(_TRIES - 1):
+        try:
+            return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+        except _MountsChanged:
+            continue  # the command has not run
+    return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+
+
+def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None) -> BoxResult:
     started_ns = time.time_ns()
     shared = _find_shared(box)
     try:
@@ -129,27 +133,27 @@ def run_in_new_box(
         plan = view.plan()
         record = BoxRecord(
             id=box_id,
-            label=shlex.join(program.argv),
+            label=format_command(program.argv),
             created=format_created(started_ns),
             cwd=program.cwd,
             layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in plan.tops),
             started_ns=started_ns,
         )
-        try:
-            copied_ns = view.prepare(plan)
-            if keep:
-                prepare_record(directory, record)
-        except OSError as error:
-            raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
         confinement = Confinement(
             user_namespace=facts.host.in_user_namespace,
             network=box.network,
-            capabilities=_choose_capabilities(box, facts.host.uid),
+            capabilities=_number_capabilities(choose_capabilities(box, facts.host.uid)),
             held_descriptors=(lock,),
         )
         _warm_up(facts.host.in_user_namespace)
-        ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
-        drop_untouched_files(copied_ns)
+        try:
+            copies = _prepare(view, plan, record if keep else None, directory)
+            ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
+        except HostError as error:
+            if tuple(read_mount_table()) == facts.host.mounts:
+                raise
+            raise _MountsChanged(error.message, hint=error.hint) from error
+        drop_untouched_files(copies)
         result = _make_result(ended, record, state, lock)
         if keep:
             flush_box(directory)
@@ -167,6 +171,17 @@ def run_in_new_box(
         raise
 
 
+def _prepare(view: WideView, plan: WidePlan, record: BoxRecord | None, directory: str) -> Copies:
+    """Makes what the view needs on disk, and with a record what a kept box needs."""
+    try:
+        copies = view.prepare(plan)
+        if record is not None:
+            prepare_record(directory, record)
+    except OSError as error:
+        raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
+    return copies
+
+
 def refuse_nesting() -> None:
     """Raises HostError inside a box, where nothing can be mounted: that would be found out late, and said obscurely."""
     box_id = os.environ.get(_MARK)
@@ -175,11 +190,6 @@ def refuse_nesting() -> None:
             f"this is box {box_id}, and a box cannot be made inside a box",
             hint="Run the command as it is: what it changes is in the box already.",
         )
-
-
-def default_state_root() -> StateRoot:
-    """The state root that the environment names, opened."""
-    return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
 
 
 def _name_box(program: Program, box_id: str) -> Program:
@@ -216,6 +226,8 @@ def _find_hidden(state: StateRoot) -> list[str]:
     """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
     hidden = [state.path]
     if os.listdir(state.stage_path):
+        from contextlib import closing
+
         from jubako.boxes.journal import Journal, open_database  # SQLite: 10 ms to import, for living runs alone
 
         with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
@@ -223,16 +235,11 @@ def _find_hidden(state: StateRoot) -> list[str]:
     return hidden
 
 
-def _choose_capabilities(box: Box, uid: int) -> frozenset[int]:
+def _number_capabilities(names: Sequence[str]) -> frozenset[int]:
     try:
-        asked = {capability_number(name) for name in box.capabilities}
+        return frozenset(capability_number(name) for name in names)
     except ValueError as error:
         raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
-    if uid != 0:
-        return frozenset(asked)
-    held = capget().permitted
-    usual = {capability_number(name) for name in ROOT_CAPABILITIES}
-    return frozenset(asked | {number for number in usual if held >> number & 1})
 
 
 def _warm_up(user_namespace: bool) -> None:

@@ -5,18 +5,22 @@ directory underneath. So every mount a walk from the root can meet is looked at,
 
     overlay     a real file system, or a directory of one bound elsewhere: an overlay of its own
     file        a single file bound over another: a copy of it, since an overlay covers directories only
-    read-only   what overlayfs cannot or should not stack on: network file systems, names without case, and mounts
-                that are read-only on the machine too
-    left out    the kernel's own file systems (the view has fresh ones), other containers' roots, jubako's state
+    read-only   what overlayfs cannot or should not stack on: network file systems, names without case, sockets and
+                the like bound by themselves, and mounts that are read-only on the machine too
+    left out    the kernel's own file systems (the view has fresh ones), what is in /run but for disks, other
+                containers' roots, jubako's state
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-
 from jubako.boxes.facts import HostFacts, is_below
-from jubako.kernel.mount_table import Mount
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from jubako.kernel.mount_table import Mount
 
 __all__ = ["MountLayout", "is_stackable", "plan_mount_layout", "visible_mounts"]
 
@@ -37,7 +41,7 @@ _KERNEL_TYPES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountLayout:
     """Mount points, parents before what lies below them. "/" is always the first overlay."""
 
@@ -48,16 +52,20 @@ class MountLayout:
 
 
 def plan_mount_layout(
-    facts: HostFacts, file_points: Collection[str] = (), refused: Collection[str] = ()
+    facts: HostFacts,
+    file_points: Collection[str] = (),
+    refused: Collection[str] = (),
+    special_points: Collection[str] = (),
 ) -> MountLayout:
-    """The layout of the wide view. `file_points` are the mount points that are files, `refused` those whose overlay the
-    kernel would not make."""
+    """The layout of the wide view. `file_points` are the mount points that are files, `special_points` those that are
+    sockets and the like, `refused` those whose overlay the kernel would not make."""
     overlays, files, read_only, named = ["/"], [], [], []
     for mount in visible_mounts(facts.mounts):
         point = mount.mount_point
-        if point == "/" or _is_left_out(mount, facts):
+        is_single = point in file_points or point in special_points
+        if point == "/" or _is_left_out(mount, facts) or (is_single and is_below(point, "/run")):
             continue
-        if mount.is_read_only or mount.is_deleted:
+        if mount.is_read_only or mount.is_deleted or point in special_points:
             read_only.append(point)
         elif not is_stackable(mount) or point in refused:
             read_only.append(point)

@@ -29,12 +29,15 @@ Nothing here touches the file system.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from jubako.boxes.signature import Signature, decode_signature, encode_signature, without_device
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 __all__ = [
     "Move",
@@ -47,7 +50,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Move:
     """One change to publish. `staged` is the new content on the same mount as `target`; None deletes `target`.
 
@@ -59,7 +62,7 @@ class Move:
     expected: Signature | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedMove:
     """A move with all that is needed to carry it out, to carry it on after a crash, or to take it back."""
 

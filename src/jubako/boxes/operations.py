@@ -13,12 +13,16 @@ Nothing here touches the system. `describe()` is one line for `--debug`, errors 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
 
 __all__ = [
     "Bind",
     "CopyAttributes",
+    "CopyFile",
     "DetachMount",
     "MakeDirectory",
     "MakeFile",
@@ -40,10 +44,10 @@ __all__ = [
     "TakeTree",
 ]
 
-Propagation = Literal["private", "slave", "shared", "unbindable"]
+Propagation: TypeAlias = "Literal['private', 'slave', 'shared', 'unbindable']"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetPropagation:
     """Says how mounts made later at `target` travel between this mount namespace and others."""
 
@@ -55,7 +59,7 @@ class SetPropagation:
         return f"make {self.target} {_recursively(self.recursive)}{self.propagation}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetAttributes:
     """Changes how the mount at `target` may be used. None leaves a property as it is. Recursive: all or none.
 
@@ -75,7 +79,7 @@ class SetAttributes:
         return f"make {self.target} {_recursively(self.recursive)}{', '.join(words)}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bind:
     """Shows `source` (a directory or a file) at `target` too, which must exist and be of the same type."""
 
@@ -87,7 +91,7 @@ class Bind:
         return f"bind {self.source} {_recursively(self.recursive)}on {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TakeTree:
     """Holds a copy of the mount tree at `source` under `name`, until it is placed or all operations are done."""
 
@@ -99,7 +103,7 @@ class TakeTree:
         return f"take {self.source} {_recursively(self.recursive)}as {self.name!r}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlaceTree:
     """Attaches the tree that was taken as `name` at `target`; a tree can be placed once."""
 
@@ -110,7 +114,7 @@ class PlaceTree:
         return f"place {self.name!r} on {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountTmpfs:
     """A new, empty file system in memory. `size` as tmpfs takes it: bytes, or a share of the memory like "50%"."""
 
@@ -125,7 +129,7 @@ class MountTmpfs:
         return f"mount a tmpfs of {self.size}, mode {self.mode:04o}, on {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountOverlay:
     """Stacks `lowers` (the topmost first) under `upper`. Without an upper it is read-only and needs two lowers.
 
@@ -144,7 +148,7 @@ class MountOverlay:
         return f"mount an overlay of {':'.join(self.lowers)} on {self.target}{top}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountProc:
     """A /proc of the pid namespace this is applied in."""
 
@@ -155,7 +159,7 @@ class MountProc:
         return f"mount proc on {self.target}{' read-only' if self.read_only else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountSysfs:
     """A /sys of the network namespace this is applied in, which must be an own one in a user namespace."""
 
@@ -166,7 +170,7 @@ class MountSysfs:
         return f"mount sysfs on {self.target}{' read-only' if self.read_only else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MountDevpts:
     """An own set of pseudo-terminals; `target`/ptmx opens a new one."""
 
@@ -176,7 +180,7 @@ class MountDevpts:
         return f"mount devpts on {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MaskDirectory:
     """Hides a directory behind an empty one that nobody can write to."""
 
@@ -186,7 +190,7 @@ class MaskDirectory:
         return f"hide directory {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MaskFile:
     """Hides a file, a device or a socket behind `empty`, an empty file that exists for this."""
 
@@ -197,7 +201,7 @@ class MaskFile:
         return f"hide file {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeDirectory:
     """A directory at `path` with parents (0755); nothing happens where one is there already."""
 
@@ -208,7 +212,7 @@ class MakeDirectory:
         return f"make directory {self.path}, mode {self.mode:04o}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeFile:
     """An empty file at `path`, to mount something on; nothing happens where one is there already."""
 
@@ -219,7 +223,7 @@ class MakeFile:
         return f"make file {self.path}, mode {self.mode:04o}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeSymlink:
     """A symbolic link at `path` that says `points_to`."""
 
@@ -230,7 +234,7 @@ class MakeSymlink:
         return f"make link {self.path} -> {self.points_to}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CopyAttributes:
     """Gives `target` the mode, owner, extended attributes, ACL and times of `source`.
 
@@ -244,7 +248,18 @@ class CopyAttributes:
         return f"copy the attributes of {self.source} to {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class CopyFile:
+    """A new file `target` with the contents and attributes of the file `source`."""
+
+    source: str
+    target: str
+
+    def describe(self) -> str:
+        return f"copy {self.source} to {self.target}"
+
+
+@record
 class MoveMount:
     """Moves the mount at `source`, with all mounts below it, to `target`."""
 
@@ -255,7 +270,7 @@ class MoveMount:
         return f"move mount {self.source} to {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DetachMount:
     """Takes the topmost mount at `target` away, with all mounts below it, even while it is in use."""
 
@@ -265,7 +280,7 @@ class DetachMount:
         return f"detach {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PivotRoot:
     """Makes `new_root`, a mount point, the root directory of this mount namespace and drops the old one."""
 
@@ -292,6 +307,7 @@ Operation = (
     | MakeFile
     | MakeSymlink
     | CopyAttributes
+    | CopyFile
     | MoveMount
     | DetachMount
     | PivotRoot

@@ -7,6 +7,9 @@ in the journal's places first, so that a kill leaves nothing for good.
 
 The first choice is the run's directory below the state root, otherwise `.jubako-stage/RUN` in the nearest existing
 directory above the output. A `.jubako-stage` of somebody else is left alone; `.jubako-stage-UID` is taken then.
+
+Of what a trial cannot foretell, a file that belongs to another project is seen to by `beside`. A directory that comes
+from a lower layer of an overlay cannot be moved at all; `is_movable` tells.
 """
 
 from __future__ import annotations
@@ -15,23 +18,29 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jubako.boxes.journal import HIDDEN_NAME, Journal
-from jubako.boxes.state import StateRoot
-from jubako.errors import HostError
-from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, statx, syncfs
+from jubako.errors import BugError, HostError
+from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, Statx, renameat2, statx, syncfs
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.remove import remove_tree
+from jubako.records import record
 
-__all__ = ["Place", "Places", "find_existing_folder", "remove_places"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jubako.boxes.state import StateRoot
+
+__all__ = ["Place", "Places", "find_existing_folder", "is_movable", "make_hidden_folder", "remove_places"]
 
 _TRIAL_NAME = ".jubako-trial"
+_FULL_NAME = ".jubako-full"
 _HINT = "declare the output in a folder that you can write to"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A staging directory of one run on one mount. `fd` is a descriptor on it, opened before any task wrote there."""
 
@@ -39,6 +48,7 @@ class Place:
     device: int
     fd: int
     hidden: str = ""  # the .jubako-stage above it; "" below the state root
+    has_layers: bool = False  # it is on an overlay, where a directory may be one that cannot be moved
 
 
 class Places:
@@ -49,7 +59,7 @@ class Places:
         self._journal = journal
         home = os.path.join(state.stage_path, run_id)
         found = statx(AT_FDCWD, home)
-        self._home = Place(home, found.device, _open_directory(home))
+        self._home = Place(home, found.device, _open_directory(home), has_layers=_is_overlay(found))
         self._home_mount = found.mnt_id
         self._by_mount: dict[tuple[int, int], Place] = {}
         self._foreign: list[Place] = []
@@ -59,18 +69,23 @@ class Places:
         """All places there are, the one below the state root first."""
         return [self._home, *self._foreign]
 
-    def find(self, folder: str) -> Place:
-        """The place to stage what will be renamed into `folder`, which exists. Raises HostError if there is none."""
+    def find(self, folder: str, path: str) -> Place:
+        """The place to stage `path`, which will be renamed into `folder`, which exists, or below it.
+
+        Raises HostError, which names `path`, if there is none.
+        """
         try:
             found = statx(AT_FDCWD, folder, 0)
             key = (found.mnt_id, found.device)
             place = self._by_mount.get(key)
             if place is None:
-                place = self._choose(folder, same_mount=found.mnt_id == self._home_mount)
+                place = self._choose(folder, path, same_mount=found.mnt_id == self._home_mount)
                 self._by_mount[key] = place
             return place
         except OSError as error:
-            raise HostError(f"nothing can be staged for {folder}: {error.strerror}", hint=_HINT) from error
+            raise HostError(
+                f"the output {path} cannot be staged: nothing can be made in {folder}: {error.strerror}", hint=_HINT
+            ) from error
 
     def remove(self) -> None:
         """Removes everything outside the state root, and closes the descriptors."""
@@ -85,22 +100,24 @@ class Places:
         for place in self.everywhere():
             os.close(place.fd)
 
-    def _choose(self, folder: str, *, same_mount: bool) -> Place:
-        if same_mount and self._try(self._home, folder):
+    def _choose(self, folder: str, path: str, *, same_mount: bool) -> Place:
+        if same_mount and self._try(self._home, folder, path):
             return self._home
-        place = self._make_foreign(folder)
-        if not self._try(place, folder):
-            raise HostError(f"nothing can be staged for {folder}: not even a rename within it works", hint=_HINT)
+        place = self._make_foreign(folder, path)
+        if not self._try(place, folder, path):
+            raise HostError(
+                f"the output {path} cannot be staged: in {folder} not even a rename within it works", hint=_HINT
+            )
         return place
 
-    def _try(self, place: Place, folder: str) -> bool:
+    def _try(self, place: Place, folder: str, path: str) -> bool:
         """True if files can be renamed from `place` to `folder`, and exchanged; leaves nothing behind."""
         there = os.path.join(folder, f"{_TRIAL_NAME}-{self._run_id}")
         self._journal.add_place(self._run_id, there)
         here = [os.path.join(place.path, f"{_TRIAL_NAME}-{number}") for number in (1, 2)]
         try:
-            for path in here:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            for trial in here:
+                os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             try:
                 renameat2(AT_FDCWD, here[0], AT_FDCWD, there, RENAME_NOREPLACE)
                 renameat2(AT_FDCWD, here[1], AT_FDCWD, there, RENAME_EXCHANGE)
@@ -109,28 +126,57 @@ class Places:
                     return False
                 if error.errno == errno.EINVAL:
                     raise HostError(
-                        f"the file system of {folder} cannot rename on conditions (renameat2), so nothing can be "
-                        "published there safely",
+                        f"the output {path} cannot be published safely: the file system of {folder} cannot rename on "
+                        "conditions (renameat2)",
                         hint="write to a local file system, and copy from there in a task of its own",
                     ) from error
                 raise
             return True
         finally:
-            for path in (*here, there):
-                remove_tree(path)
+            for trial in (*here, there):
+                remove_tree(trial)
 
-    def _make_foreign(self, folder: str) -> Place:
-        for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
-            path = os.path.join(folder, hidden, self._run_id)
-            self._journal.add_place(self._run_id, path)
-            if _make_private(os.path.dirname(path), self._run_id):
-                place = Place(path, os.stat(path).st_dev, _open_directory(path), os.path.dirname(path))
-                self._foreign.append(place)
-                return place
-        raise HostError(
-            f"nothing can be staged for {folder}: {HIDDEN_NAME} there belongs to somebody else",
-            hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
-        )
+    def _make_foreign(self, folder: str, path: str) -> Place:
+        made = make_hidden_folder(folder, self._run_id, self._journal, path)
+        found = statx(AT_FDCWD, made)
+        place = Place(made, found.device, _open_directory(made), os.path.dirname(made), _is_overlay(found))
+        self._foreign.append(place)
+        return place
+
+
+def make_hidden_folder(folder: str, run_id: str, journal: Journal, output: str) -> str:
+    """`.jubako-stage/RUN` in `folder`, made where it is missing, and in the journal before that.
+
+    Raises HostError, which names `output`, if the name is somebody else's.
+    """
+    for hidden in (HIDDEN_NAME, f"{HIDDEN_NAME}-{os.geteuid()}"):
+        path = os.path.join(folder, hidden, run_id)
+        journal.add_place(run_id, path)
+        if _make_private(os.path.dirname(path), run_id):
+            return path
+    raise HostError(
+        f"the output {output} cannot be staged: {HIDDEN_NAME} in {folder} belongs to somebody else",
+        hint=f"remove {os.path.join(folder, HIDDEN_NAME)}",
+    )
+
+
+def is_movable(directory: str, place: str) -> bool:
+    """False if the kernel will not let `directory` be renamed, not even to `place`, a staging directory beside it.
+
+    Nothing is moved: a rename over a directory that is not empty fails, and what is found out is why. An overlay
+    without redirect_dir looks first whether the directory comes from a lower layer (`ovl_can_move` in the kernel's
+    fs/overlayfs/dir.c), as file systems with project quotas look at the projects first.
+    """
+    full = os.path.join(place, _FULL_NAME)
+    os.makedirs(os.path.join(full, "entry"), exist_ok=True)
+    try:
+        os.rename(directory, full)
+    except OSError as error:
+        remove_tree(full)
+        if error.errno not in (errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return error.errno != errno.EXDEV
+    raise BugError(f"{directory} was renamed over {full}, which was not empty")
 
 
 def find_existing_folder(path: str) -> tuple[str, os.stat_result]:
@@ -215,9 +261,11 @@ def _make_private(hidden: str, run_id: str) -> bool:
             return False
         try:
             os.mkdir(os.path.join(hidden, run_id), 0o700)
-            return True
+        except FileExistsError:  # this run's, made for something else, or before it was killed
+            return os.path.isdir(os.path.join(hidden, run_id))
         except FileNotFoundError:  # another run has just removed `hidden`, which was empty
             continue
+        return True
 
 
 def _is_mine(path: str, dir_fd: int | None = None) -> bool:
@@ -225,6 +273,10 @@ def _is_mine(path: str, dir_fd: int | None = None) -> bool:
         return os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_uid == os.geteuid()
     except FileNotFoundError:
         return False
+
+
+def _is_overlay(found: Statx) -> bool:
+    return any(mount.fstype == "overlay" for mount in read_mount_table() if mount.id == found.mnt_id)
 
 
 def _open_directory(path: str) -> int:

@@ -1,4 +1,4 @@
-"""Plans the narrow view: what is mounted once for a worker and a box, and what is added for one job. Pure.
+"""Plans the view of a task: what is mounted once for a worker and a box, and what is added for one job. Pure.
 
 The template (`plan_template`) is a mount namespace of binds only: everything read-only, /dev and /run replaced,
 sockets that control other things masked, jubako's own state hidden, and what the box shares put back read-write. No
@@ -12,28 +12,23 @@ A job (`plan_job`) gets a copy of that namespace with one more tmpfs, the scratc
         shm/             what /dev/shm links to
         stage/K/         the attempt's staging directory on mount K, read-write
 
-A mount that lies below an overlaid directory would be hidden by it. It is taken before and placed back after: disks (as
-root), what the box shares, and the masks over jubako's state.
+The overlays, and the copies of single files, are planned in `plan_tops`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.cover import OWN_VIEW, Cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
 from jubako.boxes.operations import (
     Bind,
-    CopyAttributes,
     MakeDirectory,
     MakeFile,
     MakeSymlink,
     MaskDirectory,
     MaskFile,
     MountDevpts,
-    MountOverlay,
     MountTmpfs,
     Operation,
     PlaceTree,
@@ -41,20 +36,34 @@ from jubako.boxes.operations import (
     SetPropagation,
     TakeTree,
 )
-from jubako.boxes.spec import Box, StagedOutput
-from jubako.kernel.mount_table import Mount, find_mount, mounts_below
+from jubako.boxes.plan_tops import (
+    SCRATCH,
+    SHM,
+    SHM_IN_SCRATCH,
+    Overlay,
+    find_top,
+    list_private_tops,
+    plan_overlays,
+    plan_top_directories,
+    plan_tops,
+)
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jubako.boxes.spec import Box, StagedOutput
 
 __all__ = [
-    "SCRATCH",
-    "SHM_IN_SCRATCH",
     "STAGE",
     "TMP",
     "TMP_IN_SCRATCH",
     "JobPlan",
     "LocatedOutput",
-    "Overlay",
     "Shape",
     "ViewPlan",
+    "is_shown",
     "locate_output",
     "plan_job",
     "plan_shape",
@@ -63,17 +72,14 @@ __all__ = [
     "staged_in_box",
 ]
 
-SCRATCH = "/run/jubako"
 TMP = f"{SCRATCH}/tmp"
 STAGE = f"{SCRATCH}/stage"
 
 TMP_IN_SCRATCH = "view/tmp"
-SHM_IN_SCRATCH = "view/shm"
 
 _VIEW = f"{SCRATCH}/view"
 _EMPTY = f"{SCRATCH}/empty"
 _DEFAULT_SCRATCH_SIZE = "50%"
-_HIDDEN_STAGE = ".jubako-stage"  # `place.HIDDEN_NAME`, whose module would bring SQLite into every worker
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -84,16 +90,7 @@ _DEVICE_LINKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """One overlay of a job: the directory it covers, and the name of its upper directory in the scratch."""
-
-    target: str
-    upper: str
-    has_mounts: bool = False  # on this machine there are mounts below the directory
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class LocatedOutput:
     """A declared output, and where on this machine its folder is."""
 
@@ -107,39 +104,44 @@ def locate_output(output: StagedOutput, folder: Place) -> LocatedOutput:
     return LocatedOutput(output, folder, os.path.join(folder.target, os.path.basename(output.path)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """What decides how a view is built; jobs of one pipeline have few."""
 
     directories: tuple[str, ...]  # to overlay (`cover`)
+    files: tuple[str, ...]  # to copy
     shared: tuple[KnownPath, ...]
     stages: int
-    hidden_stages: tuple[str, ...]  # `.jubako-stage` directories beside outputs
+    hidden: tuple[str, ...]  # directories to hide that the template shows (`is_shown`)
     scratch_size: str = _DEFAULT_SCRATCH_SIZE
     is_on_disk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ViewPlan:
     """What views of one shape share."""
 
     overlays: tuple[Overlay, ...]
-    build: tuple[Operation, ...]  # in a copy of the template
-    watched: tuple[str, ...]  # directories in the scratch that a job may write in
+    ahead: tuple[Operation, ...]  # in a copy of the template; looks at nothing that is published, so it may come early
+    build: tuple[Operation, ...]  # after it, when the job is there
+    private: tuple[str, ...]  # directories that are the box's own and empty at the start, and can be written
+    has_new_root: bool  # who entered the view before it was built is not in it
+    watched: tuple[str, ...]  # directories in the scratch that a job may write in, and does so seldom
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobPlan:
-    """How one job's view is made, in four steps that happen in different places."""
+    """How one job's view is made, in steps that happen in different places."""
 
     overlays: tuple[Overlay, ...]
     stages: tuple[str, ...]  # the staging directories, K being the index
     take: tuple[Operation, ...]  # in the worker's own mount namespace, where staging directories are writable
-    build: tuple[Operation, ...]  # in a copy of the template
+    build: tuple[Operation, ...]  # in a copy of the template, after what the view's plan has done there ahead
     show: tuple[Operation, ...]  # after the scratch was opened, which this covers
     freeze: tuple[Operation, ...]  # before check(): nothing of the result can be changed any more
     placed: frozenset[str]  # declared paths of the directory outputs that are put in place
-    watched: tuple[str, ...]  # directories in the scratch that the job may write in
+    has_new_root: bool  # as for `ViewPlan`
+    watched: tuple[str, ...]
 
 
 def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[Operation, ...]:
@@ -166,15 +168,19 @@ def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[O
 
 
 def plan_shape(
-    box: Box, cover: Cover, outputs: Sequence[LocatedOutput] = (), shared: tuple[KnownPath, ...] = ()
+    box: Box,
+    cover: Cover,
+    outputs: Sequence[LocatedOutput] = (),
+    shared: tuple[KnownPath, ...] = (),
+    hidden: tuple[str, ...] = (),
 ) -> Shape:
-    """The shape of the view of a job."""
-    stages = _list_stages(outputs)
+    """The shape of the view of a job. `hidden` are directories that the template shows and that it must not see."""
     return Shape(
-        directories=cover.directories,
+        directories=_without_shared(cover.directories, shared),
+        files=_without_shared(cover.files, shared),
         shared=shared,
-        stages=len(stages),
-        hidden_stages=_find_hidden_stages(stages, cover),
+        stages=len(_list_stages(outputs)),
+        hidden=hidden,
         scratch_size=_DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes),
         is_on_disk=box.scratch == "disk",
     )
@@ -182,18 +188,21 @@ def plan_shape(
 
 def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
     """What views of this shape are built with."""
-    overlays = tuple(
-        Overlay(target, f"upper-{index}", has_mounts=bool(mounts_below(facts.mounts, target)))
-        for index, target in enumerate(shape.directories)
-    )
+    has_new_root = "/" in shape.directories
+    directories = (*shape.directories, "/run") if has_new_root else shape.directories
+    overlays = plan_tops(directories, shape.files, shape.shared, facts)
+    private = list_private_tops(overlays)
     return ViewPlan(
         overlays,
-        (
-            *_plan_scratch(shape),
-            *_plan_overlays(facts, overlays, shape),
-            *(Bind(_EMPTY, path) for path in shape.hidden_stages),
+        ahead=(*_plan_scratch(shape), *plan_top_directories(overlays)),
+        build=(
+            *plan_overlays(overlays, volatile=shape.is_on_disk, userxattr=facts.in_user_namespace),
+            *(Bind(_EMPTY, path) for path in shape.hidden),
         ),
-        (*(overlay.upper for overlay in overlays), TMP_IN_SCRATCH, SHM_IN_SCRATCH),
+        private=tuple(one.target for one in private),
+        has_new_root=has_new_root,
+        # What is written into a file that is there does not show in the directory.
+        watched=(TMP_IN_SCRATCH, *dict.fromkeys(one.upper for one in (*overlays, *private) if not one.is_file)),
     )
 
 
@@ -201,7 +210,13 @@ def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_dire
     """The view of one job. `scratch_directory` is an empty host directory, for a box whose scratch is on disk."""
     stages = _list_stages(outputs)
     places = [f"{STAGE}/{index}" for index in range(len(stages))]
-    bound = [one.output for one in outputs if one.output.kind == "directory" and _is_covered(one.folder.path, view)]
+    bound = [
+        one.output
+        for one in outputs
+        if one.output.kind == "directory" and find_top(one.folder.path, view.overlays) is not None
+    ]
+    # This machine has these folders, so the job may count on them.
+    made = {one.folder.path for one in outputs if any(is_below(one.folder.path, path) for path in view.private)}
     take = [TakeTree(place, stage, recursive=False) for place, stage in zip(places, stages, strict=True)]
     if scratch_directory:
         take.append(TakeTree(SCRATCH, scratch_directory, recursive=False))
@@ -213,15 +228,28 @@ def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_dire
         show=(
             Bind(_VIEW, SCRATCH),
             *(PlaceTree(place, place) for place in places),
+            *(MakeDirectory(folder) for folder in sorted(made)),
             *(operation for output in bound for operation in _plan_directory_output(output, stages)),
         ),
-        freeze=tuple(
-            SetAttributes(target, read_only=True)
-            for target in (*(overlay.target for overlay in view.overlays), *places, *(output.path for output in bound))
+        freeze=(
+            *(SetAttributes(overlay.target, read_only=True) for overlay in view.overlays),
+            *(SetAttributes(path, read_only=True) for path in (*places, *(output.path for output in bound))),
+            *(_freeze_shm() if any(is_below(folder, SHM) for folder in made) else ()),
         ),
         placed=frozenset([output.path for output in bound]),
+        has_new_root=view.has_new_root,
         watched=view.watched,
     )
+
+
+def is_shown(path: str, facts: HostFacts, shared: Sequence[KnownPath] = ()) -> bool:
+    """True if the template of a box that shares `shared` shows `path`, a real one, as it is on this machine."""
+    if any(is_below(path, one.path) for one in shared):
+        return True
+    if any(is_below(path, hidden) for hidden in (*facts.hidden, *facts.masked_directories)):
+        return False
+    is_replaced = any(is_below(path, directory) for directory in OWN_VIEW)
+    return not is_replaced or any(is_below(path, point) for point in facts.run_mounts)
 
 
 def staged_in_box(output: StagedOutput, stages: Sequence[str]) -> str:
@@ -235,8 +263,10 @@ def _plan_dev(devices: Sequence[KnownPath], shared: Sequence[KnownPath]) -> Iter
     for device in devices:
         yield _mount_point(device)
         yield PlaceTree(device.path, device.path)
+    own = {one.path for one in shared}
     for name, says in _DEVICE_LINKS:
-        yield MakeSymlink(f"/dev/{name}", says)
+        if f"/dev/{name}" not in own:
+            yield MakeSymlink(f"/dev/{name}", says)
     yield MakeDirectory("/dev/pts")
     yield MountDevpts("/dev/pts")
     yield from _mount_points_below("/dev", shared)
@@ -277,50 +307,8 @@ def _plan_scratch(shape: Shape) -> Iterable[Operation]:
     yield MakeDirectory(STAGE.replace(SCRATCH, _VIEW))
     for index in range(shape.stages):
         yield MakeDirectory(f"{STAGE.replace(SCRATCH, _VIEW)}/{index}")
-    if shape.hidden_stages:
+    if shape.hidden:
         yield MakeDirectory(_EMPTY, 0o555)
-
-
-def _plan_overlays(facts: HostFacts, overlays: Sequence[Overlay], shape: Shape) -> Iterable[Operation]:
-    """The overlays, the deepest first: one that lies below another is then among the mounts put back on that.
-
-    Those on disk are volatile, or their umount would sync the whole disk. In memory there is nothing to sync, and the
-    marks that a volatile overlay makes in its work directory cost it a fifth of its mount.
-    """
-    targets = [overlay.target for overlay in overlays]
-    for overlay in reversed(overlays):
-        upper, work = f"{SCRATCH}/{overlay.upper}", f"{SCRATCH}/{overlay.upper.replace('upper', 'work')}"
-        yield MakeDirectory(upper)
-        yield MakeDirectory(work)
-        yield CopyAttributes(overlay.target, upper)
-        kept = _mounts_to_keep(overlay.target, facts, [*targets, *(one.path for one in shape.shared)])
-        for path in kept:
-            yield TakeTree(path, path)
-        yield MountOverlay(
-            (overlay.target,),
-            overlay.target,
-            upper=upper,
-            work=work,
-            volatile=shape.is_on_disk,
-            userxattr=facts.in_user_namespace,
-        )
-        for path in kept:
-            yield PlaceTree(path, path)
-
-
-def _mounts_to_keep(target: str, facts: HostFacts, ours: Sequence[str]) -> list[str]:
-    """The points of mounts directly below `target` that an overlay of it would hide: the machine's and ours."""
-    visible = {mount.mount_point for mount in mounts_below(facts.mounts, target) if _is_visible(mount, facts)}
-    points = sorted(path for path in {*visible, *ours, *facts.hidden} if path != target and is_below(path, target))
-    return [one for one in points if not any(one != other and is_below(one, other) for other in points)]
-
-
-def _is_visible(mount: Mount, facts: HostFacts) -> bool:
-    """True if `mount` is what a walk to its point meets: not covered by another one, nor masked in the template."""
-    if mount.is_deleted or any(is_below(mount.mount_point, hidden) for hidden in facts.hidden):
-        return False
-    found = find_mount(facts.mounts, mount.mount_point)
-    return found is not None and found.mount_point == mount.mount_point
 
 
 def _plan_directory_output(output: StagedOutput, stages: Sequence[str]) -> Iterable[Operation]:
@@ -332,16 +320,15 @@ def _list_stages(outputs: Sequence[LocatedOutput]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
 
 
-def _find_hidden_stages(stages: Sequence[str], cover: Cover) -> tuple[str, ...]:
-    """The `.jubako-stage` directories that `stages` are in, each once, but for those of which a box sees nothing."""
-    found: dict[str, None] = {}
-    for stage in stages:
-        above, hidden, name = stage.partition(f"/{_HIDDEN_STAGE}")
-        is_replaced = any(is_below(above, directory) for directory in OWN_VIEW)
-        if hidden and (not is_replaced or any(is_below(above, directory) for directory in cover.directories)):
-            found[above + hidden + name.partition("/")[0]] = None
-    return tuple(found)
+def _without_shared(paths: tuple[str, ...], shared: Sequence[KnownPath]) -> tuple[str, ...]:
+    """`paths` without those that the box shares: an overlay there would hide what was put back to be shared."""
+    if not shared:
+        return paths
+    return tuple(path for path in paths if not any(is_below(path, one.path) for one in shared))
 
 
-def _is_covered(path: str, view: ViewPlan) -> bool:
-    return any(is_below(path, overlay.target) for overlay in view.overlays)
+def _freeze_shm() -> Iterable[Operation]:
+    """What /dev/shm links to is a directory of the scratch; to be read-only it must be a mount."""
+    shm = f"{SCRATCH}/shm"
+    yield Bind(shm, shm, recursive=True)
+    yield SetAttributes(shm, read_only=True)

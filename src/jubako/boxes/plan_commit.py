@@ -10,19 +10,22 @@ new directory above a choice   made, with the metadata it has in the box, and wi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.facts import is_below
 from jubako.errors import InputError
-from jubako.layers.change import Change, ChangeKind, EntryType
+from jubako.layers.change import Change
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["CommitPlan", "ancestors", "plan_commit"]
 
-_PUBLISHABLE = frozenset({EntryType.FILE, EntryType.DIRECTORY, EntryType.SYMLINK})
+_PUBLISHABLE = frozenset({"file", "directory", "symlink"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitPlan:
     """The steps, each list in the order of the paths."""
 
@@ -56,17 +59,17 @@ def plan_commit(changes: Sequence[Change], paths: Sequence[str]) -> CommitPlan:
             published.append(change)
             continue
         for path in above:
-            if whole[path].kind is ChangeKind.REPLACED:
+            if whole[path].kind == "replaced":
                 raise InputError(
                     f"{change.path} cannot be committed alone: the box replaced {path} as a whole",
                     hint=f"Commit {path}.",
                 )
-        if change.kind is ChangeKind.DELETED:
+        if change.kind == "deleted":
             deletions.append(change)
         elif change.type not in _PUBLISHABLE:
-            left_out.append(f"{change.path}: a {change.type.name.lower()}, left out")
+            left_out.append(f"{change.path}: a {change.type}, left out")
             continue
-        elif change.kind is ChangeKind.METADATA and change.type is EntryType.DIRECTORY:
+        elif change.kind == "metadata" and change.type == "directory":
             metadata.append(change)
         else:
             contents.append(change)
@@ -93,4 +96,4 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def _goes_as_a_whole(change: Change) -> bool:
-    return change.type is EntryType.DIRECTORY and change.kind in (ChangeKind.ADDED, ChangeKind.REPLACED)
+    return change.type == "directory" and change.kind in ("added", "replaced")

@@ -17,12 +17,10 @@ link out of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
-from jubako.boxes.cover import plan_cover
+from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, is_below
-from jubako.boxes.mount_layout import plan_mount_layout
+from jubako.boxes.mount_layout import MountLayout, plan_mount_layout
 from jubako.boxes.operations import (
     Bind,
     MakeDirectory,
@@ -40,8 +38,13 @@ from jubako.boxes.operations import (
     TakeTree,
 )
 from jubako.kernel.mount_table import find_mount
+from jubako.records import record
 
-__all__ = ["PROC_OF_THE_MACHINE", "Stacked", "Top", "WideFacts", "WidePlan", "plan_wide"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+__all__ = ["PROC_OF_THE_MACHINE", "Stacked", "Top", "WideFacts", "WidePlan", "plan_wide", "plan_wide_cover"]
 
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -55,7 +58,7 @@ PROC_OF_THE_MACHINE = ("acpi", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sy
 _EMPTY_FILE = "/dev/null"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WideFacts:
     """What the planner must know beside the machine: `host.in_user_namespace` says which of the two plans it is."""
 
@@ -63,11 +66,12 @@ class WideFacts:
     places: tuple[Place, ...] = ()  # as an ordinary user: where this user can write
     foreign: frozenset[str] = frozenset()  # directories above `places` that belong to somebody else
     file_points: frozenset[str] = frozenset()  # as root: the mount points that are files
+    special_points: frozenset[str] = frozenset()  # as root: those that are neither files nor directories
     proc_names: frozenset[str] = frozenset()  # names in /proc
     terminal: str = ""  # the caller's, to be /dev/console
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stacked:
     """A directory to lie above `target` and below the new top: what a kept box held there. A host path."""
 
@@ -75,7 +79,7 @@ class Stacked:
     directory: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Top:
     """One part of the view that can be written: an overlay of the directory `target`, or a copy of the file `target`.
 
@@ -96,7 +100,7 @@ class Top:
         return os.path.dirname(self.target) if self.is_file else self.target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WidePlan:
     """`tops` are made as trees under their names; then `operations` are applied, in the new namespaces."""
 
@@ -124,6 +128,25 @@ def plan_wide(
     return _plan_new_root(facts, box_directory, shared, stacked, refused)
 
 
+def plan_wide_cover(facts: WideFacts, refused: Collection[str] = ()) -> Cover:
+    """What the wide view makes copy-on-write: as root every real file system and "/" itself, else what this user can
+    write, "/" excepted. A task's view is made from it as from the narrow view's cover (`plan`)."""
+    if not facts.host.in_user_namespace:
+        layout = _plan_layout(facts, refused)
+        shown = [path for path in layout.overlays if not is_below(path, "/run") or _is_run_mount(path, facts.host)]
+        return Cover(tuple(shown), layout.notes, layout.files)
+    cover = plan_cover(facts.places, facts.host, refused)
+    return Cover(tuple(sorted({*cover.directories, *_find_cut_off(cover.directories, facts)})), cover.notes)
+
+
+def _is_run_mount(path: str, host: HostFacts) -> bool:
+    return any(is_below(path, point) for point in host.run_mounts)
+
+
+def _plan_layout(facts: WideFacts, refused: Collection[str]) -> MountLayout:
+    return plan_mount_layout(facts.host, facts.file_points, refused, facts.special_points)
+
+
 def _plan_new_root(
     facts: WideFacts,
     box_directory: str,
@@ -132,7 +155,7 @@ def _plan_new_root(
     refused: Collection[str],
 ) -> WidePlan:
     host = facts.host
-    layout = plan_mount_layout(host, facts.file_points, refused)
+    layout = _plan_layout(facts, refused)
     tops = _plan_tops(layout.overlays, layout.files, stacked, refused)
     root = f"{box_directory}/root"
     operations = (
@@ -157,10 +180,9 @@ def _plan_in_place(
     facts: WideFacts, shared: Sequence[KnownPath], stacked: Sequence[Stacked], refused: Collection[str]
 ) -> WidePlan:
     host = facts.host
-    cover = plan_cover(facts.places, host, refused)
+    cover = plan_wide_cover(facts, refused)
     kept = {one.target for one in stacked}
-    directories = [*cover.directories, *_find_cut_off(cover.directories, facts)]
-    outside_kept = [path for path in directories if not any(is_below(path, target) for target in kept)]
+    outside_kept = [path for path in cover.directories if not any(is_below(path, target) for target in kept)]
     tops = _plan_tops(outside_kept, (), stacked, refused)
     run_mounts = [point for point in host.run_mounts if not any(is_below(top.target, point) for top in tops)]
     operations = (

@@ -17,23 +17,27 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
+from jubako.boxes.beside import carry_out, take_back
 from jubako.boxes.folders import Folders, plan_folder
 from jubako.boxes.journal import Durability, Journal, write_transaction
 from jubako.boxes.move import Move, PlannedMove
-from jubako.boxes.rename import Stuck, apply_move, changed_error, undo_move
+from jubako.boxes.rename import Stuck, changed_error
 from jubako.boxes.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.change import EntryType
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
@@ -47,7 +51,7 @@ class Transaction:
     inputs: tuple[tuple[str, Signature | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Published:
     """The transaction is in place, and its journal entry closed."""
 
@@ -62,10 +66,10 @@ Guard = Callable[[sqlite3.Connection, Transaction], None]
 Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Work:
     transaction: Transaction
-    planned: tuple[PlannedMove, ...] = ()
+    planned: list[PlannedMove] = field(default_factory=list)
     refusal: ConflictError | HostError | None = None
     journaled: bool = False
     waits: bool = False  # its row stays in the journal: a person, or the next recovery
@@ -75,13 +79,13 @@ class _Work:
         return self.refusal or Published(self.transaction.id)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Publisher:
     """Publishes for the run that owns `journal` (see `StageArea`). Not for several threads."""
 
     journal: Journal
     durability: Durability
-    _folders: Folders = field(default_factory=Folders, init=False)
+    _folders: Folders = field(default_factory=Folders)
 
     def publish(
         self, batch: Sequence[Transaction], *, guard: Guard | None = None, record: Record | None = None
@@ -117,9 +121,9 @@ class Publisher:
                 found = take_signature(path)
                 if found != expected:
                     raise changed_error(path, label, expected, found, role="an input of it")
-            work.planned = tuple(
+            work.planned = [
                 planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
-            )
+            ]
         except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
@@ -139,7 +143,7 @@ class Publisher:
         content = take_signature(move.staged)
         if content is None:
             raise BugError(f"{move.staged}, staged for {move.target}, does not exist")
-        if content.type is EntryType.DIRECTORY and any("overlay." in name for name in os.listxattr(move.staged)):
+        if content.type == "directory" and any("overlay." in name for name in os.listxattr(move.staged)):
             raise BugError(f"{move.staged} is the upper directory of an overlay, which holds only what was changed")
         return PlannedMove(move.target, move.staged, content, found, folder_inode, made)
 
@@ -173,14 +177,15 @@ class Publisher:
                     each.journaled = True
 
     def _apply(self, work: _Work) -> None:
-        begun: list[PlannedMove] = []
+        begun = 0
         label = work.transaction.label
-        for move in work.planned:
+        named = (self.journal.owner.run_id, work.transaction.id, label)
+        for at, move in enumerate(work.planned):
             try:
                 folder_fd = self._folders.open(move)
-                begun.append(move)
-                apply_move(move, folder_fd, label, same_boot=True)
-            except ConflictError as error:
+                begun += 1
+                carry_out(self.journal, named, work.planned, at, folder_fd, same_boot=True)
+            except (ConflictError, HostError) as error:
                 work.refusal = error
                 break
             except OSError as error:
@@ -189,7 +194,7 @@ class Publisher:
         else:
             work.refusal = self._find_moved_folder(work)
         if work.refusal is not None:
-            self._take_back(work, work.refusal, begun)
+            self._take_back(work, work.refusal, work.planned[:begun])
 
     def _find_moved_folder(self, work: _Work) -> ConflictError | None:
         try:
@@ -203,7 +208,7 @@ class Publisher:
         # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
         run_id, id = self.journal.owner.run_id, work.transaction.id
         self.journal.turn_back(run_id, id, refusal.message)
-        problems = undo_moves(begun, work.planned, self._folders, same_boot=True)
+        problems = undo_moves(self.journal, (run_id, id), begun, work.planned, self._folders, same_boot=True)
         if problems:
             work.waits = True
             self.journal.wait(run_id, id, "; ".join(problems))
@@ -245,17 +250,24 @@ class Publisher:
 
 
 def undo_moves(
-    begun: Sequence[PlannedMove], planned: Sequence[PlannedMove], folders: Folders, *, same_boot: bool
+    journal: Journal,
+    transaction: tuple[str, str],
+    begun: Sequence[PlannedMove],
+    planned: Sequence[PlannedMove],
+    folders: Folders,
+    *,
+    same_boot: bool,
 ) -> list[str]:
     """Takes `begun` back, last first, and removes directories made for `planned`; what remains to be decided, in words.
 
-    Repeatable. Everything that can be taken back is, also when something else cannot.
+    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
+    cannot.
     """
     problems = []
     for move in reversed(begun):
         try:
-            undo_move(move, folders.find(move), same_boot=same_boot)
-        except (Stuck, ConflictError) as problem:
+            take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
+        except (Stuck, ConflictError, HostError) as problem:
             problems.append(str(problem))
         except OSError as error:
             problems.append(

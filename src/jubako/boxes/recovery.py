@@ -16,21 +16,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, MutableSequence
 from enum import Enum
 
+from jubako.boxes.beside import carry_out
 from jubako.boxes.folders import Folders
 from jubako.boxes.journal import Entry, EntryState, Journal, write_transaction
 from jubako.boxes.move import PlannedMove, Progress, find_progress
 from jubako.boxes.publish import remove_displaced, undo_moves
-from jubako.boxes.rename import apply_move, look
+from jubako.boxes.rename import look
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
-from jubako.boxes.signature import Signature
 from jubako.boxes.stage import find_runs, sweep_run
-from jubako.boxes.state import StateRoot
 from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.signature import Signature
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
 
@@ -43,7 +49,7 @@ class Way(Enum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovered:
     """One transaction of a dead run. `words` say why it was turned back, or what a person has to decide."""
 
@@ -54,7 +60,7 @@ class Recovered:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecoveryReport:
     """What a recovery did. `swept` are the ids of dead runs of which nothing is left any more; `not_swept` says, in
     sentences, what could not be removed (the next recovery tries again)."""
@@ -110,32 +116,33 @@ def plan_recovery(state: EntryState, progress: Sequence[Progress]) -> Way:
 
 
 def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None) -> tuple[Way, Recovered]:
+    moves = list(entry.moves)
     with Folders() as folders:
         try:
-            progress = [find_progress(move, *_look(move, folders)) for move in entry.moves]
+            progress = [find_progress(move, *_look(move, folders)) for move in moves]
             way = plan_recovery(entry.state, progress)
             words = entry.reason
             if way is Way.FORWARD:
-                words = _go_forward(entry, progress, folders)
+                words = _go_forward(journal, entry, moves, progress, folders)
                 if words:
                     way = Way.BACK
             elif way is Way.BACK and entry.state is EntryState.FORWARD:
-                words = _explain(entry.moves, progress, (Progress.WRONG, Progress.LOST))
+                words = _explain(moves, progress, (Progress.WRONG, Progress.LOST))
             elif way is Way.WAIT:
-                words = _explain(entry.moves, progress, (Progress.CHANGED, Progress.OVERWRITTEN))
+                words = _explain(moves, progress, (Progress.CHANGED, Progress.OVERWRITTEN))
             if way is Way.BACK:
                 if entry.state is EntryState.FORWARD:
                     journal.turn_back(entry.run_id, entry.id, words)
-                problems = undo_moves(entry.moves, entry.moves, folders, same_boot=False)
+                problems = undo_moves(journal, (entry.run_id, entry.id), moves, moves, folders, same_boot=False)
                 if problems:
                     way, words = Way.WAIT, "; ".join(problems)
             if way is not Way.WAIT:
-                _sync(entry.moves)
+                _sync(moves)
         except ConflictError as error:
             way, words = Way.WAIT, f"{error.message}; is its file system mounted?"
         except OSError as error:
             way, words = Way.WAIT, f"{error.filename or entry.label}: {error.strerror}; the next start tries again"
-    recovered = Recovered(entry.run_id, entry.id, entry.label, tuple(move.target for move in entry.moves), words)
+    recovered = Recovered(entry.run_id, entry.id, entry.label, tuple(move.target for move in moves), words)
     if way is Way.WAIT:
         if words != entry.reason:
             journal.wait(entry.run_id, entry.id, words)
@@ -145,7 +152,7 @@ def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None
             record(connection, recovered, way is Way.FORWARD)
         journal.close(entry.run_id, entry.id)
     if way is Way.FORWARD:
-        remove_displaced(entry.moves)
+        remove_displaced(moves)
     return way, recovered
 
 
@@ -153,15 +160,19 @@ def _look(move: PlannedMove, folders: Folders) -> tuple[Signature | None, Signat
     return look(move, folders.find(move), same_boot=False)
 
 
-def _go_forward(entry: Entry, progress: Sequence[Progress], folders: Folders) -> str:
-    """Carries out what is not done yet; why not, in words, if somebody is changing a target at this moment."""
-    for move, so_far in zip(entry.moves, progress, strict=True):
+def _go_forward(
+    journal: Journal, entry: Entry, moves: MutableSequence[PlannedMove], progress: Sequence[Progress], folders: Folders
+) -> str:
+    """Carries out what is not done yet; why not, in words, if somebody is changing a target at this moment, or nothing
+    can be renamed to it."""
+    named = (entry.run_id, entry.id, entry.label)
+    for at, (move, so_far) in enumerate(zip(tuple(moves), progress, strict=True)):
         if so_far is Progress.BEFORE:
             folder_fd = folders.open(move)
             try:
-                apply_move(move, folder_fd, entry.label, same_boot=False)
+                carry_out(journal, named, moves, at, folder_fd, same_boot=False)
                 folders.check(move)
-            except ConflictError as error:
+            except (ConflictError, HostError) as error:
                 return error.message
     return ""
 

@@ -7,26 +7,49 @@ sent to one process alone is handed down.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
-from types import FrameType
 
-__all__ = ["RELAYED", "Relay", "foreground_restored", "relay_signals"]
+from jubako.kernel.signals import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+__all__ = ["RELAYED", "Foreground", "Relay"]
 
 RELAYED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
-@dataclass(slots=True)
 class Relay:
-    """Whom signals are handed down to. Those that come before there is a child are kept for it."""
+    """Hands signals down for the time of a `with` block; those that were ignored stay ignored (nohup).
 
-    _child: int = 0
-    _early: tuple[int, ...] = ()
+    Those that come before there is a child are kept for it. Python lets only the main thread set handlers: in another,
+    signals do what they did.
+    """
+
+    def __init__(self) -> None:
+        self._child = 0
+        self._early: tuple[int, ...] = ()
+        self._before: dict[int, Any] = {}  # handlers to be put back
+
+    def __enter__(self) -> Relay:
+        try:
+            for number in RELAYED:
+                handler = signal.getsignal(number)
+                signal.signal(number, handler if handler is signal.SIG_IGN else self.hand_down)
+                self._before[number] = handler
+        except ValueError:  # this is not the main thread
+            return self
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     @property
     def child(self) -> int:
@@ -45,29 +68,10 @@ class Relay:
         if not self._child:
             self._early += (number,)
             return
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(self._child, number)
-
-
-@contextlib.contextmanager
-def relay_signals() -> Iterator[Relay]:
-    """Hands signals down for the time of the block; those that were ignored stay ignored (nohup).
-
-    Python lets only the main thread set handlers: in another, signals do what they did.
-    """
-    relay = Relay()
-    if threading.current_thread() is not threading.main_thread():
-        yield relay
-        return
-    before = {number: signal.getsignal(number) for number in RELAYED}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, relay.hand_down)
-        yield relay
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        except ProcessLookupError:  # it has ended, and this process is about to learn of it
+            return
 
 
 def _is_in_foreground() -> bool:
@@ -84,22 +88,27 @@ def _is_in_foreground() -> bool:
         os.close(terminal)
 
 
-@contextlib.contextmanager
-def foreground_restored() -> Iterator[None]:
-    """Gives the terminal back to this process's group afterwards, if that had it before.
+class Foreground:
+    """Gives the terminal back to this process's group at the end of a `with` block, if that had it at the beginning.
 
     An interactive shell takes it for groups of its own, and from inside a pid namespace cannot name ours to give back.
     """
-    had_it = _is_in_foreground()
-    try:
-        yield
-    finally:
-        if had_it and not _is_in_foreground():
-            with contextlib.suppress(OSError):
-                terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # or the kernel stops us for it
-                try:
-                    os.tcsetpgrp(terminal, os.getpgrp())
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                    os.close(terminal)
+
+    def __enter__(self) -> None:
+        self._had_it = _is_in_foreground()
+
+    def __exit__(self, *_error: object) -> None:
+        if not self._had_it or _is_in_foreground():
+            return
+        try:
+            terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError:  # it is gone
+            return
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # or the kernel stops us for it
+        try:
+            os.tcsetpgrp(terminal, os.getpgrp())
+        except OSError:  # it has hung up
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(terminal)

@@ -11,11 +11,10 @@ import contextlib
 import os
 
 from jubako.boxes.move import PlannedMove, is_ours
-from jubako.boxes.signature import Signature, take_signature, without_device
+from jubako.boxes.signature import Signature, describe_change, take_signature, without_device
 from jubako.errors import ConflictError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.change import EntryType
 
 __all__ = ["Stuck", "apply_move", "changed_error", "look", "undo_move"]
 
@@ -82,10 +81,9 @@ def changed_error(
     path: str, label: str, expected: Signature | None, found: Signature | None, *, role: str = ""
 ) -> ConflictError:
     """The error that says `path` is not what it was when `label` began, naming both versions."""
-    was, now = ("nothing" if each is None else each.describe() for each in (expected, found))
     return ConflictError(
-        f"{path}{role and f', {role},'} was changed by another program while {label} was running: expected {was}, "
-        f"found {now}",
+        f"{path}{role and f', {role},'} was changed by another program while {label} was running: "
+        f"{describe_change(expected, found)}",
         hint="nothing of this task was published; run it again",
     )
 
@@ -143,7 +141,7 @@ def _undo_replace(move: PlannedMove, folder_fd: int, displaced: Signature | None
 def _exchange(move: PlannedMove, folder_fd: int) -> None:
     """Exchanges the two names; XFS then gives directories a new modification time, so they get theirs back."""
     names = ((move.name, folder_fd), (move.aside, None))
-    if EntryType.DIRECTORY not in {each.type for each in (move.content, move.expected) if each is not None}:
+    if "directory" not in {each.type for each in (move.content, move.expected) if each is not None}:
         renameat2(AT_FDCWD, move.aside, folder_fd, move.name, RENAME_EXCHANGE)
         return
     before = {found.st_ino: found for found in (os.lstat(name, dir_fd=fd) for name, fd in names)}

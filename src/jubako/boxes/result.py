@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 from jubako.boxes.kept import flush_box, remove_box
 from jubako.boxes.kept_record import BoxRecord, prepare_record, publish_record
-from jubako.boxes.state import StateRoot
-from jubako.layers.change import Change
+from jubako.records import record, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
     from jubako.boxes.commit import Committed
     from jubako.boxes.journal import Durability
+    from jubako.boxes.state import StateRoot
+    from jubako.layers.change import Change
 
 __all__ = ["BoxResult", "resolve_path"]
 
 
-@dataclass(slots=True, kw_only=True)
+@record(frozen=False, kw_only=True)
 class BoxResult:
     """A box whose command has ended: nothing of it runs or is mounted any more.
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jubako.boxes.state import StateRoot
 from jubako.errors import BugError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jubako.boxes.state import StateRoot
 
 __all__ = ["LOCK_NAME", "hold_sweeping", "lock_dead_run", "lock_new_run"]
 

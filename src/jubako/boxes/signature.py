@@ -14,19 +14,39 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
 
 from jubako.layers.change import EntryType
-from jubako.layers.entry import type_of
+from jubako.layers.entry import LETTERS, type_of
+from jubako.records import record, replace
 
-__all__ = ["Signature", "decode_signature", "encode_signature", "take_signature", "without_device"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "Signature",
+    "decode_signature",
+    "describe_change",
+    "encode_signature",
+    "take_signature",
+    "without_device",
+]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RACES_BORNE = 8
+_WORDS: dict[EntryType, str] = {
+    "directory": "a directory",
+    "symlink": "a symbolic link",
+    "fifo": "a named pipe",
+    "socket": "a socket",
+    "character": "a device",
+    "block": "a device",
+}
+_TYPE_OF_LETTER = {letter: type_ for type_, letter in LETTERS.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """What one directory entry was. `size` and `mtime_ns` are 0 for a directory, `tree` is "" for anything else."""
 
@@ -38,10 +58,27 @@ class Signature:
     tree: str = ""  # digest of all entries below a directory
 
     def describe(self) -> str:
-        """For messages: "file (inode 12, 340 bytes)"."""
-        if self.type is EntryType.DIRECTORY:
-            return f"directory (inode {self.inode}, content {self.tree[:8]})"
-        return f"{self.type.name.lower()} (inode {self.inode}, {self.size} bytes, mtime {self.mtime_ns} ns)"
+        """For messages: "a file of 340 bytes, modified 2010-01-02 03:04:05.678901234 UTC"."""
+        if self.type == "file":
+            return f"a file of {self.size} bytes, modified {_format_time(self.mtime_ns)}"
+        return _WORDS[self.type]
+
+
+def describe_change(was: Signature | None, now: Signature | None) -> str:
+    """What has become of a path, in words that name both versions; the two differ. "there was nothing, and now ..."."""
+    if was is None:
+        return f"there was nothing, and now there is {'nothing' if now is None else now.describe()}"
+    if now is None:
+        return f"it was {was.describe()}, and now there is nothing"
+    if was.type is not now.type:
+        return f"it was {was.describe()}, and now it is {now.describe()}"
+    is_same = was.inode == now.inode
+    if was.type == "file":
+        size_and_time = f"{now.size} bytes, modified {_format_time(now.mtime_ns)}"
+        change = f"the same file has {size_and_time}" if is_same else f"it is another file of {size_and_time}"
+    else:
+        change = "what it holds is not the same" if is_same else "it is another one"
+    return f"it was {was.describe()}, and now {change}"
 
 
 def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
@@ -58,7 +95,7 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
             return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
         tree = _digest_tree(path, dir_fd, found.st_ino)
         if tree:
-            return Signature(found.st_dev, found.st_ino, 0, 0, EntryType.DIRECTORY, tree)
+            return Signature(found.st_dev, found.st_ino, 0, 0, "directory", tree)
     raise OSError(errno.EAGAIN, f"{os.fsdecode(path)} is being replaced all the time")
 
 
@@ -76,7 +113,7 @@ def encode_signature(signature: Signature | None) -> list[int | str] | None:
         signature.inode,
         signature.size,
         signature.mtime_ns,
-        signature.type.value,
+        LETTERS[signature.type],
         signature.tree,
     ]
 
@@ -86,7 +123,7 @@ def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
     if value is None:
         return None
     device, inode, size, mtime_ns, letter, tree = value
-    return Signature(int(device), int(inode), int(size), int(mtime_ns), EntryType(letter), str(tree))
+    return Signature(int(device), int(inode), int(size), int(mtime_ns), _TYPE_OF_LETTER[str(letter)], str(tree))
 
 
 def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:
@@ -142,3 +179,13 @@ def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
         return entries
     finally:
         os.close(fd)
+
+
+def _format_time(time_ns: int) -> str:
+    """All the digits there are: two versions of a file are often made within a second."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    try:
+        day = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, OSError):  # the year does not fit an int; some file systems keep such times
+        return f"{seconds} seconds after 1970"
+    return f"{day}.{nanoseconds:09} UTC"

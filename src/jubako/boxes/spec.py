@@ -8,30 +8,34 @@ Box(Host(), binds=["/data/models"])         shared read-write, never part of a r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 from jubako.errors import InputError
+from jubako.records import field, record
 
-__all__ = ["Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, TypeAlias
 
-Undeclared = Literal["warn", "fail", "publish"]
-OutputKind = Literal["file", "directory"]
+__all__ = ["WHOLE_HOST", "Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+
+Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
+OutputKind: TypeAlias = "Literal['file', 'directory']"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Host:
     """This machine, copy-on-write, as the lowest layer of a stack.
 
     `whole=False`: the narrow view: everything read-only, overlays where a task is likely to write.
-    `whole=True`: the wide view, for commands: as root one overlay per real file system, every bind re-created.
+    `whole=True`: the wide view, which commands always have: as root one overlay per real file system, every bind
+    re-created; as an ordinary user overlays over what this user can write.
     """
 
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     """How a box is made. Paths are absolute after construction (relative ones are resolved once, against the cwd)."""
 
@@ -41,7 +45,7 @@ class Box:
     cache: Sequence[str] = ()  # as binds, but made when missing
     sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
     network: bool = True  # False: an own, empty network namespace with loopback
-    capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; none by default
+    capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; by default none (`capabilities`)
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
     scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
 
@@ -58,7 +62,10 @@ class Box:
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
 
 
-@dataclass(frozen=True, slots=True)
+WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everything this machine has
+
+
+@record
 class Output:
     """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole."""
 
@@ -66,7 +73,7 @@ class Output:
     kind: OutputKind = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StagedOutput:
     """A declared output and where its new content is (or will be) staged, on the same mount, as host paths.
 

@@ -11,11 +11,14 @@ import stat
 
 from jubako.boxes.apply import apply_operations
 from jubako.boxes.facts import is_below
-from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked
 from jubako.layers.copy import copy_file
 from jubako.layers.walk import open_top, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.boxes.kept_record import BoxRecord, RecordedOutput
 
 __all__ = ["make_staged_layer"]
 

@@ -6,25 +6,28 @@
     logs/RUN/ATTEMPT.log   what a task printed
 
 It holds locks and a write-ahead log with shared memory, and neither works between machines: a network file system is
-refused. Only `find_state_root` knows the environment variables; it is pure.
+refused. Only `find_state_root` knows the environment variables; it is pure, and `default_state_root` gives them to it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from jubako.errors import HostError, InputError
 from jubako.kernel.durability import is_network_type
 from jubako.kernel.mount_table import find_mount, read_mount_table
+from jubako.records import record
 
-__all__ = ["StateRoot", "find_network_type", "find_state_root", "open_state_root"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["StateRoot", "default_state_root", "find_network_type", "find_state_root", "open_state_root"]
 
 _HINT = "set JUBAKO_STATE to a directory of yours on a local disk"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateRoot:
     """An opened state root. `path` is absolute, without symbolic links."""
 
@@ -88,6 +91,11 @@ def open_state_root(path: str) -> StateRoot:
     if not os.access(root.stage_path, os.W_OK | os.X_OK, effective_ids=True):
         raise HostError(f"the state root {path} cannot be written by user {os.geteuid()}", hint=_HINT)
     return root
+
+
+def default_state_root() -> StateRoot:
+    """The state root that the environment names, opened."""
+    return open_state_root(find_state_root(os.environ, os.path.expanduser("~")))
 
 
 def find_network_type(path: str) -> str | None:

@@ -13,18 +13,12 @@ What goes wrong on the way comes back to the caller through a pipe. Signals go t
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
-import json
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from jubako.boxes.loopback import bring_loopback_up
-from jubako.boxes.relay import foreground_restored, relay_signals
+from jubako.boxes.relay import Foreground, Relay
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
 from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
@@ -32,6 +26,13 @@ from jubako.kernel.children import close_descriptors_from, fork_child, reap_unti
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.process import set_no_new_privs, set_pdeathsig
 from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.kernel.signals import signal
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
 __all__ = ["Confinement", "Ended", "Program", "run_confined"]
 
@@ -49,11 +50,10 @@ _NAMESPACE_HINTS = {
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
 
+MakeView: TypeAlias = "Callable[[], Sequence[str]]"
 
-MakeView = Callable[[], Sequence[str]]
 
-
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view."""
 
@@ -63,7 +63,7 @@ class Program:
     stdio: tuple[int, int, int] = (0, 1, 2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Confinement:
     """What the command is shut into, beside its view."""
 
@@ -73,7 +73,7 @@ class Confinement:
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """How the command ended."""
 
@@ -91,7 +91,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     """
     read_end, write_end = os.pipe()
     try:
-        with relay_signals() as relay, foreground_restored():
+        with Relay() as relay, Foreground():
             try:
                 if confinement.user_namespace:
                     relay.child = fork_child(lambda: _outer(program, confinement, make_view, write_end))
@@ -104,9 +104,10 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
             report = _read_report(pipe.read())
     finally:
         os.close(read_end)
-    if "kind" in report:
-        raise _ERRORS[report["kind"]](report["message"], hint=report["hint"])
-    return Ended(status, report.get("exec", ""), tuple(report.get("notes", ())))
+    facts = dict(report)
+    if "kind" in facts:
+        raise _ERRORS.get(facts["kind"], BugError)(facts.get("message", ""), hint=facts.get("hint", ""))
+    return Ended(status, facts.get("exec", ""), tuple(value for key, value in report if key == "note"))
 
 
 def _fork_first(run: Callable[[], int]) -> int:
@@ -124,13 +125,13 @@ def _fork_first(run: Callable[[], int]) -> int:
 
 def _outer(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Enters a user namespace, where this user may make the others; its child is the first of a new pid namespace."""
-    with _reporting(report):
+    with _Reporting(report):
         caller = os.getppid()
         _enter(namespaces.CLONE_NEWPID, enter_user_namespace)
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(_SETUP_FAILED)  # the caller died in between; nobody waits
-        with relay_signals() as relay:
+        with Relay() as relay:
             relay.child = fork_child(lambda: _first(program, confinement, make_view, report))
             close_descriptors_from(0)
             return wait_for(relay.child)
@@ -139,7 +140,7 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
 def _first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
     """Makes the view, gives up what the command must not have, and reaps: the pid 1 of the box."""
     gc.disable()  # a collection here would copy every page the caller's objects are on
-    with _reporting(report), relay_signals() as relay:
+    with _Reporting(report), Relay() as relay:
         for number, fd in enumerate(program.stdio):
             if fd != number:
                 os.dup2(fd, number)
@@ -150,7 +151,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         if not confinement.network:
             bring_loopback_up()
         umask = os.umask(0o022)
-        _write_report(report, {"notes": list(make_view())})
+        _write_report(report, [("note", note) for note in make_view()])
         os.umask(umask)
         try:
             os.chdir(program.cwd)
@@ -166,7 +167,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         try:
             command = _spawn(program)
         except OSError as error:
-            _write_report(report, {"exec": f"cannot run {program.argv[0]!r}: {error.strerror}"})
+            _write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
         relay.child = command
         return reap_until(command)
@@ -206,30 +207,38 @@ def _find_program(name: str, path: str) -> str:
 # --- errors on their way up -----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _reporting(report: int) -> Iterator[None]:
+class _Reporting:
     """Sends what goes wrong in a child up the pipe, for the caller to raise, and ends the child."""
-    try:
-        yield
-    except JubakoError as error:
-        _write_report(report, {"kind": type(error).__name__, "message": error.message, "hint": error.hint})
-    except OSError as error:
-        _write_report(report, {"kind": "HostError", "message": f"cannot make the box: {error}", "hint": ""})
-    except Exception:  # noqa: BLE001  the fork boundary: nothing may unwind into the caller's frames
-        import traceback  # 3 ms to import, for our own mistakes alone
 
-        _write_report(report, {"kind": "BugError", "message": traceback.format_exc(), "hint": ""})
-    else:
-        return
-    os._exit(_SETUP_FAILED)
+    def __init__(self, report: int) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, JubakoError):
+            kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
+            message, hint = error.message, error.hint
+        elif isinstance(error, OSError):
+            kind, message, hint = "HostError", f"cannot make the box: {error}", ""
+        elif isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
+            import traceback  # 3 ms to import, for our own mistakes alone
+
+            kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
+        else:
+            return
+        _write_report(self._report, [("kind", kind), ("message", message), ("hint", hint)])
+        os._exit(_SETUP_FAILED)
 
 
-def _write_report(report: int, content: dict[str, Any]) -> None:
-    os.write(report, json.dumps(content).encode() + b"\n")
+def _write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:
+    """Sends keys and values, each ended by a null byte: nothing may be imported where the view may hide Python."""
+    if facts:
+        os.write(report, b"".join(os.fsencode(word.replace("\0", "?")) + b"\0" for fact in facts for word in fact))
 
 
-def _read_report(raw: bytes) -> dict[str, Any]:
-    report: dict[str, Any] = {}
-    for line in raw.splitlines():
-        report |= json.loads(line)
-    return report
+def _read_report(raw: bytes) -> list[tuple[str, str]]:
+    """The keys and values sent. Not to be trusted: a command in the box can reach the pipe by way of /proc/1/fd."""
+    words = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
+    return list(zip(words[::2], words[1::2], strict=False))

@@ -22,9 +22,9 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
+from jubako.boxes.links import UNFIT, Grave, Links
 from jubako.boxes.wire import Channel, Ready, Setup, read_message
 from jubako.kernel.capabilities import capability_number, capget
 from jubako.kernel.children import fork_child, reap_all
@@ -33,52 +33,18 @@ from jubako.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, un
 from jubako.kernel.process import set_child_subreaper, set_pdeathsig, set_process_name
 from jubako.layers.remove import remove_tree
 
-__all__ = ["UNFIT", "Dead", "Grave", "Links", "main"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-UNFIT = 75  # exit status of a foreman whose zygote must not be forked; EX_TEMPFAIL in sysexits.h
+__all__ = ["main"]
 
 _FAILED = 1
 _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
 _FDS_AT_ONCE = 16
 _PATH_BYTES = 1 << 13
 _HINT = "`jubako doctor` says what is missing here"
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The sockets between foreman and zygote. Each process closes the ends that are not its own."""
-
-    commands: socket.socket  # packets with descriptors; at the zygote's end its next child reads them
-    control: socket.socket  # to the zygote: one byte a signal; from it: frames
-
-    def close(self) -> None:
-        self.commands.close()
-        self.control.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """What is left of a view: descriptors that hold its mounts, and a directory on disk, "" if it has none."""
-
-    fds: tuple[int, ...]
-    directory: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Grave:
-    """Where the foreman leaves what nobody needs any more: the kernel lets whoever takes mounts away wait."""
-
-    connection: socket.socket
-
-    def bury(self, dead: Dead) -> None:
-        """Has `dead` taken away elsewhere; its descriptors are closed here in any case."""
-        try:
-            socket.send_fds(self.connection, [b"." + os.fsencode(dead.directory)], dead.fds)
-        except OSError:
-            pass  # the supervisor is ending, and so is this process
-        finally:
-            for fd in dead.fds:
-                os.close(fd)
+_FORK_HINT = "let there be more processes (ulimit -u, pids.max of the control group), or have fewer workers"
 
 
 def main(fd: int) -> NoReturn:
@@ -92,9 +58,12 @@ def main(fd: int) -> NoReturn:
     set_process_name("jubako-worker")
     set_child_subreaper()
     os.chdir(setup.cwd)
-    status = _supervise(fd, runner, setup, is_preloaded=True)
-    if status == UNFIT:
-        status = _supervise(fd, runner, setup, is_preloaded=False)
+    try:
+        status = _supervise(fd, runner, setup, is_preloaded=True)
+        if status == UNFIT:
+            status = _supervise(fd, runner, setup, is_preloaded=False)
+    except OSError as error:  # before there was a foreman
+        status = _give_up(Channel(fd), f"a worker's processes cannot be started: {error}", _FORK_HINT)
     os._exit(status)
 
 
@@ -149,19 +118,27 @@ def _enter_and_work(fd: int, setup: Setup, grave: Grave, *, is_preloaded: bool) 
         else:
             enter_user_namespace(others)
     except OSError as error:
-        channel.send(Ready(error=f"a box needs namespaces of its own, which cannot be had here: {error}", hint=_HINT))
-        channel.flush_all()
-        return _FAILED
+        return _give_up(channel, f"a box needs namespaces of its own, which cannot be had here: {error}", _HINT)
     set_pdeathsig()  # forgotten by the kernel when the user namespace was entered
     if os.getppid() != supervisor:
         return _FAILED
     ours, theirs = _make_links()
-    fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
+    try:
+        fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
+    except OSError as error:
+        return _give_up(channel, f"a worker's processes cannot be started: {error}", _FORK_HINT)
     theirs.close()
     # Imported after the fork: the zygote needs nothing of it, and every page it has is one more to fork.
     from jubako.boxes.foreman import Foreman
 
     return Foreman(channel, ours, grave, setup, is_preloaded=is_preloaded, is_privileged=is_privileged).work()
+
+
+def _give_up(channel: Channel, error: str, hint: str) -> int:
+    """Tells the runner why this worker will never be ready; the status to exit with."""
+    channel.send(Ready(error=error, hint=hint))
+    channel.flush_all()
+    return _FAILED
 
 
 def _become_zygote(others: tuple[int, ...], ours: Links, theirs: Links, setup: Setup, is_preloaded: bool) -> int:

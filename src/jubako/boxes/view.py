@@ -13,42 +13,51 @@ length of a call. The tops (`view.scratch`) stay readable from outside until `cl
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 
 from jubako.boxes.apply import OperationFailed, apply_operations, close_trees
+from jubako.boxes.bound_files import Copies, note_copies
 from jubako.boxes.cover import Cover, plan_cover
 from jubako.boxes.facts import HostFacts, KnownPath, Place, find_place, read_known_paths
 from jubako.boxes.glance import DirectoryState, read_state
-from jubako.boxes.job import Job
+from jubako.boxes.links import Dead
 from jubako.boxes.operations import MountOverlay, PlaceTree, SetPropagation
 from jubako.boxes.plan import (
-    SCRATCH,
     JobPlan,
     LocatedOutput,
-    Overlay,
     Shape,
     ViewPlan,
+    is_shown,
     locate_output,
     plan_job,
     plan_shape,
     plan_template,
     plan_view,
 )
-from jubako.boxes.spec import Box
-from jubako.boxes.supervisor import Dead
+from jubako.boxes.plan_tops import SCRATCH
 from jubako.errors import HostError
 from jubako.kernel.namespaces import CLONE_NEWNS, open_namespace, setns, unshare
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from jubako.boxes.job import Job
+    from jubako.boxes.plan_wide import WideFacts
+    from jubako.boxes.spec import Box
 
 __all__ = ["View", "Views"]
 
 _REMEMBERED = 1024  # covers and plans; making one takes longer than mounting it
+_WIDE_NOTE = (
+    "without root, Box(Host(whole=True)) is copy-on-write only where this user can write; everything else is read-only"
+)
 _TEMPLATES = 8  # kept at a time; each is a mount namespace with all of the machine's mounts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Template:
     """The mount namespace that a box's jobs start from."""
 
@@ -56,7 +65,21 @@ class _Template:
     shared: tuple[KnownPath, ...]
 
 
-@dataclass(slots=True)
+@record
+class _Begun:
+    """A view that a job may move into: its scratch is there, and nothing that others publish into was looked at."""
+
+    template: _Template
+    plan: ViewPlan
+    namespace_fd: int
+    scratch_fd: int
+
+    def close(self) -> None:
+        os.close(self.namespace_fd)
+        os.close(self.scratch_fd)
+
+
+@record(frozen=False)
 class View:
     """What one job sees. Closed once."""
 
@@ -66,10 +89,11 @@ class View:
     scratch: str  # the tops, as a path of this process: valid in every mount namespace
     before: Mapping[str, DirectoryState]  # what directories in the scratch were before the job, if it is in memory
     namespace_fd: int
+    copies: Copies  # of single files, for `drop_untouched_files`
     _own_fd: int
     _scratch_fd: int
     _scratch_directory: str = ""
-    plain: set[Overlay] = field(default_factory=set)  # those found to hold nothing but links to outputs
+    plain: set[str] = field(default_factory=set)  # uppers found to hold nothing but links to outputs
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -110,19 +134,29 @@ class Views:
         self._templates: dict[tuple[object, ...], _Template] = {}
         self._lasting: dict[str, Place] = {}
         self._plans: dict[Shape, ViewPlan] = {}
-        self._covers: dict[tuple[tuple[str, bool], ...], Cover] = {}
+        self._covers: dict[tuple[object, ...], Cover] = {}
+        self._wide_facts: dict[tuple[str, str], WideFacts] = {}
+        self._hidden: dict[tuple[str, tuple[KnownPath, ...]], str] = {}
         self._refused: set[str] = set()
+        self._last: tuple[_Template, ViewPlan] | None = None  # what the last job got, if it may be begun without a job
+        self._begun: _Begun | None = None
         self._told: set[str] = set()
 
     def prepare(self, box: Box) -> None:
         """Makes the template of `box` now, so that what this machine refuses is known early. Raises HostError."""
         self._find_template(box)
 
+    def begin_next(self) -> None:
+        """Begins a view like the last one, while nobody waits for it: most jobs are like the one before."""
+        if self._begun is None and self._last is not None:
+            with suppress(HostError):  # the next job will say it
+                self._begun = self._begin(*self._last, {})
+
     def open(self, job: Job, environment: Mapping[str, str], announce: Callable[[int], None] = lambda fd: None) -> View:
         """The view of `job`. Raises HostError where it cannot be made.
 
-        `announce` is called with the mount namespace as soon as there is one, while nothing is mounted in it yet; and
-        again with another one, where the first had to be given up.
+        `announce` is called with the mount namespace as soon as it can be entered, mostly before anything is mounted in
+        it; and again with another one, where the first had to be given up.
         """
         outputs = tuple(
             locate_output(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
@@ -131,13 +165,14 @@ class Views:
         home = environment.get("HOME", "")
         template = self._find_template(job.box)
         while True:
-            cover = self._find_cover(job, home, outputs)
+            cover = self._find_cover(job, environment, outputs)
             try:
                 return self._make(job, cover, template, outputs, home, announce)
             except OperationFailed as failure:
-                if not isinstance(failure.operation, MountOverlay):
+                refused = failure.operation.lowers[-1] if isinstance(failure.operation, MountOverlay) else ""
+                if refused == "/" or refused not in cover.directories:
                     raise
-                self._refused.add(failure.operation.target)
+                self._refused.add(refused)
                 self._covers.clear()
 
     def _make(
@@ -151,40 +186,71 @@ class Views:
     ) -> View:
         directory = self._make_scratch_directory(job)
         trees: dict[str, int] = {}
-        fds: list[int] = []
+        begun: _Begun | None = None
         try:
-            plan = plan_job(self._find_plan(plan_shape(job.box, cover, outputs, template.shared)), outputs, directory)
+            hidden = tuple([shown for path in job.hidden if (shown := self._find_hidden(path, template.shared))])
+            shape = plan_shape(job.box, cover, outputs, template.shared, hidden)
+            view_plan = self._find_plan(shape)
+            plan = plan_job(view_plan, outputs, directory)
             apply_operations(plan.take, trees)
-            setns(template.namespace_fd, CLONE_NEWNS)
+            begun = self._take_begun(template, view_plan) or self._begin(template, view_plan, trees)
+            self._last = None if directory else (template, view_plan)
+            setns(begun.namespace_fd, CLONE_NEWNS)
             try:
-                unshare(CLONE_NEWNS)
-                fds.append(self._open_current())
-                announce(fds[0])
+                if not plan.has_new_root:
+                    announce(begun.namespace_fd)
                 apply_operations(plan.build, trees)
-                fds.append(os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-                before = {} if directory else {name: read_state(name, dir_fd=fds[1]) for name in plan.watched}
+                before = {} if directory else {name: read_state(name, dir_fd=begun.scratch_fd) for name in plan.watched}
+                if plan.has_new_root:
+                    announce(begun.namespace_fd)
                 apply_operations(plan.show, trees)
             finally:
                 setns(self._own_fd, CLONE_NEWNS)
+            scratch = f"/proc/self/fd/{begun.scratch_fd}"
+            files = [one for one in plan.overlays if one.is_file]
+            copies = note_copies(f"{scratch}/{one.upper}/{os.path.basename(one.target)}" for one in files)
         except BaseException:
             close_trees(trees)
-            for fd in fds:
-                os.close(fd)
+            if begun is not None:
+                begun.close()
             if directory:
                 remove_tree(directory)
             raise
-        namespace_fd, scratch_fd = fds
         return View(
             plan=plan,
             outputs=outputs,
             home=home,
-            scratch=f"/proc/self/fd/{scratch_fd}",
+            scratch=scratch,
             before=before,
-            namespace_fd=namespace_fd,
+            namespace_fd=begun.namespace_fd,
+            copies=copies,
             _own_fd=self._own_fd,
-            _scratch_fd=scratch_fd,
+            _scratch_fd=begun.scratch_fd,
             _scratch_directory=directory,
         )
+
+    def _begin(self, template: _Template, plan: ViewPlan, trees: dict[str, int]) -> _Begun:
+        setns(template.namespace_fd, CLONE_NEWNS)
+        try:
+            unshare(CLONE_NEWNS)
+            namespace_fd = self._open_current()
+            try:
+                apply_operations(plan.ahead, trees)
+                scratch_fd = os.open(SCRATCH, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except BaseException:
+                os.close(namespace_fd)
+                raise
+        finally:
+            setns(self._own_fd, CLONE_NEWNS)
+        return _Begun(template, plan, namespace_fd, scratch_fd)
+
+    def _take_begun(self, template: _Template, plan: ViewPlan) -> _Begun | None:
+        """What was begun, if it is what this job needs; otherwise it is let go."""
+        begun, self._begun = self._begun, None
+        if begun is not None and (begun.template is not template or begun.plan is not plan):
+            begun.close()
+            return None
+        return begun
 
     def _find_plan(self, shape: Shape) -> ViewPlan:
         plan = self._plans.get(shape)
@@ -194,18 +260,47 @@ class Views:
             plan = self._plans[shape] = plan_view(shape, self._facts)
         return plan
 
-    def _find_cover(self, job: Job, home: str, outputs: tuple[LocatedOutput, ...]) -> Cover:
+    def _find_cover(self, job: Job, environment: Mapping[str, str], outputs: tuple[LocatedOutput, ...]) -> Cover:
+        home, is_wide = environment.get("HOME", ""), job.box.base.whole
         named = ((job.cwd, "the working directory"), (home, "the home directory"), ("/tmp", "/tmp"))
         places = [self._find_lasting(path, purpose) for path, purpose in named if path]
         places += [one.folder for one in outputs]
-        key = tuple([(place.path, place.writable) for place in places])
+        key = (is_wide, *[(place.path, place.writable, place.unmapped) for place in places])
         cover = self._covers.get(key)
         if cover is None:
             if len(self._covers) >= _REMEMBERED:
                 self._covers.clear()
-            cover = self._covers[key] = plan_cover(places, self._facts, self._refused)
+            if is_wide:
+                cover = self._plan_wide_cover(job.cwd, environment, places)
+            else:
+                cover = plan_cover(places, self._facts, self._refused)
+            self._covers[key] = cover
             self._tell(cover)
         return cover
+
+    def _plan_wide_cover(self, cwd: str, environment: Mapping[str, str], places: Sequence[Place]) -> Cover:
+        # 15 ms to import, which every worker would pay and few need.
+        from jubako.boxes.plan_wide import plan_wide_cover
+        from jubako.boxes.wide_facts import add_places, read_cover_facts
+
+        key = (cwd, environment.get("HOME", ""))
+        facts = self._wide_facts.get(key)
+        if facts is None:
+            facts = self._wide_facts[key] = read_cover_facts(self._facts, environment, cwd)
+        cover = plan_wide_cover(add_places(facts, places), self._refused)
+        return replace(cover, notes=(_WIDE_NOTE, *cover.notes)) if self._facts.in_user_namespace else cover
+
+    def _find_hidden(self, path: str, shared: tuple[KnownPath, ...]) -> str:
+        """The real path of a directory that is to be hidden and that the template does not hide; "" if there is none.
+
+        One that lies where this worker cannot see it, on a disk mounted after its start, none of its jobs can.
+        """
+        found = self._hidden.get((path, shared))
+        if found is None:
+            real = os.path.realpath(path)
+            found = real if os.path.isdir(real) and is_shown(real, self._facts, shared) else ""
+            self._hidden[path, shared] = found
+        return found
 
     def _find_lasting(self, path: str, purpose: str) -> Place:
         """A place that stays what it is while the run lasts."""

@@ -13,19 +13,23 @@ import select
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from jubako.boxes.child import Call, format_call
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.supervisor import Links
 from jubako.boxes.wire import Cancel, Channel
 from jubako.boxes.zygote import DONE_FIELDS, SIGNAL_FIELDS
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    from jubako.boxes.links import Links
 
 __all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
-Stopped = Literal["", "timeout", "cancelled"]
+Stopped: TypeAlias = "Literal['', 'timeout', 'cancelled']"
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 
@@ -39,24 +43,18 @@ class ZygoteGone(Exception):
     """The zygote has ended, so no job can run any more."""
 
 
-@dataclass(slots=True)
+@record
 class Outflow:
-    """What a job printed, on its way to the runner, up to a limit."""
+    """What a job printed, on its way to the runner, which decides how much of it is kept."""
 
     job_id: str
     channel: Channel
-    left_bytes: int
 
     def pass_on(self, data: bytes) -> None:
-        if self.left_bytes <= 0:
-            return
-        self.channel.send(Printed(self.job_id, data[: self.left_bytes]))
-        self.left_bytes -= len(data)
-        if self.left_bytes <= 0:
-            self.channel.send(Printed(self.job_id, b"\n[jubako: the rest of the output was dropped, it is too long]\n"))
+        self.channel.send(Printed(self.job_id, data))
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Deadline:
     """When a job's time is over; shared by its call and its check."""
 
@@ -64,7 +62,7 @@ class Deadline:
     grace_s: float
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Answer:
     """What a child said through its frames."""
 
@@ -72,7 +70,7 @@ class Answer:
     data: bytes = b""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Ended:
     """How a child ended, with all it started."""
 
@@ -83,7 +81,7 @@ class Ended:
     peak_bytes: int = 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ZygoteLink:
     """The zygote, as the foreman knows it."""
 
@@ -111,7 +109,7 @@ class ZygoteLink:
         return unread[0] == 0
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Errand:
     """A child that was sent into a view. Ended by `finish` or `abandon`, once.
 

@@ -1,23 +1,26 @@
 """What the wide view's planner must know about this machine and this user, read once and kept as values.
 
-`read_wide_facts` is called by the process that starts the box, outside its namespaces. Nothing here decides anything.
+`read_wide_facts` is called by the process that starts a command's box, outside its namespaces; `read_cover_facts` by a
+worker in its own, for tasks. Nothing here decides anything.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
 
 from jubako.boxes.facts import HostFacts, Place, find_place, read_host_facts
 from jubako.boxes.mount_layout import is_stackable, visible_mounts
 from jubako.boxes.plan_commit import ancestors
 from jubako.boxes.plan_wide import PROC_OF_THE_MACHINE, WideFacts
 from jubako.kernel.capabilities import capability_number, capget
+from jubako.records import replace
 
-__all__ = ["read_wide_facts"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+__all__ = ["add_places", "read_cover_facts", "read_wide_facts"]
 
 _NOT_LISTED = frozenset({"dev", "home", "proc", "run", "sys", "tmp"})  # replaced in the view, named, or too many
 
@@ -25,34 +28,46 @@ _NOT_LISTED = frozenset({"dev", "home", "proc", "run", "sys", "tmp"})  # replace
 def read_wide_facts(hidden: Iterable[str], environment: Mapping[str, str], cwd: str) -> WideFacts:
     """The facts for a box started by this process. `environment` is the command's: HOME, TMPDIR, control sockets."""
     host = read_host_facts(hidden, environment)
-    if not host.in_user_namespace and _may_mount():
-        return WideFacts(
-            host,
-            file_points=frozenset(_find_file_points(host)),
-            proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
-            terminal=_find_terminal(),
-        )
-    host = replace(host, in_user_namespace=True)  # it will be: the box makes one
-    places = tuple(_find_places(host, environment, cwd))
-    return WideFacts(
-        host,
-        places=places,
-        foreign=frozenset(_find_foreign(places, host.uid)),
+    if not _may_mount():
+        host = replace(host, in_user_namespace=True)  # it will be: the box makes one
+    return replace(
+        read_cover_facts(host, environment, cwd),
         proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
         terminal=_find_terminal(),
     )
+
+
+def read_cover_facts(host: HostFacts, environment: Mapping[str, str], cwd: str) -> WideFacts:
+    """The part of the facts that says what will be copy-on-write (`plan_wide_cover`)."""
+    if not host.in_user_namespace:
+        modes = dict(_find_other_points(host))
+        files = frozenset(point for point, mode in modes.items() if stat.S_ISREG(mode))
+        return WideFacts(host, file_points=files, special_points=frozenset(modes) - files)
+    return add_places(WideFacts(host), tuple(_find_places(host, environment, cwd)))
+
+
+def add_places(facts: WideFacts, places: Collection[Place]) -> WideFacts:
+    """`facts` with further `places`, where it is such that count."""
+    if not facts.host.in_user_namespace:
+        return facts
+    foreign = facts.foreign.union(_find_foreign(places, facts.host.uid))
+    return replace(facts, places=(*facts.places, *places), foreign=foreign)
 
 
 def _may_mount() -> bool:
     return bool(capget().effective >> capability_number("CAP_SYS_ADMIN") & 1)
 
 
-def _find_file_points(host: HostFacts) -> Iterator[str]:
+def _find_other_points(host: HostFacts) -> Iterator[tuple[str, int]]:
+    """The mount points that are no directories, and the mode of each."""
     for mount in visible_mounts(host.mounts):
         if is_stackable(mount):  # a look at a network file system may hang
-            with suppress(OSError):
-                if not stat.S_ISDIR(os.stat(mount.mount_point).st_mode):
-                    yield mount.mount_point
+            try:
+                mode = os.stat(mount.mount_point).st_mode
+            except OSError:
+                continue
+            if not stat.S_ISDIR(mode):
+                yield mount.mount_point, mode
 
 
 def _find_places(host: HostFacts, environment: Mapping[str, str], cwd: str) -> Iterator[Place]:
@@ -74,24 +89,30 @@ def _find_foreign(places: Iterable[Place], uid: int) -> Iterator[str]:
 
 
 def _find_own_directories(directory: str, uid: int, *, levels: int) -> Iterator[str]:
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
-                continue
-            if entry.stat(follow_symlinks=False).st_uid == uid:
-                yield entry.path
-            elif levels > 1:
-                yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name in _NOT_LISTED or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    yield entry.path
+                elif levels > 1:
+                    yield from _find_own_directories(entry.path, uid, levels=levels - 1)
+    except OSError:  # it cannot be looked into
+        return
 
 
 def _is_own(path: str, uid: int) -> bool:
-    with suppress(OSError):
+    try:
         return os.stat(path).st_uid == uid
-    return False
+    except OSError:
+        return False
 
 
 def _find_terminal() -> str:
     for fd in range(3):
-        with suppress(OSError):
+        try:
             return os.ttyname(fd)
+        except OSError:
+            continue
     return ""

@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from jubako.boxes.apply import apply_operations
-from jubako.boxes.facts import KnownPath
+from jubako.boxes.bound_files import Copies, note_copies
 from jubako.boxes.operations import CopyAttributes
 from jubako.boxes.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
 from jubako.errors import HostError
 from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.layers.copy import copy_file
+from jubako.records import record, replace
 
-__all__ = ["WideView", "drop_untouched_files"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.facts import KnownPath
+
+__all__ = ["WideView"]
 
 _ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
 _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WideView:
     """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
 
@@ -41,23 +45,25 @@ class WideView:
         """The plan, with nothing refused yet."""
         return self._plan(frozenset())
 
-    def prepare(self, plan: WidePlan) -> dict[str, int]:
+    def prepare(self, plan: WidePlan) -> Copies:
         """Makes the upper directories in the box's directory; when single files were copied there, for
         `drop_untouched_files`. OSError on a full disk."""
-        copied_ns = {}
+        copies: Copies = {}
         os.mkdir(os.path.join(self.box_directory, _ROOT))
         for top in plan.tops:
             upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
             os.makedirs(upper)
             os.mkdir(work)
             if top.is_file:
+                from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
+
                 copied = _copied_file(self.box_directory, top)
                 copy_file(top.target, copied)
-                copied_ns[copied] = os.stat(copied).st_ctime_ns
+                copies |= note_copies([copied])
             else:
-                covered = next(path for path in top.lowers if os.path.isdir(path))
+                covered = next((path for path in top.lowers if os.path.isdir(path)), top.lowers[-1])
                 apply_operations([CopyAttributes(covered, upper)])
-        return copied_ns
+        return copies
 
     def make(self, plan: WidePlan) -> Sequence[str]:
         """Mounts the view, in the namespaces made for it; what it lacks, in words."""
@@ -129,14 +135,6 @@ class WideView:
 
 def _can_do_without(top: Top, plan: WidePlan) -> bool:
     return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
-
-
-def drop_untouched_files(copied_ns: Mapping[str, int]) -> None:
-    """Takes the copies of single files that nobody has written to out of the uppers, after the box has ended: a change
-    of the machine's own would look like one of the box's."""
-    for path, change_time_ns in copied_ns.items():
-        if os.stat(path).st_ctime_ns == change_time_ns:
-            os.unlink(path)
 
 
 def _copied_file(box_directory: str, top: Top) -> str:

@@ -10,8 +10,12 @@ import os
 import pickle
 import select
 import struct
-from dataclasses import dataclass, field
-from typing import Any
+
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Cancel", "Channel", "Note", "Ready", "Setup", "read_message"]
 
@@ -19,7 +23,7 @@ _HEADER = struct.Struct("<Q")
 _READ_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setup:
     """The first message to a worker: what it is to be."""
 
@@ -29,10 +33,9 @@ class Setup:
     cwd: str
     hidden: tuple[str, ...]
     scratch_root: str
-    output_limit_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """The first answer: the worker can take jobs, or never will (`error`)."""
 
@@ -43,21 +46,21 @@ class Ready:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """Something to tell the user once."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Asks for the end of a job."""
 
     job_id: str
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Channel:
     """One end of the socket; the descriptor is the caller's and becomes non-blocking."""
 

@@ -17,19 +17,22 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Literal, cast
 
 from jubako.boxes.job import Finished, Job, JobEvent
 from jubako.boxes.wire import Cancel, Channel, Note, Ready, Setup
 from jubako.errors import BugError, HostError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Self
 
 __all__ = ["Worker", "WorkerState"]
 
-_OUTPUT_LIMIT_BYTES = 64 << 20  # of one job; what comes after is dropped, and said so
 _PATIENCE_S = 10.0  # a worker that was told to end does so in milliseconds
 
 # The interpreter is told where this jubako is: the runner's own path may have been changed by hand. It gets the rest of
@@ -42,7 +45,7 @@ _START = (
 _HOME = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerState:
     """What a worker said when it was ready, or why it never will be."""
 
@@ -74,7 +77,6 @@ class Worker:
         hidden: Sequence[str] = (),
         scratch_root: str = "",
         cwd: str = "/",
-        output_limit_bytes: int = _OUTPUT_LIMIT_BYTES,
     ) -> Self:
         """Starts a worker and returns at once; a job may be submitted right away, and waits.
 
@@ -105,7 +107,6 @@ class Worker:
                 cwd=cwd,
                 hidden=tuple(hidden),
                 scratch_root=scratch_root,
-                output_limit_bytes=output_limit_bytes,
             )
         )
         worker._channel.flush_all()
@@ -229,4 +230,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             return HostError("the worker has closed its connection")
         ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return HostError(f"the worker process {ended}", hint="out of memory? the task can be run again")
+        return HostError(
+            f"the worker process {ended}", hint="out of memory, or of processes? the task can be run again"
+        )

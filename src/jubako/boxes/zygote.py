@@ -23,23 +23,27 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import traceback
-from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final
 
 from jubako.boxes.child import Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
 from jubako.boxes.plan import TMP
-from jubako.boxes.supervisor import Links
-from jubako.boxes.wire import Setup
+from jubako.boxes.search_path import reserve_standard_names
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
 from jubako.kernel.namespaces import CLONE_NEWNET
 from jubako.kernel.process import set_no_new_privs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, Final
+
+    from jubako.boxes.links import Links
+    from jubako.boxes.wire import Setup
 
 __all__ = [
     "BROKEN",
@@ -74,27 +78,39 @@ DROPPED_VARIABLES: Final = (
 )
 
 _SIGKILL = int(signal.SIGKILL)
+_FORK_PAUSES_MS = (1, 10, 100, 1000, 1000, 1000)
 _REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
 
 def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
-    """The zygote's life; returns only when it cannot be forked, or the foreman is gone."""
+    """The zygote's life; returns only when it cannot be forked, or the foreman is gone.
+
+    Between the end of the foreman's descriptors and the signal that its death sends there are milliseconds on a busy
+    machine, while its mounts are taken away. Whatever is said to it meanwhile finds nobody.
+    """
+    with suppress(BrokenPipeError, ConnectionResetError):
+        _live(links, setup, is_preloaded=is_preloaded)
+    return 0
+
+
+def _live(links: Links, setup: Setup, *, is_preloaded: bool) -> None:
     # Pid 1 is deaf to it; Python's handler would let any task interrupt the zygote. Children leave it so: they are
     # in sessions of their own, where no terminal sends it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if not _send_proc(links):
-        return 0
+        return
     limit_rights()
     dropped = {name: os.environ.pop(name) for name in DROPPED_VARIABLES if name in os.environ}
     ours = list_descriptors()
-    # The pipeline's folder comes last until what is imported here is; files in it may be called as such modules are.
-    sys.path.extend(one for one in setup.sys_path if one not in sys.path)
-    if is_preloaded and setup.preload and not _preload(setup, links, ours):
-        return 0
+    reserve_standard_names()
     sys.path[:] = setup.sys_path
+    if is_preloaded and setup.preload and not _preload(setup, links, ours):
+        return
     kept = tuple(fd for fd in list_descriptors() if fd not in ours)
     os.environ["TMPDIR"] = TMP
-    tempfile.tempdir = None  # what was found while the pipeline was imported
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile.tempdir = None  # what was found while the pipeline was imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a task prints is shown as it comes
     _tell(links, LOADED, dropped)
@@ -111,7 +127,6 @@ def live(links: Links, setup: Setup, *, is_preloaded: bool) -> int:
     gc.collect()
     gc.freeze()  # the collector would write to every page of the pipeline, in every child
     _Zygote(links.control.fileno(), taken_read).serve(nursery)
-    return 0
 
 
 def limit_rights() -> None:
@@ -149,9 +164,7 @@ def _send_proc(links: Links) -> bool:
 def _preload(setup: Setup, links: Links, ours: Collection[int]) -> bool:
     """Imports the pipeline; True if tasks can be forked from this process now."""
     try:
-        preload = load_function(setup.preload)
-        sys.path[:] = setup.sys_path
-        preload(setup.preload_argument)
+        load_function(setup.preload)(setup.preload_argument)
     except BaseException as error:  # noqa: BLE001  the pipeline's code; whatever it raises is for the runner
         text = "".join(traceback.format_exception(error))
         _tell(links, BROKEN, {"error": explain_failure(error), "traceback": text})
@@ -183,12 +196,7 @@ class _Zygote:
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self._serve(nursery)
-
-    def _serve(self, nursery: Nursery) -> None:
-        while True:
-            pid = os.fork()
+        while (pid := self._fork()) is not None:
             if pid == 0:
                 run_child(nursery)
             self._cpu_s, self._peak_kb = 0.0, 0
@@ -199,6 +207,18 @@ class _Zygote:
             took = self._took_command()
             write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
+
+    def _fork(self) -> int | None:
+        """The pid of a new child, 0 in it; None when there have been too many processes for as long as one may wait, or
+        the foreman is gone."""
+        for pause_ms in _FORK_PAUSES_MS:
+            try:
+                return os.fork()
+            except BlockingIOError:  # EAGAIN: a limit on processes was met, which others may soon have left
+                for _ in self._poll.poll(pause_ms):
+                    if not self._pass_signal():
+                        return None
+        return None
 
     def _wait(self, pid: int) -> int | None:
         """Waits for the child `pid` and passes signals on; its status, None when the foreman is gone."""

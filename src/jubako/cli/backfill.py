@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_USAGE, is_debugging
-from jubako.cli.pipeline_command import (
-    PipelineCommand,
-    echo_tasks,
-    get_asked,
-    pipeline_arguments,
-    read_parameters,
-    refusals_of,
-    told_form_of,
-)
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.formats import echo_document
+from jubako.cli.main import is_debugging
+from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.terminal import echo, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from jubako.cli.progress import Display
     from jubako.flow.backfill import Backfill
     from jubako.flow.observer import RunEvent
@@ -68,32 +65,36 @@ def backfill(
     format_: Format = given["format_"]
     if asked.task is None:
         echo_tasks(asked.pipeline, format_)
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
-    from jubako.flow.backfill import account_for, find_dated_parameter, list_wanted, plan_backfill, values_between
+    from jubako.flow.backfill import Wanted, account_for, find_dated_parameter, plan_backfill, values_between
 
     family = asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
     with told_form_of(parameter):
         values = values_between(family, parameter, start, stop, inclusive=inclusive)
-    with refusals_of(asked.task):
-        wanted = list_wanted(asked.task, name, values, read_parameters(asked, but=name))
+    wanted = Wanted(asked.task, name, values, read_parameters(asked, but=name))
 
     def plan() -> Backfill:
-        return plan_backfill(wanted, name, find_complete=_find_complete, newest_first=newest_first)
+        return plan_backfill(wanted, are_complete=_are_complete, newest_first=newest_first)
 
     if dry_run:
-        _echo_dry_run(plan(), format_)
+        with refusals_of(asked.task):
+            planned = plan()
+        _echo_dry_run(planned, format_)
         return 0
 
     from jubako.cli.progress import show_progress
     from jubako.flow.runner import run as run_tasks
 
-    in_order = wanted[::-1] if newest_first else wanted
+    with refusals_of(asked.task):
+        tasks = wanted.tasks()
     with show_progress(format_) as display:
         planner = _Planner(display, plan)
-        result = run_tasks(in_order, make_run_options(asked.pipeline, given), observer=planner)
+        result = run_tasks(
+            tasks[::-1] if newest_first else tasks, make_run_options(asked.pipeline, given), observer=planner
+        )
     echo_report(result, format_, backfill=account_for(planner.plan, result), tracebacks=is_debugging(ctx))
     return get_exit_code(result)
 
@@ -114,24 +115,31 @@ class _Planner:
         self._display.see(event)
 
 
-def _find_complete(tasks: Sequence[Task]) -> list[Task]:
-    """Those that are done. One that can't even be asked isn't; the run says why."""
+def _are_complete(tasks: Sequence[Task]) -> list[bool]:
+    """Which are done. One that can't even be asked isn't; the run says why."""
     from jubako.flow.completeness import targets_exist
-    from jubako.flow.standing import Standing
+    from jubako.flow.standing import ask_family
 
-    return [task for task, answer in zip(tasks, Standing(targets_exist).look(tasks), strict=True) if answer is True]
+    return [answer is True for answer in ask_family(tasks, targets_exist)]
 
 
 def _echo_dry_run(plan: Backfill, format_: Format) -> None:
     if format_ == "table":
-        click.echo(printable(plan.describe()))
+        echo(printable(plan.describe()))
         for span in plan.spans():
-            click.echo(f"    {printable(span)}")
+            echo(f"    {printable(span)}")
         return
-    to_run = set(plan.to_run)
-    rows = [
-        {"value": plan.parameter.serialize(plan.value_of(task)), "task": str(task), "to_run": task in to_run}
-        for task in plan.wanted
-    ]
-    facts = {"wanted": len(plan.wanted), "done_before": plan.done_before, "to_run": len(to_run), "spans": plan.spans()}
+    to_run, wanted = set(plan.to_run), plan.wanted
+    with refusals_of(wanted.family):
+        rows = [
+            {"value": wanted.parameter.serialize(value), "task": str(task), "to_run": value in to_run}
+            for values, tasks in wanted.chunks()
+            for value, task in zip(values, tasks, strict=True)
+        ]
+    facts = {
+        "wanted": len(wanted.values),
+        "done_before": plan.done_before,
+        "to_run": len(to_run),
+        "spans": plan.spans(),
+    }
     echo_document(Document("jubako.backfill/1", ("value", "task", "to_run"), rows, facts, "tasks"), format_)

@@ -6,20 +6,23 @@ The command owns stdin, stdout and its exit code; what we say goes to stderr, or
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import click
 from click.shell_completion import CompletionItem
 
-from jubako.cli.box_report import (
-    boxes_document,
-    changes_document,
-    echo_committed,
-    echo_notes,
-    echo_summary,
-    write_document,
-)
-from jubako.cli.formats import Format, echo_document, format_option, printable
+from jubako.cli.box_ls import list_boxes
+from jubako.cli.box_report import changes_document, echo_committed, echo_notes, echo_summary
+from jubako.cli.box_run import NETWORK_OPTION, OPTIONS, run_command
+from jubako.cli.declare import declare, format_option
+from jubako.cli.formats import echo_document
+from jubako.cli.terminal import echo, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from jubako.cli.document import Format
 
 __all__ = ["box"]
 
@@ -53,73 +56,21 @@ def box() -> None:
         "jubako box run --keep -- pip install numpy        # and look around: jubako box enter ID",
     ),
 )
-@click.option("--keep", is_flag=True, help="Keep the box, to enter, commit or remove it later.")
-@click.option(
-    "--commit",
-    "commit_paths",
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(),
-    help="Publish the changes at and below PATH if CMD succeeds; may be repeated.",
-)
-@click.option("--network/--no-network", default=True, help="Share the machine's network (default), or have none.")
-@click.option(
-    "--bind", "binds", multiple=True, metavar="PATH", type=click.Path(), help="Share PATH: writes there are real."
-)
-@click.option(
-    "--changes-to", metavar="FILE", type=click.Path(), help="Write the list of changes to FILE, - for stdout."
-)
-@format_option
+@declare(*OPTIONS)
 @click.argument("command", nargs=-1, required=True, metavar="[--] CMD...", type=click.UNPROCESSED)
-def run(
-    command: Sequence[str],
-    keep: bool,
-    commit_paths: Sequence[str],
-    network: bool,
-    binds: Sequence[str],
-    changes_to: str | None,
-    format_: Format,
-) -> int:
+def run(command: Sequence[str], **options: Any) -> int:
     """Run CMD on a copy-on-write view of this machine, and list what it changed.
 
     The changes are dropped afterwards unless you keep or commit them. The exit code is CMD's.
     """
-    from jubako.boxes.launch import run_in_box
-    from jubako.boxes.spec import Box, Host
-
-    with run_in_box(
-        command, Box(Host(whole=True), binds=binds, network=network), keep=keep, commit=commit_paths
-    ) as result:
-        echo_notes(result.notes)
-        if result.error:
-            click.echo(f"Error: {printable(result.error)}", err=True)
-        committed = result.committed.plan.published if result.committed else ()
-        found = sorted([*committed, *result.changes])
-        write_document(changes_document(found, format_, committed=committed), format_, changes_to)
-        echo_summary(found)
-        if result.committed is not None:
-            echo_committed(result.committed, commit_paths)
-        elif commit_paths:
-            click.echo(f"Nothing was committed, since the command failed with {result.exit_status}.", err=True)
-        if result.id is not None:
-            click.echo(f"Kept as {result.id}. Look around: jubako box enter {result.id}", err=True)
-        elif result.changes and not commit_paths:
-            click.echo("Dropped. Next time, --keep keeps them, and --commit PATH publishes some.", err=True)
-        return result.exit_status
+    return run_command(command, **options)
 
 
 @box.command("ls", epilog=_epilog("jubako box ls", "jubako box ls --format json"))
 @format_option
-def ls(format_: Format) -> None:
+def ls(format_: Format) -> int:
     """List the kept boxes, the oldest first."""
-    from jubako.boxes.kept_boxes import kept_boxes, measure_box
-
-    kept = kept_boxes()
-    sizes = {record.id: measure_box(record) for record in kept.records}
-    echo_document(boxes_document(kept.records, sizes, format_), format_)
-    echo_notes(kept.unreadable)
-    if not kept.records and format_ == "table":
-        click.echo("There are no kept boxes. 'jubako box run --keep -- CMD' makes one.", err=True)
+    return list_boxes(format_)
 
 
 @box.command(epilog=_epilog("jubako box changes 3f9c", "jubako box changes 3f9c --format csv"))
@@ -137,7 +88,7 @@ def changes(box_id: str, format_: Format) -> None:
 
 
 @box.command(context_settings=_COMMAND, epilog=_epilog("jubako box enter 3f9c", "jubako box enter 3f9c -- git diff"))
-@click.option("--network/--no-network", default=True, help="Share the machine's network (default), or have none.")
+@declare(NETWORK_OPTION)
 @click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
 @click.argument("command", nargs=-1, metavar="[-- CMD...]", type=click.UNPROCESSED)
 def enter(box_id: str, command: Sequence[str], network: bool) -> int:
@@ -151,7 +102,7 @@ def enter(box_id: str, command: Sequence[str], network: bool) -> int:
         if not words:  # what can be written matters to who works in there, not to who reads one thing
             echo_notes(result.notes)
         if result.error:
-            click.echo(f"Error: {printable(result.error)}", err=True)
+            echo(f"Error: {printable(result.error)}", err=True)
         return result.exit_status
 
 
@@ -178,4 +129,4 @@ def rm(box_ids: Sequence[str], all_: bool) -> None:
     if all_ == bool(box_ids):
         raise click.UsageError("Name the boxes to remove, or say --all.")
     for removed in remove_boxes(kept_box_ids() if all_ else box_ids):
-        click.echo(removed)
+        echo(removed)

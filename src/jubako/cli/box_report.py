@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from jubako.cli.document import Document, Format
+from jubako.cli.formats import format_document
+from jubako.cli.terminal import echo, printable
 
-import click
-
-from jubako.cli.formats import Document, Format, format_document, printable
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
     from jubako.boxes.commit import Committed
     from jubako.boxes.kept_record import BoxRecord
     from jubako.layers.change import Change
@@ -34,8 +33,8 @@ def changes_document(
     done = set(committed)
     rows = [
         {
-            "change": change.kind.value,
-            "type": change.type.name.lower(),
+            "change": change.kind,
+            "type": change.type,
             "size_bytes": change.size_bytes,
             "path": change.path,
             "committed": change in done,
@@ -70,70 +69,65 @@ def boxes_document(records: Sequence[BoxRecord], sizes: Mapping[str, int], forma
 def write_document(document: Document, format_: Format, destination: str | None) -> None:
     """Writes the document to a file, to stdout ("-") or, where nothing was said, to stderr."""
     text = format_document(document, format_)
-    if destination is None:
+    if destination is None or destination == "-":
         if text:
-            click.echo(text, err=True)
+            echo(text, err=destination is None)
         return
-    with click.open_file(destination, "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(destination, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{text}\n" if text else "")
 
 
 def echo_summary(changes: Sequence[Change]) -> None:
     """One line on stderr: how many changes of which kind."""
     if not changes:
-        click.echo("No changes.", err=True)
+        echo("No changes.", err=True)
         return
-    counts = Counter(change.kind.value for change in changes)
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change.kind] = counts.get(change.kind, 0) + 1
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     total = sum(change.size_bytes for change in changes)
     noun = "change" if len(changes) == 1 else "changes"
-    click.echo(f"{len(changes)} {noun} ({_format_size(total)}): {kinds}.", err=True)
+    echo(f"{len(changes)} {noun} ({_format_size(total)}): {kinds}.", err=True)
 
 
 def echo_committed(committed: Committed, paths: Iterable[str]) -> None:
     """What was published, on stderr, and what could not be."""
     for line in committed.left_out:
-        click.echo(f"warning: {printable(line)}", err=True)
+        echo(f"warning: {printable(line)}", err=True)
     where = ", ".join(printable(path) for path in paths)
     count = len(committed.plan.published)
     if not count:
-        click.echo(f"Nothing to commit{where and f' at or below {where}'}.", err=True)
+        echo(f"Nothing to commit{where and f' at or below {where}'}.", err=True)
         return
-    click.echo(
-        f"Committed {count} {'change' if count == 1 else 'changes'}{where and f' at or below {where}'}.", err=True
-    )
+    echo(f"Committed {count} {'change' if count == 1 else 'changes'}{where and f' at or below {where}'}.", err=True)
 
 
 def echo_notes(notes: Iterable[str]) -> None:
     """What this machine did not allow, a line each, on stderr."""
     for note in notes:
-        click.echo(f"note: {printable(note)}", err=True)
+        echo(f"note: {printable(note)}", err=True)
 
 
 def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
     from jubako.boxes.plan_commit import ancestors
-    from jubako.layers.change import ChangeKind, EntryType
 
-    whole = {
-        change.path
-        for change in changes
-        if change.type is EntryType.DIRECTORY and change.kind in (ChangeKind.ADDED, ChangeKind.REPLACED)
-    }
+    whole = {change.path for change in changes if change.type == "directory" and change.kind in ("added", "replaced")}
     tops: dict[str, Change] = {}
-    below: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
+    below: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for change in changes:
         top = min((path for path in ancestors(change.path) if path in whole), key=len, default=change.path)
         if top == change.path:
             tops[top] = change
         else:
-            below[top] += 1
-        sizes[top] += change.size_bytes
+            below[top] = below.get(top, 0) + 1
+        sizes[top] = sizes.get(top, 0) + change.size_bytes
     for path, change in tops.items():
-        name = f"{path}/" if change.type is EntryType.DIRECTORY and path != "/" else path
-        count = below[path]
+        name = f"{path}/" if change.type == "directory" and path != "/" else path
+        count = below.get(path)
         yield {
-            "change": change.kind.value,
+            "change": change.kind,
             "size": _format_size(sizes[path]) if sizes[path] else "",
             "path": f"{name} and {count} below" if count else name,
         }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import click
 
+from jubako.cli.terminal import echo
+
 __all__ = ["completion"]
 
 _EPILOG = """\b
@@ -28,4 +30,4 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # click knows the three shells of the choice
     script = ShellComplete.source(kind(jubako, {}, "jubako", "_JUBAKO_COMPLETE"))
-    click.echo(script.strip())
+    echo(script.strip())

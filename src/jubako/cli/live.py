@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
@@ -19,9 +17,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jubako.cli.formats import printable
-from jubako.cli.progress import PrintedLines, Tally, describe_failure, describe_note
+from jubako.cli.lines import PrintedLines, Tally, describe_failure, describe_note
+from jubako.cli.terminal import printable
 from jubako.flow.observer import Note, RunEvent, TaskFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
 
 __all__ = ["Live"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jubako.cli.main import is_debugging
+from jubako.cli.terminal import echo
 
 __all__ = ["luigi"]
 
@@ -39,7 +40,7 @@ Exit codes are those of [retcode] in luigi.cfg; all but one are 0 unless they ar
 def luigi(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Run an existing Luigi pipeline as it stands, with Luigi's command line."""
     if words in ((), ("--help",), ("-h",)):
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
         ctx.exit(0 if words else 2)
 
     from jubako.luigi.program import main

@@ -8,18 +8,31 @@ and shells complete both. A parameter whose name one of the command's own option
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from jubako.cli.formats import Document, Format, echo_document, printable
+from jubako.cli.parameter_words import (
+    describe_default,
+    describe_parameters,
+    first_line,
+    flag_of,
+    form_of,
+    is_switch,
+    told_form_of,
+)
+from jubako.cli.terminal import printable
 from jubako.errors import InputError, JubakoError
+from jubako.records import field, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
     from click.shell_completion import CompletionItem
 
     from jubako.flow.loader import Pipeline
@@ -30,44 +43,16 @@ __all__ = [
     "Asked",
     "PipelineCommand",
     "build_task",
-    "echo_tasks",
     "get_asked",
     "pipeline_arguments",
     "read_parameters",
     "refusals_of",
-    "told_form_of",
 ]
 
 _META = "jubako.asked"
 
-# What a value of each kind looks like on the command line; a subclass is shown as its nearest base.
-_FORMS = {
-    "DateParameter": "YYYY-MM-DD",
-    "MonthParameter": "YYYY-MM",
-    "YearParameter": "YYYY",
-    "DateHourParameter": "YYYY-MM-DDTHH",
-    "DateMinuteParameter": "YYYY-MM-DDTHHMM",
-    "DateSecondParameter": "YYYY-MM-DDTHHMMSS",
-    "DateIntervalParameter": "YYYY|YYYY-MM|YYYY-Www|FROM-TO",
-    "TimeDeltaParameter": "DURATION",
-    "IntParameter": "INTEGER",
-    "FloatParameter": "NUMBER",
-    "BoolParameter": "true|false",
-    "NumericalParameter": "NUMBER",
-    "ChoiceParameter": "CHOICE",
-    "ChoiceListParameter": "CHOICE,...",
-    "EnumParameter": "NAME",
-    "EnumListParameter": "NAME,...",
-    "ListParameter": "JSON",
-    "TupleParameter": "JSON",
-    "DictParameter": "JSON",
-    "PathParameter": "PATH",
-    "TaskParameter": "TASK",
-    "Parameter": "TEXT",
-}
 
-
-@dataclass(slots=True)
+@record(frozen=False)
 class Asked:
     """What the line asks for, filled while it is parsed. `texts` are the parameters that were given, as typed."""
 
@@ -86,22 +71,31 @@ class PipelineCommand(click.Command):
 
     def about_parameter(self, task: type[Task], name: str, parameter: Parameter[Any]) -> str:
         """What `--help` says about a parameter's value when it isn't given."""
-        family = task.get_task_family()
-        if not parameter.has_task_value(family, name):
-            return "[required]"
-        value = parameter.task_value(family, name)
-        return "" if value is None else f"[default: {printable(parameter.serialize(value))}]"
+        return describe_default(task, name, parameter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asked = ctx.meta[_META] = Asked()
         pipeline, task = _find_words(self.params, args)
         if pipeline is not None:
+            if not ctx.resilient_parsing and not {"-h", "--help"}.intersection(args):
+                from jubako.cli.progress import load_display
+
+                load_display()
             try:
                 _look_up(asked, pipeline, task)
             except JubakoError:
                 if not ctx.resilient_parsing:  # a shell that completes a half-typed line wants no errors
                     raise
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if asked.task is None:
+                raise
+            shown = f"'{ctx.command_path} {pipeline} {task} --help'"
+            raise InputError(
+                _sentence_of(error, ctx),
+                hint=f"{describe_parameters(asked.task, asked.flags)}; {shown} explains the options",
+            ) from error
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *self._task_options(ctx)]
@@ -110,6 +104,16 @@ class PipelineCommand(click.Command):
         task = get_asked(ctx).task
         words = f"PIPELINE {task.get_task_family() if task else 'TASK'} [--PARAMETER VALUE]... [OPTIONS]"
         formatter.write_usage(ctx.command_path, words)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        task = get_asked(ctx).task
+        if task is None or not task.__doc__:
+            super().format_help_text(ctx, formatter)
+            return
+        with formatter.indentation():
+            for paragraph in inspect.cleandoc(task.__doc__).split("\n\n"):
+                formatter.write_paragraph()
+                formatter.write_text(printable(paragraph))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         asked = get_asked(ctx)
@@ -178,16 +182,6 @@ def read_parameters(asked: Asked, *, but: str = "") -> dict[str, object]:
 
 
 @contextmanager
-def told_form_of(parameter: Parameter[Any]) -> Iterator[None]:
-    """Adds what a value of the parameter looks like to the refusal of a text."""
-    try:
-        yield
-    except InputError as error:
-        error.hint = error.hint or f"its form is {form_of(parameter)}"
-        raise
-
-
-@contextmanager
 def refusals_of(task: type[Task]) -> Iterator[None]:
     """Turns what the task's own code says against its parameters into an InputError. What it prints is no result."""
     try:
@@ -199,40 +193,17 @@ def refusals_of(task: type[Task]) -> Iterator[None]:
         raise InputError(f"{task.get_task_family()} refuses these parameters: {error}") from error
 
 
-def form_of(parameter: Parameter[Any]) -> str:
-    """What a value of the parameter looks like: "YYYY-MM-DD"."""
-    return next((_FORMS[kind.__name__] for kind in type(parameter).__mro__ if kind.__name__ in _FORMS), "TEXT")
-
-
-def flag_of(name: str) -> str:
-    """The option a parameter is given by: "--min-value"."""
-    return f"--{name.replace('_', '-')}"
-
-
-def echo_tasks(pipeline: Pipeline, format_: Format) -> None:
-    """Print the pipeline's tasks with their parameters; those that may be left out are in brackets."""
-    rows = [
-        {
-            "task": task.get_task_family(),
-            "parameters": [_given_as(task.get_task_family(), *parameter) for parameter in task.get_params()],
-            "description": _first_line(task.__doc__),
-        }
-        for task in pipeline.tasks.values()
-    ]
-    if format_ != "table":
-        columns = ("task", "parameters", "description")
-        echo_document(Document("jubako.tasks/1", columns, rows, {"pipeline": pipeline.source.name}, "tasks"), format_)
-        return
-    for task in rows:
-        click.echo(printable(" ".join([str(task["task"]), *task["parameters"]])))
-        if task["description"]:
-            click.echo(printable(f"    {task['description']}"))
-
-
-def _given_as(family: str, name: str, parameter: Parameter[Any]) -> str:
-    flag = flag_of(name)
-    text = flag if _is_switch(parameter) else f"{flag} {form_of(parameter)}"
-    return f"[{text}]" if parameter.has_task_value(family, name) else text
+def _sentence_of(error: click.UsageError, ctx: click.Context) -> str:
+    """What click has to say, as our own errors say it."""
+    if not isinstance(error, click.NoSuchOption):
+        message = error.format_message().rstrip(".")
+        return message[:1].lower() + message[1:]
+    options = [option for option in ctx.command.get_params(ctx) if isinstance(option, click.Option)]
+    words = {word.lstrip("-"): word for option in options for word in (*option.opts, *option.secondary_opts)}
+    given = error.option_name.lstrip("-")  # the dashes that all have in common make nothing alike
+    near = [word for word in words if word.startswith(given)] or difflib.get_close_matches(given, words)
+    also = f"; did you mean {' or '.join(words[word] for word in near)}?" if near else ""
+    return f"no such option {error.option_name}{also}"
 
 
 def _look_up(asked: Asked, pipeline: str, task: str | None) -> None:
@@ -280,7 +251,7 @@ def _task_option(asked: Asked, name: str, flag: str, parameter: Parameter[Any], 
             asked.texts[name] = str(value)
 
     words, metavar = [flag], form_of(parameter)
-    if _is_switch(parameter):
+    if is_switch(parameter):
         words, metavar = [f"{flag}/--no-{flag[2:]}"], ""
     description = printable(" ".join((parameter.description or "").split()))
     return click.Option(
@@ -291,13 +262,6 @@ def _task_option(asked: Asked, name: str, flag: str, parameter: Parameter[Any], 
         metavar=metavar or None,
         help=f"{description} {about}".strip(),
     )
-
-
-def _is_switch(parameter: Parameter[Any]) -> bool:
-    """True if the parameter is given as `--dry` or `--no-dry`, without a value."""
-    from jubako.flow.parameters import BoolParameter
-
-    return isinstance(parameter, BoolParameter) and parameter.parsing == BoolParameter.IMPLICIT_PARSING
 
 
 def _complete_pipeline(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -312,11 +276,7 @@ def _complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str)
     pipeline = get_asked(ctx).pipeline
     tasks = pipeline.tasks.values() if pipeline is not None else ()
     return [
-        CompletionItem(task.get_task_family(), help=_first_line(task.__doc__))
+        CompletionItem(task.get_task_family(), help=first_line(task.__doc__))
         for task in tasks
         if task.get_task_family().startswith(incomplete)
     ]
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]

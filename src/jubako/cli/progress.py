@@ -11,26 +11,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, Protocol, TextIO
+from typing import Protocol
 
-import click
+from jubako.cli.document import Format
+from jubako.cli.lines import Lines
+from jubako.flow.observer import Observer
 
-from jubako.cli.formats import Format, printable
-from jubako.flow.accounting import format_seconds
-from jubako.flow.observer import (
-    Note,
-    Observer,
-    RunEvent,
-    RunPlanned,
-    TaskFailed,
-    TaskPrinted,
-    TaskPublished,
-    TaskStarted,
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
 
-__all__ = ["Display", "Lines", "PrintedLines", "Tally", "describe_failure", "describe_note", "show_progress"]
+__all__ = ["Display", "load_display", "show_progress"]
 
 
 class Display(Observer, Protocol):
@@ -38,6 +31,12 @@ class Display(Observer, Protocol):
 
     def say(self, line: str) -> None:
         """Shows a line that stays."""
+
+
+def load_display() -> None:
+    """Imports what a terminal needs, before there is a pipeline whose folder could hold a `rich.py` or `attr.py`."""
+    if _is_terminal(sys.stdout) or _is_terminal(sys.stderr):
+        import jubako.cli.live  # noqa: F401  (rich costs 60 ms, which only a person in front of a terminal should wait for)
 
 
 @contextmanager
@@ -51,99 +50,17 @@ def show_progress(format_: Format) -> Iterator[Display]:
             yield display
 
 
-class Tally:
-    """Counts what was seen. `total` grows with tasks that turn out to be needed."""
-
-    def __init__(self) -> None:
-        self.planned = 0
-        self.done = 0
-        self.failed = 0
-        self.running: dict[str, Any] = {}  # task id -> task, in the order they started
-
-    @property
-    def total(self) -> int:
-        return max(self.planned, self.done + self.failed + len(self.running))
-
-    def count(self, event: RunEvent) -> None:
-        if isinstance(event, RunPlanned):
-            self.planned = event.to_run
-        elif isinstance(event, TaskStarted):
-            self.running[event.task.task_id] = event.task
-        elif isinstance(event, TaskPublished):
-            self.running.pop(event.task.task_id, None)
-            self.done += 1
-        elif isinstance(event, TaskFailed):
-            self.running.pop(event.task.task_id, None)
-            if not event.again:
-                self.failed += 1
-
-
-class Lines:
-    """One line for each task that was published or failed; what tasks print goes to stderr, line by line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._tally = Tally()
-        self._printed = PrintedLines(lambda line: click.echo(line, err=True))
-
-    def see(self, event: RunEvent) -> None:
-        self._tally.count(event)
-        self._printed.see(event)
-        if isinstance(event, TaskPublished):
-            self._end(f"done    {printable(str(event.task))}  {format_seconds(event.wall_s)}")
-        elif isinstance(event, TaskFailed):
-            self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
-        elif isinstance(event, Note):
-            click.echo(describe_note(event), err=True)
-
-    def say(self, line: str) -> None:
-        click.echo(line, file=self._stream)
-
-    def _end(self, line: str) -> None:
-        tally = self._tally
-        width = len(str(tally.total))
-        self.say(f"[{tally.done + tally.failed:>{width}}/{tally.total}] {line}")
-
-
-class PrintedLines:
-    """Puts together the whole lines of what each task prints, and says whose they are."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._begun: dict[str, bytes] = {}
-
-    def see(self, event: RunEvent) -> None:
-        if isinstance(event, TaskPrinted):
-            *lines, rest = (self._begun.pop(event.task.task_id, b"") + event.data).split(b"\n")
-            self._begun[event.task.task_id] = rest
-            for line in lines:
-                self._put(event.task, line)
-        elif isinstance(event, (TaskPublished, TaskFailed)):
-            rest = self._begun.pop(event.task.task_id, b"")
-            if rest:
-                self._put(event.task, rest)
-
-    def _put(self, task: object, line: bytes) -> None:
-        text = line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs()
-        self._say(f"{printable(str(task))} | {printable(text)}")
-
-
-def describe_failure(event: TaskFailed) -> str:
-    """The failed task and the first line of why."""
-    return f"{printable(str(event.task))}: {printable(event.error.partition(chr(10))[0])}"
-
-
-def describe_note(event: Note) -> str:
-    """The note, and its hint in a second line."""
-    return f"note: {printable(event.text)}" + (f"\nhint: {printable(event.hint)}" if event.hint else "")
-
-
 @contextmanager
 def _show_on(stream: TextIO) -> Iterator[Display]:
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        from jubako.cli.live import Live  # rich costs 60 ms, which only a person in front of a terminal should wait for
+    if _is_terminal(stream):
+        from jubako.cli.live import Live  # rich, as in load_display
 
         with Live(stream).shown() as live:
             yield live
     else:
         yield Lines(stream)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """True if a display that moves can be shown there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

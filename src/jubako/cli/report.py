@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
+from jubako.cli.formats import echo_document
+from jubako.cli.terminal import echo, printable
+from jubako.records import as_dict
 
-import click
-
-from jubako.cli.formats import Document, Format, echo_document, printable
-from jubako.cli.main import EXIT_CONFLICT, EXIT_FAILED, EXIT_HOST, EXIT_INTERRUPTED
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jubako.flow.accounting import RangeAccount
     from jubako.flow.result import RunResult
 
@@ -37,24 +37,24 @@ def echo_report(
     if format_ != "table":
         facts = {name: value for name, value in result.to_json().items() if name != "version"}
         if backfill is not None:
-            facts["backfill"] = asdict(backfill)
+            facts["backfill"] = as_dict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
         return
     for line in result.format_summary().split("\n"):
-        click.echo(printable(line))
+        echo(printable(line))
     if backfill is not None:
-        click.echo(printable(backfill.describe()))
+        echo(printable(backfill.describe()))
     for line in result.format_report():
-        click.echo(printable(line))
+        echo(printable(line))
     if tracebacks:
         for error in result.errors:
-            click.echo("\n".join(printable(line) for line in error.traceback.split("\n")), err=True)
+            echo("\n".join(printable(line) for line in error.traceback.split("\n")), err=True)
     if result.missing:
-        click.echo("hint: put what is missing in place, then run the same command again", err=True)
+        echo("hint: put what is missing in place, then run the same command again", err=True)
     failed = {str(task) for task in result.groups.failed}
     had_box = result.mode == "host" and any(error.label in failed and not error.is_host for error in result.errors)
     if had_box and not result.kept:
-        click.echo("hint: --keep keeps the box of a failed task, to look around in it", err=True)
+        echo("hint: --keep keeps the box of a failed task, to look around in it", err=True)
 
 
 def get_exit_code(result: RunResult) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.main import EXIT_USAGE, is_debugging
-from jubako.cli.pipeline_command import PipelineCommand, build_task, echo_tasks, get_asked, pipeline_arguments
+from jubako.cli.exits import EXIT_USAGE
+from jubako.cli.main import is_debugging
+from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.terminal import echo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jubako.flow.parameters import ValueSource
 
 __all__ = ["run"]
@@ -40,7 +44,7 @@ def run(ctx: click.Context, /, now: int | None, **given: Any) -> int:
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
         echo_tasks(asked.pipeline, given["format_"])
-        click.echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
     from jubako.cli.progress import show_progress

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from jubako.cli.formats import format_option
+from jubako.cli.declare import format_option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
 

@@ -7,8 +7,9 @@ its limit, schedules less than was asked and still looks fine; these lines do no
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.layers.change import Change
@@ -18,7 +19,7 @@ __all__ = ["RangeAccount", "format_accounts", "format_seconds", "format_undeclar
 _SHOWN_WRITES = 5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangeAccount:
     """One range. `wanted` is the sum of all others."""
 
@@ -68,7 +69,7 @@ def format_undeclared(label: str, changes: Sequence[Change], *, published: bool 
     what = "path" if len(changes) == 1 else "paths"
     fate = "published" if published else "dropped"
     lines = [f"{label} wrote {len(changes)} undeclared {what} ({fate}):"]
-    lines += [f"    {change.kind.value} {change.path}" for change in changes[:_SHOWN_WRITES]]
+    lines += [f"    {change.kind} {change.path}" for change in changes[:_SHOWN_WRITES]]
     if len(changes) > _SHOWN_WRITES:
         lines.append(f"    and {len(changes) - _SHOWN_WRITES} more")
     return lines

@@ -6,11 +6,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jubako.flow.options import RunOptions
+from jubako.records import record
 
 if TYPE_CHECKING:
-    from jubako.flow.desk import Prepared
+    from jubako.boxes.signature import Signature
+    from jubako.boxes.spec import Output, StagedOutput
 
-__all__ = ["Attempt", "get_timeout_s", "lives_in_memory"]
+__all__ = ["Attempt", "Prepared", "get_timeout_s", "lives_in_memory"]
+
+
+@record(frozen=False)
+class Prepared:
+    """What was noted before an attempt started, so that its result can be published or thrown away."""
+
+    outputs: tuple[Output, ...]
+    other_targets: tuple[Any, ...]  # declared, and not files of this machine: looked at afterwards
+    staged: tuple[StagedOutput, ...]
+    expected: tuple[Signature | None, ...] = ()  # of `outputs`
+    inputs: tuple[tuple[str, Signature | None], ...] = ()
+    kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
+    kept_fd: int = -1
+    stages_undeclared: bool = False
 
 
 class Attempt:

@@ -5,13 +5,15 @@ There is no window and no limit, unlike in the Range tasks: what was asked for i
 either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
 
 Dated are the parameters whose values count on in time: hours, days, months, years, each with its own step.
+
+A range may have millions of dates. What is kept of each is its date; tasks are made a few thousand at a time, asked
+together, and let go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from jubako.errors import InputError
 from jubako.flow.accounting import RangeAccount
@@ -23,62 +25,88 @@ from jubako.flow.parameters import (
     Parameter,
     parse_argument,
 )
+from jubako.flow.register import Register
 from jubako.flow.result import RunResult
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = [
     "Backfill",
+    "Wanted",
     "account_for",
     "find_dated_parameter",
     "format_spans",
     "is_dated",
-    "list_wanted",
     "plan_backfill",
     "values_between",
 ]
 
-_DATED = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months and years are dates
+_CHUNK: Final = 5_000
+_DATED: Final = (
+    DateParameter,
+    DateHourParameter,
+    DateMinuteParameter,
+    DateSecondParameter,
+)  # months and years are dates
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Wanted:
+    """A range: the tasks of `family` with each of `values`, in time's order, as `name`, and `others` for all."""
+
+    family: type[Task]
+    name: str
+    values: Sequence[Any]
+    others: Mapping[str, object]
+
+    @property
+    def parameter(self) -> Parameter[Any]:
+        """The one that goes through the range."""
+        return dict(self.family.get_params())[self.name]
+
+    @property
+    def label(self) -> str:
+        """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
+        return f"{self.family.get_task_family()} {_describe_ends(self.parameter, self.values)}"
+
+    def tasks(self, values: Iterable[Any] | None = None) -> list[Task]:
+        """The task of each of `values`, by default of all."""
+        return [
+            self.family(**{self.name: value}, **self.others) for value in (self.values if values is None else values)
+        ]
+
+    def chunks(self) -> Iterator[tuple[Sequence[Any], list[Task]]]:
+        """Some values and their tasks after the other; no task is kept."""
+        for start in range(0, len(self.values), _CHUNK):
+            values = self.values[start : start + _CHUNK]
+            with Register.forgetting_new_tasks():
+                yield values, self.family.make_passing(self.name, values, self.others)
+
+
+@record
 class Backfill:
-    """A planned backfill. `wanted` and `to_run`, those of them that aren't done, are in time's order."""
+    """A planned backfill. `to_run` are the values whose tasks aren't done, in time's order."""
 
-    name: str  # of the parameter that goes through the range
-    parameter: Parameter[Any]
-    wanted: Sequence[Task]
-    to_run: Sequence[Task]
+    wanted: Wanted
+    to_run: Sequence[Any]
     newest_first: bool = False
 
     @property
     def done_before(self) -> int:
         """How many of the wanted were complete when the plan was made."""
-        return len(self.wanted) - len(self.to_run)
-
-    def value_of(self, task: Task) -> Any:
-        """The task's place in the range."""
-        return getattr(task, self.name)
+        return len(self.wanted.values) - len(self.to_run)
 
     def spans(self) -> list[str]:
         """What is to run, exactly: "2010-01-01...2010-03-13", "2010-03-15"."""
-        return format_spans(self.parameter, [self.value_of(task) for task in self.to_run])
+        return format_spans(self.wanted.parameter, self.to_run)
 
     def describe(self) -> str:
         """The plan in a line: how many are wanted, were done before, are to run, and from where to where."""
-        text = f"{self.label}: {len(self.wanted)} wanted, {self.done_before} done before, {len(self.to_run)} to run"
-        if not self.to_run:
+        wanted, to_run = self.wanted, self.to_run
+        text = f"{wanted.label}: {len(wanted.values)} wanted, {self.done_before} done before, {len(to_run)} to run"
+        if not to_run:
             return text
-        ends = [self.parameter.serialize(self.value_of(task)) for task in (self.to_run[0], self.to_run[-1])]
-        between = ends[0] if ends[0] == ends[1] else f"{ends[0]}...{ends[1]}"
-        return f"{text} ({between}{', newest first' if self.newest_first else ''})"
-
-    @property
-    def label(self) -> str:
-        """What the range is: "DailySummary 2010-01-01...2010-12-31"."""
-        values = [self.value_of(task) for task in self.wanted]
-        ends = [self.parameter.serialize(value) for value in (values[0], values[-1])]
-        family = self.wanted[0].get_task_family()
-        return f"{family} {ends[0]}" if len(values) == 1 else f"{family} {ends[0]}...{ends[1]}"
+        return f"{text} ({_describe_ends(wanted.parameter, to_run)}{', newest first' if self.newest_first else ''})"
 
 
 def is_dated(parameter: Parameter[Any]) -> bool:
@@ -135,42 +163,27 @@ def values_between(
     return values
 
 
-def list_wanted(family: type[Task], name: str, values: Iterable[Any], others: Mapping[str, object]) -> list[Task]:
-    """The tasks of `family` with each of `values` as `name`, and `others` for all."""
-    return [family(**{name: value}, **others) for value in values]
-
-
 def plan_backfill(
-    wanted: Sequence[Task],
-    name: str,
-    *,
-    find_complete: Callable[[Sequence[Task]], Iterable[Task]],
-    newest_first: bool = False,
+    wanted: Wanted, *, are_complete: Callable[[Sequence[Task]], Sequence[bool]], newest_first: bool = False
 ) -> Backfill:
-    """The plan for the tasks `wanted`, in time's order, which differ in their parameter `name`.
-
-    `find_complete` answers which of the tasks are done; it is asked once, for all of them.
-    """
-    complete = {task.task_id for task in find_complete(wanted)}
-    return Backfill(
-        name=name,
-        parameter=dict(wanted[0].get_params())[name],
-        wanted=wanted,
-        to_run=[task for task in wanted if task.task_id not in complete],
-        newest_first=newest_first,
-    )
+    """The plan for a range. `are_complete` answers for some thousand tasks at a time, in order, which are done."""
+    to_run: list[Any] = []
+    for values, tasks in wanted.chunks():
+        to_run += [value for value, is_done in zip(values, are_complete(tasks), strict=True) if not is_done]
+    return Backfill(wanted, to_run, newest_first)
 
 
 def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
     """What became of the range. Counted from the run, which knows more than the plan did: it recovers first."""
     groups = result.groups
+    tasks = plan.wanted.tasks()
     done, run, failed = (
-        sum(task in tasks for task in plan.wanted)
-        for tasks in (set(groups.already_done), set(groups.completed), {*groups.failed, *groups.scheduling_error})
+        sum(task in group for task in tasks)
+        for group in (set(groups.already_done), set(groups.completed), {*groups.failed, *groups.scheduling_error})
     )
-    wanted = len(plan.wanted)
+    wanted = len(tasks)
     return RangeAccount(
-        plan.label, wanted, done_before=done, run=run, failed=failed, not_run=wanted - done - run - failed
+        plan.wanted.label, wanted, done_before=done, run=run, failed=failed, not_run=wanted - done - run - failed
     )
 
 
@@ -186,3 +199,9 @@ def format_spans(parameter: Parameter[Any], values: Sequence[Any]) -> list[str]:
         parameter.serialize(first) if first == last else f"{parameter.serialize(first)}...{parameter.serialize(last)}"
         for first, last in spans
     ]
+
+
+def _describe_ends(parameter: Parameter[Any], values: Sequence[Any]) -> str:
+    """From where to where `values` go: "2010-01-01...2010-12-31"."""
+    first, last = (parameter.serialize(value) for value in (values[0], values[-1]))
+    return first if first == last else f"{first}...{last}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from jubako.flow.executors.performing import reporting, take_requirements
 from jubako.flow.loader import PipelineSource, reload
 from jubako.flow.local_target import set_start_directory
 from jubako.flow.task_reference import TaskReference, dump_references
+from jubako.records import record
 
 __all__ = [
     "LOAD",
@@ -36,7 +36,7 @@ __all__ = [
 LOAD = "jubako.flow.boxed:load"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preload:
     """What a worker has to know before it can run tasks. `load` takes it pickled."""
 
@@ -46,7 +46,7 @@ class Preload:
     prepare: str = ""  # "module:function" to call before
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoxMessage:
     """Something from inside a box. `value`: text or number; references, pickled; an exception, pickled."""
 

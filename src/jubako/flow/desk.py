@@ -10,24 +10,22 @@ Only a run in boxes imports this module.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jubako.boxes.facts import is_below
 from jubako.boxes.job import Finished, Job
 from jubako.boxes.kept import make_box, remove_box
 from jubako.boxes.publish import Move, Outcome, Publisher
-from jubako.boxes.signature import Signature, take_signature
+from jubako.boxes.signature import take_signature
 from jubako.boxes.spec import Box, Output, StagedOutput
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot
 from jubako.boxes.worker import Worker
 from jubako.errors import BugError, ConflictError, HostError, InputError
-from jubako.flow.attempts import Attempt, get_timeout_s
+from jubako.flow.attempts import Attempt, Prepared, get_timeout_s
 from jubako.flow.executors.executor import Ended
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.nesting import flatten
@@ -40,8 +38,9 @@ from jubako.flow.undeclared import stage_undeclared
 from jubako.kernel.durability import read_durability
 from jubako.kernel.probe import probe_can_box
 from jubako.layers.remove import remove_tree
+from jubako.records import field, record, replace
 
-__all__ = ["Collected", "Desk", "Prepared"]
+__all__ = ["Collected", "Desk"]
 
 # By name, as a job wants them: `flow.boxed` is for workers, and is not imported here.
 _LOAD: Final = "jubako.flow.boxed:load"
@@ -50,21 +49,7 @@ _CHECK: Final = "jubako.flow.boxed:check_task"
 _RECORD: Final = "box.json"
 
 
-@dataclass(slots=True)
-class Prepared:
-    """What was noted before an attempt started, so that its result can be published or thrown away."""
-
-    outputs: tuple[Output, ...]
-    other_targets: tuple[Any, ...]  # declared, and not files of this machine: looked at afterwards
-    staged: tuple[StagedOutput, ...]
-    expected: tuple[Signature | None, ...] = ()  # of `outputs`
-    inputs: tuple[tuple[str, Signature | None], ...] = ()
-    kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
-    kept_fd: int = -1
-    stages_undeclared: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class Collected:
     """What a box has made: ready to be published, or the `problem` with it. `left_out`: what cannot be, in words."""
 
@@ -73,7 +58,7 @@ class Collected:
     left_out: Sequence[str] = ()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Desk:
     """The desk of one run. `start_directory` is what relative paths of tasks mean."""
 
@@ -137,6 +122,7 @@ class Desk:
                 box=box,
                 cwd=self.start_directory,
                 timeout_s=get_timeout_s(task, self.options),
+                hidden=self.area.places,
                 keep_in=self._make_kept_box(prepared),
             )
         except BaseException:
@@ -223,13 +209,8 @@ class Desk:
 
     def _find_box(self, task: Any) -> Box:
         box: Box = task.box or Box()
-        if box.base.whole:
-            raise InputError(
-                f"{task} asks for Box(Host(whole=True)), and tasks run in the narrow view only",
-                hint="use Box(Host()); `jubako box run` gives a command the wide view",
-            )
         if self.options.undeclared is not None:
-            box = dataclasses.replace(box, undeclared=self.options.undeclared)
+            box = replace(box, undeclared=self.options.undeclared)
         return box
 
 

@@ -84,7 +84,7 @@ class Endings:
         if not ended.handlers_called:
             text = self._call_failure_handlers(task, ended, is_boxed=attempt.prepared is not None) or text
         log_path = self._logs.find(attempt.id)
-        self._logs.forget(attempt.id)
+        self._logs.close(attempt.id)
         sentence = ended.error if ended.outcome != "check" else f"check() refused it: {ended.error}"
         is_host = ended.outcome == "host" or isinstance(ended.exception, HostError)
         error = TaskError(task.task_id, str(task), sentence, text, log_path, kept_box, is_conflict, is_host)
@@ -96,13 +96,13 @@ class Endings:
     def suspend(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; the task runs again when what it asked for is done."""
         self._clear(attempt, keep=False)
-        self._logs.forget(attempt.id)
+        self._logs.close(attempt.id)
         self._book.record(self.record(attempt, ended, "yielded"), self._clock.monotonic_s(), is_last=False)
 
     def cancel(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; it neither failed nor succeeded."""
         self._clear(attempt, keep=False)
-        self._logs.forget(attempt.id)
+        self._logs.close(attempt.id)
         self._book.record(self.record(attempt, ended, "cancelled"), self._clock.monotonic_s())
 
     def deserves_another(self, attempt: Attempt, ended: Ended) -> bool:
@@ -143,7 +143,7 @@ class Endings:
         return "" if self._desk is None or attempt.prepared is None else self._desk.clear(attempt, keep=keep)
 
     def _finish(self, attempt: Attempt, wall_s: float) -> None:
-        self._logs.forget(attempt.id)
+        self._logs.close(attempt.id)
         self._book.succeed(attempt.number)
         if self._book.watches:
             self._book.tell(TaskPublished(attempt.task, wall_s))

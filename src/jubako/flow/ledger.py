@@ -7,8 +7,9 @@ journal, so that "published" and "recorded" are one commit:
     journal closed        `settle`                                        one transaction, the publisher's
     killed in between     `Ledger.settle_recovered`                       one transaction, recovery's
 
-Tables: `flow.schema`; leases: `flow.lease`; reading: `flow.history`. The connection must be in autocommit mode
-(`isolation_level=None`); methods that say "inside the caller's transaction" do not open one, the others do.
+Tables: `flow.schema`; leases: `flow.lease`; reading: `flow.history`; how long it is kept: `flow.retention`. The
+connection must be in autocommit mode (`isolation_level=None`); methods that say "inside the caller's transaction" do
+not open one, the others do.
 """
 
 from __future__ import annotations
@@ -17,25 +18,24 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
+from jubako.records import record
 
 __all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
 
 KEEP_ATTEMPTS: Final = 200_000
-_KEEP_RUNS: Final = 5_000
 _INSERT: Final = (
     "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s, cpu_s,"
     " peak_bytes, undeclared, partition) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
-@dataclass(slots=True)  # not frozen: one is made for every task, which would cost three times as much
+@record
 class AttemptRecord:
     """What one attempt came to. `partition` is set where the task is dated."""
 
@@ -83,7 +83,10 @@ class Ledger:
         beats: bool,
         is_locked: Callable[[str], bool],
     ) -> LedgerRun:
-        """Records a run that starts now and drops history beyond retention. `beats`: it will call `beat` regularly."""
+        """Records a run that starts now; of attempts, the newest `KEEP_ATTEMPTS` are kept.
+
+        `beats`: it will call `beat` regularly.
+        """
         with write_transaction(self.connection):
             number = self._pipeline(pipeline)
             (run,) = self.connection.execute(
@@ -100,7 +103,7 @@ class Ledger:
                     now_s,
                 ),
             ).fetchone()
-            self._drop_old()
+            self._drop_old_attempts()
             begun = LedgerRun(self.connection, run=run, pipeline=number, is_locked=is_locked)
             begun.leases.begin(now)
         return begun
@@ -123,11 +126,10 @@ class Ledger:
         (number,) = self.connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(name),)).fetchone()
         return int(number)
 
-    def _drop_old(self) -> None:
-        for table, keep in (("attempts", KEEP_ATTEMPTS), ("runs", _KEEP_RUNS)):
-            self.connection.execute(
-                f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?", (keep,)
-            )
+    def _drop_old_attempts(self) -> None:
+        self.connection.execute(
+            "DELETE FROM attempts WHERE number <= (SELECT max(number) FROM attempts) - ?", (KEEP_ATTEMPTS,)
+        )
 
 
 class LedgerRun:
@@ -214,13 +216,13 @@ class LedgerRun:
         """Says that this run will not beat for long stretches: from now on only its lock tells that it lives."""
         self._expire(None)
 
-    def end(self, status: str, counts: Mapping[str, int], now_s: float) -> None:
-        """Closes the run and gives every lease back. Idempotent."""
+    def end(self, status: str, counts: Mapping[str, int], now_s: float, *, log_bytes: int | None = None) -> None:
+        """Closes the run and gives every lease back. Idempotent. `log_bytes`: of its logs, None if not known."""
         with self.transaction():
             self._connection.execute("DELETE FROM leases WHERE run = ?", (self._run,))
             self._connection.execute(
-                "UPDATE runs SET ended_s = ?, status = ?, counts = ? WHERE number = ?",
-                (now_s, status, json.dumps(dict(counts)), self._run),
+                "UPDATE runs SET ended_s = ?, status = ?, counts = ?, log_bytes = ? WHERE number = ?",
+                (now_s, status, json.dumps(dict(counts)), log_bytes, self._run),
             )
         self.leases.tokens.clear()
 

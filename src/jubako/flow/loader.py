@@ -1,10 +1,14 @@
 """Finds a pipeline (a file, a folder or a module), imports it, and knows the tasks in it by name.
 
-    weather/pipeline.py     a file: imported under its own name, its folder first on the path, as with `python FILE`
+    weather/pipeline.py     a file: imported under its own name, and so can its neighbours be
     weather                 a folder: a package (with __init__.py), or its pipeline.py, or its only .py file
     company.weather         a module, found from the current directory and from what is installed
 
 A file that belongs to a package is imported as the part of the package it is, so that its relative imports work.
+
+The pipeline's folder is searched first, as with `python FILE`, but for names of the standard library: jubako's own
+imports, some of which come late, must not depend on what the files beside a pipeline are called. A neighbour with the
+name of one of Python's modules is out of reach under that name (`boxes.search_path`).
 
 A `PipelineSource` is enough to import the pipeline again in a fresh process. Importing is running someone's code: what
 goes wrong in it becomes one sentence that names the file and the line.
@@ -19,12 +23,13 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 
+from jubako.boxes.search_path import reserve_standard_names
 from jubako.errors import InputError
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
+from jubako.records import record
 
 __all__ = ["Pipeline", "PipelineSource", "find_pipeline", "import_source", "load_pipeline", "reload"]
 
@@ -34,7 +39,7 @@ _RANGES: Mapping[str, type[Task]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PipelineSource:
     """Where a pipeline is. Picklable; means the same in any process on this machine."""
 
@@ -44,7 +49,7 @@ class PipelineSource:
     file: str = ""  # the file to import, where `search` alone doesn't decide it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pipeline:
     """An imported pipeline. `tasks` has the classes it defines or imports by name, in the order of the file.
 
@@ -157,6 +162,7 @@ def _is_importable(top: str, path: list[str]) -> bool:
 
 def import_source(source: PipelineSource) -> ModuleType:
     """The imported module of a source; InputError names the file and the line where that fails."""
+    reserve_standard_names()
     if source.search not in sys.path:
         sys.path.insert(0, source.search)
     importlib.invalidate_caches()  # the file may be younger than what Python remembers of its folder
@@ -172,7 +178,7 @@ def import_source(source: PipelineSource) -> ModuleType:
         what = str(error) if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: {error}"
         raise InputError(
             f"{_place_of(error, source)}: importing the pipeline failed: {what}",
-            hint="nothing was run; --debug shows the traceback",
+            hint=_out_of_reach(source, error) or "nothing was run; --debug shows the traceback",
         ) from error
 
 
@@ -200,9 +206,26 @@ def _missing_module(source: PipelineSource, error: ModuleNotFoundError) -> str:
 
 
 def _how_to_install(source: PipelineSource, error: ModuleNotFoundError) -> str:
+    top = (error.name or "").partition(".")[0]
+    if top in sys.stdlib_module_names:  # "email.recipes", and it is not the "email" beside it
+        return _out_of_reach(source, ImportError(name=top)) or f"{top} is Python's own module, and has no such part"
     if error.name and source.module.startswith(error.name):
         return _suggest_path(os.path.abspath(source.module.replace(".", os.sep)))
     return f"'{sys.executable} -m pip install ...' installs into the Python that runs jubako"
+
+
+def _out_of_reach(source: PipelineSource, error: BaseException) -> str:
+    """What to do if a module of Python's own was found where one beside the pipeline may have been meant."""
+    name = ""
+    if isinstance(error, ImportError):
+        name = error.name or ""
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        name = error.obj.__name__
+    if name not in sys.stdlib_module_names:
+        return ""
+    beside = [os.path.join(source.search, found) for found in (f"{name}.py", name)]
+    path = next((found for found in beside if os.path.exists(found)), None)
+    return f"{name} is Python's own module, not {path}: call that differently" if path is not None else ""
 
 
 def _place_of(error: BaseException, source: PipelineSource) -> str:

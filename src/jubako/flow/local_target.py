@@ -38,9 +38,13 @@ def set_start_directory(path: str | None) -> None:
 
 def resolve_path(path: str) -> str:
     """`path`, absolute and without "." or doubled slashes. ".." follows symbolic links, as the kernel does."""
-    if path.startswith("/") and "//" not in path and "/." not in path and path[-1] != "/":
-        return path
-    path = os.path.join(_start_directory or os.getcwd(), path)
+    start = _start_directory or os.getcwd()
+    if "//" not in path and "/." not in path and path[-1:] not in ("", "/"):  # all is normal but perhaps the beginning
+        if path[0] == "/":
+            return path
+        if path[0] != "." and start != "/":
+            return f"{start}/{path}"
+    path = os.path.join(start, path)
     if ".." in path.split("/"):
         head, tail = os.path.split(path.rstrip("/"))
         path = os.path.realpath(path) if tail in ("..", ".") else os.path.join(os.path.realpath(head), tail)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jubako.flow.task import Task
+from jubako.flow.register import Register
 
 __all__ = ["flatten", "flatten_output", "getpaths"]
 
@@ -32,9 +31,7 @@ def flatten(struct: Any) -> list[Any]:
 
 def getpaths(struct: Any) -> Any:
     """`struct` with each task in it replaced by its output."""
-    from jubako.flow.task import Task  # a cycle: tasks use this module
-
-    if isinstance(struct, Task):
+    if isinstance(type(struct), Register):  # a task
         return struct.output()
     if isinstance(struct, dict):
         return type(struct)((key, getpaths(value)) for key, value in struct.items())
@@ -46,9 +43,9 @@ def getpaths(struct: Any) -> Any:
         raise TypeError(f"Cannot map {struct} to Task/dict/list") from None
 
 
-def flatten_output(task: Task) -> list[Any]:
+def flatten_output(task: Any) -> list[Any]:
     """The outputs of `task`; for a task that has none, those of its requirements, and so on."""
-    producers: dict[Task, None] = {}
+    producers: dict[Any, None] = {}
     queue = deque([task])
     while queue:
         current = queue.popleft()

@@ -1,14 +1,15 @@
 """What a run says while it works. `flow` never prints: whoever wants to show something gives `run` an observer.
 
 Events carry the task itself, so that a text is only made of it where somebody wants to read one. An observer is called
-on the run's own thread, between two steps, and must be quick; what it raises ends the run. They are named tuples:
-twelve frozen dataclasses take longer to define than fifty tasks to run.
+on the run's own thread, between two steps, and must be quick; what it raises ends the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.layers.change import Change
@@ -34,7 +35,8 @@ __all__ = [
 Mode = Literal["host", "none"]  # how tasks really run: in a box on this host, or not boxed
 
 
-class RunStarted(NamedTuple):
+@record
+class RunStarted:
     """The state is open and what earlier runs left is recovered."""
 
     run_id: str
@@ -42,14 +44,16 @@ class RunStarted(NamedTuple):
     workers: int
 
 
-class TaskFound(NamedTuple):
+@record
+class TaskFound:
     """A task was looked at: what it stands at before anything runs."""
 
     task: Any
     standing: Literal["pending", "complete", "missing", "broken", "disabled"]
 
 
-class RunPlanned(NamedTuple):
+@record
+class RunPlanned:
     """Everything asked for is known. `to_run` may grow when tasks ask for more while running."""
 
     found: int
@@ -59,21 +63,25 @@ class RunPlanned(NamedTuple):
     broken: int
 
 
-class TaskStarted(NamedTuple):
+@record
+class TaskStarted:
     """An attempt begins."""
 
     task: Any
     attempt_id: str
 
 
-class TaskPrinted(NamedTuple):
+@record
+class TaskPrinted:
     """Bytes a task wrote to its stdout or stderr, as they came."""
 
     task: Any
     data: bytes
+    log_path: str = ""  # where the beginning and the end of all it prints are kept
 
 
-class TaskProgressed(NamedTuple):
+@record
+class TaskProgressed:
     """What a task said of itself while running; None where it said nothing new."""
 
     task: Any
@@ -82,14 +90,16 @@ class TaskProgressed(NamedTuple):
     tracking_url: str | None = None
 
 
-class TaskPublished(NamedTuple):
+@record
+class TaskPublished:
     """A task is done, its outputs in place."""
 
     task: Any
     wall_s: float
 
 
-class TaskFailed(NamedTuple):
+@record
+class TaskFailed:
     """An attempt failed and left nothing. `again`: there will be another one."""
 
     task: Any
@@ -100,14 +110,16 @@ class TaskFailed(NamedTuple):
     traceback: str = ""
 
 
-class TaskGivenUp(NamedTuple):
+@record
+class TaskGivenUp:
     """A task will not run, because `because` cannot be had."""
 
     task: Any
     because: Any
 
 
-class UndeclaredWrites(NamedTuple):
+@record
+class UndeclaredWrites:
     """A task wrote what it had not declared; `published` tells whether that was kept."""
 
     task: Any
@@ -115,14 +127,16 @@ class UndeclaredWrites(NamedTuple):
     published: bool = False
 
 
-class Note(NamedTuple):
+@record
+class Note:
     """Something the user should know, said once a run: a degraded mode, a wait for another run."""
 
     text: str
     hint: str = ""
 
 
-class RunEnded(NamedTuple):
+@record
+class RunEnded:
     """Nothing runs any more."""
 
     interrupted: bool

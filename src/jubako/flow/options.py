@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from jubako.boxes.database import Durability
@@ -11,6 +10,7 @@ from jubako.boxes.spec import Undeclared
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
 from jubako.flow.run_rules import OUR_RULES, RunRules
+from jubako.records import field, record
 
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunOptions:
     """How a run is to be done.
 
@@ -39,7 +39,7 @@ class RunOptions:
     retry_delay_s: float = 0.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
-    log_limit_bytes: int = 10_000_000  # of what one attempt prints that is kept; all of it is shown
+    log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
     rules: RunRules = OUR_RULES  # how tasks without a box are run
     prepare: str = ""  # "module:function" that a box's process calls before it imports the pipeline

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jubako.errors import InputError
 from jubako.flow.register import Register
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline, PipelineSource
@@ -23,7 +23,7 @@ __all__ = ["Belonging", "find_belonging"]
 _HINT = "put the tasks into a file, or run them without a box (box='none')"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Belonging:
     """`name` is the same however the pipeline is named.
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jubako.boxes.publish import Move, Outcome, Publisher, Transaction
 from jubako.boxes.signature import Signature
 from jubako.errors import ConflictError
 from jubako.flow.attempts import Attempt
 from jubako.flow.ledger import AttemptRecord, LedgerRun
+from jubako.records import record
 
 __all__ = ["Ready", "publish_batch"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """An attempt that ended well. `owed` is the payload of its after_publish() call, None if it has none."""
 

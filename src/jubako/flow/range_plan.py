@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from jubako.records import record
 
 __all__ = ["RangePlan", "Window", "plan_range", "plan_window"]
 
 PointsBetween = Callable[[datetime, datetime], Sequence[datetime]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Window:
     """The points of a range by where they lie. Long ones are lazy (see `range_points`)."""
 
@@ -33,7 +34,7 @@ class Window:
     after: Sequence[datetime]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangePlan:
     """One range, before anything has run: `wanted == done_before + outside_window + over_limit + selected`.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
 from jubako.boxes.journal import Journal
 from jubako.boxes.recovery import Recovered, RecoveryReport, recover
 from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot
 from jubako.flow.ledger import Ledger
+from jubako.records import record
 
 __all__ = ["Recovery", "recover_and_stage"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovery:
     """What was recovered, in sentences, and the run's own staging area (to be closed) with the journal it owns."""
 

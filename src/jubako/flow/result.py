@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
 from jubako.flow.observer import Mode
 from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
+from jubako.records import field, record
 
 if TYPE_CHECKING:
     from jubako.layers.change import Change
@@ -30,7 +30,7 @@ _NOT_THE_PIPELINE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskError:
     """Why a task failed, could not be scheduled, or met a conflict."""
 
@@ -54,7 +54,7 @@ class TaskError:
         return "{}:{}, in {}".format(*(theirs or frames)[-1]) if frames else ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunResult:
     """What a run came to.
 
@@ -167,7 +167,7 @@ class RunResult:
                 for account in self.accounts
             ],
             "undeclared": [
-                {"task": label, "path": change.path, "change": change.kind.value, "published": published}
+                {"task": label, "path": change.path, "change": change.kind, "published": published}
                 for published, writes in ((False, self.undeclared), (True, self.undeclared_published))
                 for label, changes in writes.items()
                 for change in changes

@@ -216,7 +216,7 @@ class RunLoop:
         if attempt is None or not self.book.watches:
             return
         if isinstance(event, Printed):
-            self.book.tell(TaskPrinted(attempt.task, event.data))
+            self.book.tell(TaskPrinted(attempt.task, event.data, self._logs.path(event.attempt_id)))
         else:
             self.book.tell(TaskProgressed(attempt.task, **{event.what: event.value}))
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from jubako.records import record
 
 __all__ = ["OUR_RULES", "RunRules"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunRules:
     """What an attempt without a box consists of, beside `run()`."""
 

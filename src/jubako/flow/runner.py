@@ -10,7 +10,6 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 import time
@@ -37,9 +36,11 @@ from jubako.flow.options import RunOptions
 from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
+from jubako.flow.retention import prune
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
+from jubako.records import replace
 
 if TYPE_CHECKING:
     from jubako.boxes.worker import Worker
@@ -66,7 +67,7 @@ def run(
     everything asked for is there. Ctrl-C and SIGTERM end the run in good order, with `interrupted` set; a second one
     kills what still runs. Call it from one thread at a time.
     """
-    options = dataclasses.replace(options or RunOptions(), **shortcuts)
+    options = replace(options or RunOptions(), **shortcuts)
     began_s = time.perf_counter()
     set_start_directory(os.getcwd())
     try:
@@ -111,7 +112,9 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
+        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
+        self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
     def run(self, began_s: float) -> RunResult:
         """Plans, works, and sums up."""
@@ -123,7 +126,10 @@ class _Session:
         loop.work()
         result = self._sum_up(loop, time.perf_counter() - began_s)
         self._ledger_run.end(
-            "INTERRUPTED" if result.interrupted else result.status.name, result.counts, self._clock.wall_s()
+            "INTERRUPTED" if result.interrupted else result.status.name,
+            result.counts,
+            self._clock.wall_s(),
+            log_bytes=self._logs.size_bytes,
         )
         book.tell(RunEnded(result.interrupted))
         return result
@@ -162,7 +168,7 @@ class _Session:
             graph,
             executors,
             self._book,
-            TaskLogs(os.path.join(self._state.logs_path, self._run_id), self._options.log_limit_bytes),
+            self._logs,
             desk=desk,
             interrupts=self._stack.enter_context(
                 Interrupts(executors.may_interrupt, winds_down_on_usr1=self._options.winds_down_on_usr1)

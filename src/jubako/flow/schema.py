@@ -3,7 +3,8 @@
 `MIGRATIONS[n]` brings version n to n + 1; `boxes.database.ensure_schema` applies them.
 
     pipelines    a number per pipeline, so that rows stay small
-    runs         one row per run; `expires_s` is CLOCK_MONOTONIC of boot `boot_id`, null: only its lock says if it lives
+    runs         one row per run; `expires_s` is CLOCK_MONOTONIC of `boot_id`, null: only its lock says if it lives;
+                 `log_bytes` is the size of its logs, null: nobody has looked since it ended
     attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them; outcome "publishing" from the commit that
                  makes the journal valid to the one that closes it (or that recovery closes it with). No index: one
                  would cost every task more than the row itself, and reading through all of them takes 30 ms
@@ -51,4 +52,5 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE sequence (token INTEGER NOT NULL)",
         "INSERT INTO sequence VALUES (0)",
     ),
+    ("ALTER TABLE runs ADD COLUMN log_bytes INTEGER",),
 )

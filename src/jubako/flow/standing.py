@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from jubako.errors import InputError
@@ -20,7 +21,7 @@ from jubako.flow.nesting import flatten
 from jubako.flow.target import Target
 from jubako.flow.task import Task, WrapperTask
 
-__all__ = ["Answer", "Broken", "Standing", "ask_complete", "describe_broken", "flatten_targets"]
+__all__ = ["Answer", "Broken", "Standing", "ask_complete", "ask_family", "describe_broken", "flatten_targets"]
 
 _BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
 
@@ -71,11 +72,12 @@ class Standing:
         wrappers: list[Any] = []
         plain: list[tuple[Any, list[Any]]] = []
         asked = 0
-        seen = set(tasks)
+        seen: set[Any] = set()
         for task in tasks:  # grows while it is walked: wrappers add what they require
             complete = type(task).complete
             try:
                 if complete is WrapperTask.complete and "complete" not in vars(task):
+                    seen = seen or set(tasks)
                     wrappers.append(task)
                     new = self._expand(task, seen)
                     tasks.extend(new)
@@ -93,7 +95,8 @@ class Standing:
             if asked >= _BULK:
                 self._ask_plain(plain)
                 plain, asked = [], 0
-        self._ask_plain(plain)
+        if plain:
+            self._ask_plain(plain)
         self._settle(wrappers)
 
     def _expand(self, wrapper: Any, seen: set[Any]) -> list[Any]:
@@ -108,19 +111,8 @@ class Standing:
         return new
 
     def _ask_plain(self, plain: list[tuple[Any, list[Any]]]) -> None:
-        if not plain:
-            return
-        try:
-            exists = self._exist_many([target for _, targets in plain for target in targets])
-        except Exception:  # noqa: BLE001  (one target's own exists() raised: ask one by one to find whose)
-            for task, targets in plain:
-                self._answers[task] = _ask_targets(task, targets)
-            return
-        place = 0
-        for task, targets in plain:
-            # A task without outputs is never done; Luigi says the same, with a warning.
-            self._answers[task] = bool(targets) and all(exists[place : place + len(targets)])
-            place += len(targets)
+        answers = _ask_plain([task for task, _ in plain], [targets for _, targets in plain], self._exist_many)
+        self._answers.update(zip([task for task, _ in plain], answers, strict=True))
 
     def _settle(self, wrappers: list[Any]) -> None:
         """Answers for wrappers once what they require is answered: depth first, with a list instead of recursion."""
@@ -167,12 +159,39 @@ def flatten_targets(outputs: Any) -> list[Any]:
     return [outputs] if isinstance(outputs, LocalTarget) else flatten(outputs)
 
 
+def ask_family(tasks: Sequence[Any], exist_many: ExistMany) -> list[Answer]:
+    """Which of `tasks`, all different and of one class, are done, in order. Nothing is remembered."""
+    if not tasks or type(tasks[0]).complete is not Task.complete or any("complete" in vars(task) for task in tasks):
+        return Standing(exist_many).look(tasks)
+    answers: list[Answer] = [False] * len(tasks)
+    places, outputs = [], []
+    for place, task in enumerate(tasks):
+        try:
+            outputs.append(flatten_targets(task.output()))
+            places.append(place)
+        except Exception as error:  # noqa: BLE001  (the task's own code)
+            answers[place] = describe_broken(task, "complete()", error)
+    for place, answer in zip(places, _ask_plain([tasks[place] for place in places], outputs, exist_many), strict=True):
+        answers[place] = answer
+    return answers
+
+
 def ask_complete(task: Any) -> bool:
     """`task.complete()`, without Luigi's warning for a task that has no outputs: such a task is never complete."""
     if type(task).complete is Task.complete and "complete" not in vars(task) and not flatten(task.output()):
         return False
     done: bool = task.complete()
     return done
+
+
+def _ask_plain(tasks: Sequence[Any], outputs: Sequence[list[Any]], exist_many: ExistMany) -> list[Answer]:
+    """Which of `tasks`, whose outputs decide that, are done. One without outputs never is, as in Luigi."""
+    try:
+        exists = iter(exist_many(list(chain.from_iterable(outputs))))
+    except Exception:  # noqa: BLE001  (one target's own exists() raised: ask one by one to find whose)
+        return [_ask_targets(task, targets) for task, targets in zip(tasks, outputs, strict=True)]
+    found = [list(islice(exists, len(targets))) for targets in outputs]
+    return [bool(those) and all(those) for those in found]
 
 
 def _ask_targets(task: Any, targets: Sequence[Any]) -> Answer:

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from heapq import nsmallest
 from typing import Any, Final, Protocol
+
+from jubako.records import field, record
 
 __all__ = ["Groups", "RunStatus", "Summarised", "format_summary", "get_status"]
 
@@ -75,7 +76,7 @@ class RunStatus(Enum):
         return f"This progress looks {smiley} because {reason}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Groups:
     """Tasks by status. A pending task may be in several of the groups from `upstream_failure` on."""
 

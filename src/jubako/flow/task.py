@@ -53,6 +53,17 @@ C = TypeVar("C", bound="Task")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _TaskId:
+    """The id of a task, worked out when it is first asked for and then an attribute of the task's own."""
+
+    def __get__(self, task: Any, cls: Any) -> str:
+        if task is None or "_values" not in vars(task):
+            raise AttributeError("task_id")
+        task_id = find_signature(cls).task_id(task._values)
+        task.task_id = task_id
+        return task_id
+
+
 class Task(metaclass=Register):
     """One piece of work: what it requires, what it makes, how.
 
@@ -78,7 +89,7 @@ class Task(metaclass=Register):
     set_progress_percentage: Callable[[float], None] | None = None
 
     task_namespace: Any = _NOT_SPECIFIED
-    task_id: str
+    task_id = _TaskId()
 
     _visible_in_registry = True
     _namespace_at_class_time: ClassVar[str]

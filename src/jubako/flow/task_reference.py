@@ -9,17 +9,17 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jubako.errors import InputError
 from jubako.flow.external import externalize
 from jubako.flow.register import Register
+from jubako.records import record
 
 __all__ = ["TaskReference", "dump_references", "load_references", "refer"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskReference:
     """Which task. Picklable as far as the values are."""
 

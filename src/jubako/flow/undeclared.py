@@ -16,7 +16,7 @@ from jubako.boxes.signature import Signature, take_signature
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
 from jubako.errors import ConflictError
-from jubako.layers.change import Change, EntryType
+from jubako.layers.change import Change
 from jubako.layers.copy import copy_file, copy_tree
 
 __all__ = ["stage_undeclared"]
@@ -35,7 +35,7 @@ def stage_undeclared(
     left_out += [f"{change.path}: new permissions of a directory, left out" for change in plan.metadata]
     places = area.stage(stage_id, [Output(change.path) for change in plan.contents])
     for change, place in zip(plan.contents, places, strict=True):
-        copy = copy_tree if change.type is EntryType.DIRECTORY else copy_file
+        copy = copy_tree if change.type == "directory" else copy_file
         left_out += copy(directory + change.path, place.staged, shown=change.path)
         moves.append(Move(place.staged, change.path, _expect(change.path, started_s)))
     return moves, left_out

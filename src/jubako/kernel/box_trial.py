@@ -8,11 +8,9 @@ ordinary user a user namespace); whatever it made ends with it. It tells its par
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from jubako.kernel.children import fork_child, wait_for
@@ -22,6 +20,12 @@ from jubako.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, attach, 
 from jubako.kernel.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, unshare
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO
 
 __all__ = ["Step", "Trial", "try_box"]
 
@@ -43,7 +47,7 @@ class Step(Enum):
     PROC = "mounting proc"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trial:
     """How it went. `failed` is None when everything worked, else the step and what the system said."""
 
@@ -65,13 +69,20 @@ def try_box(*, with_user_namespace: bool) -> Trial:
     finally:
         os.close(write_end)
     with open(read_end, "rb") as pipe:
-        lines = pipe.read().splitlines()
+        reports = list(_read_reports(pipe))
     wait_for(pid)
-    return _read_report(lines, with_user_namespace)
+    return _judge(reports, with_user_namespace)
 
 
-def _read_report(lines: list[bytes], with_user_namespace: bool) -> Trial:
-    reports = [json.loads(line) for line in lines]
+def _read_reports(pipe: BinaryIO) -> Iterator[dict[str, Any]]:
+    while True:
+        try:
+            yield marshal.load(pipe)
+        except EOFError:
+            return
+
+
+def _judge(reports: list[dict[str, Any]], with_user_namespace: bool) -> Trial:
     end = reports[-1] if reports else {}
     if "done" in end:
         return Trial(with_user_namespace, has_lowerdir_plus=end["done"])
@@ -83,7 +94,7 @@ def _read_report(lines: list[bytes], with_user_namespace: bool) -> Trial:
 
 def _try_in_child(pipe: int, with_user_namespace: bool) -> int:
     def report(**facts: object) -> None:
-        os.write(pipe, json.dumps(facts).encode() + b"\n")
+        os.write(pipe, marshal.dumps(facts))
 
     def attempt(step: Step, act: Callable[[], None]) -> None:
         report(step=step.value)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
 
+from jubako.kernel.once import once
 from jubako.kernel.syscalls import call
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "CapabilitySets",
@@ -82,7 +85,7 @@ _NAMES = (
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CapabilitySets:
     """The five sets of one process, as bit masks (bit n stands for capability number n)."""
 
@@ -107,7 +110,7 @@ def capability_name(number: int) -> str:
     return _NAMES[number] if number < len(_NAMES) else f"CAP_{number}"
 
 
-@cache
+@once
 def last_capability() -> int:
     """The highest capability number this kernel knows."""
     with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterable
-from typing import NoReturn
 
 from jubako.kernel.files import close_range
 from jubako.kernel.process import block_signals, pidfd_open, restore_signals, set_pdeathsig
+from jubako.kernel.signals import signal
+from jubako.kernel.syscalls import fail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
 
 __all__ = [
     "close_descriptors_from",
@@ -38,8 +41,10 @@ def fork_child(run: Callable[[], int], *, death_signal: int = signal.SIGKILL) ->
     The child gets `death_signal` when this thread ends, also if that happens before the child could ask for it, and
     also across pid namespaces, where the parent's pid reads 0. It never returns into the caller's code: an exception
     that leaves `run` is printed on stderr and becomes status 70. Buffers of stdout and stderr are flushed before the
-    fork, and the child's before it exits; exit handlers do not run.
+    fork, and the child's before it exits; exit handlers do not run. Raises OSError, EAGAIN where there are as many
+    processes as there may be. SIGCHLD is not ignored any more afterwards.
     """
+    _hear_of_children()
     sys.stdout.flush()
     sys.stderr.flush()
     # With signals blocked no handler can raise between here and the child's fork boundary.
@@ -50,7 +55,7 @@ def fork_child(run: Callable[[], int], *, death_signal: int = signal.SIGKILL) ->
             # Made here, not in the child: each page the child is the first to write is copied, at 3 us a page.
             death_of_parent = select.poll()
             death_of_parent.register(parent, select.POLLIN)
-            pid = os.fork()
+            pid = _fork()
             if pid == 0:
                 _run_as_child(run, parent, death_of_parent, death_signal, mask)
         finally:
@@ -111,6 +116,20 @@ def close_descriptors_from(first: int, *, keep: Iterable[int] = ()) -> None:
             _close_listed(low, high)
 
 
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        fail(error.errno or 0, "fork")
+
+
+def _hear_of_children() -> None:
+    """Ends the ignoring of SIGCHLD, which a program inherits from the one that started it: the kernel would reap this
+    process's children, and waitpid(2) would say that there are none."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def _gaps(first: int, kept: list[int]) -> list[tuple[int, int]]:
     gaps = []
     for fd in kept:
@@ -144,6 +163,8 @@ def _run_as_child(
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001  the fork boundary: nothing may unwind into the parent's frames
+        import traceback  # 3 ms to import, for our own mistakes alone
+
         traceback.print_exc()
     finally:
         try:

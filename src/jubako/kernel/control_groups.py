@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from jubako.kernel.mount_table import Mount
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, TypeAlias
+
+    from jubako.kernel.mount_table import Mount
 
 __all__ = ["ControlGroups", "describe_control_groups", "read_control_groups"]
 
-Mode = Literal["v2", "v1", "hybrid", "none"]
+Mode: TypeAlias = "Literal['v2', 'v1', 'hybrid', 'none']"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ControlGroups:
     """`controllers` are those of the mode in charge; `is_writable`: this process may make groups below its own."""
 

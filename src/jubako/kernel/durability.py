@@ -9,10 +9,13 @@ user may read.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jubako.kernel.mount_table import Mount, find_mount, read_mount_table
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["MEMORY_TYPES", "Durability", "assess_durability", "is_network_type", "read_durability"]
 
@@ -30,7 +33,7 @@ _PLAIN_TYPES = frozenset({"ext2", "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fu
 _NO_BARRIER = frozenset({"nobarrier", "barrier=0"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Durability:
     """Whether the file system at `mount_point` can keep `full`, and if not, why and what to do about it."""
 

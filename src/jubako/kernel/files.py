@@ -9,9 +9,9 @@ import ctypes
 import errno
 import os
 import struct
-from dataclasses import dataclass
 
 from jubako.kernel.syscalls import AT_SYMLINK_NOFOLLOW, Path, call, encode
+from jubako.records import record
 
 __all__ = [
     "CLOSE_RANGE_CLOEXEC",
@@ -68,7 +68,7 @@ _RACES_BORNE = 128  # openat2 answers EAGAIN when a rename elsewhere made it uns
 _UINT_MAX = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statx:
     """What statx(2) says about one file. Fields the file system could not give are 0; `mask` tells which are real.
 

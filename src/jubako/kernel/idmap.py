@@ -8,11 +8,14 @@ newgidmap; jubako's boxes don't.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
 from jubako.kernel.syscalls import fail
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "IdRange",
@@ -26,7 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdRange:
     """`count` ids from `inside` on, which are `outside` and following in the parent namespace."""
 
@@ -35,7 +38,7 @@ class IdRange:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubordinateRange:
     """`count` ids from `first` on that /etc/subuid or /etc/subgid lends to `owner`, a name or a number."""
 

@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from dataclasses import dataclass
-from functools import cache
 
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.mounts import (
@@ -36,7 +33,12 @@ from jubako.kernel.mounts import (
     fsopen,
     mount,
 )
-from jubako.kernel.syscalls import Path
+from jubako.kernel.once import once
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.kernel.syscalls import Path
 
 __all__ = ["Overlay", "format_options", "has_lowerdir_plus", "mount_overlay", "mount_overlay_classic", "open_overlay"]
 
@@ -49,12 +51,11 @@ _MS_OF_ATTRIBUTE = {
     MOUNT_ATTR_NOEXEC: MS_NOEXEC,
 }
 _PAGE_BYTES = 4096
-_SPECIAL_IN_LIST = re.compile(r"[\\:,]")
-_SPECIAL = re.compile(r"[\\,]")
-_ESCAPED = r"\\\g<0>"
+_ESCAPES_IN_LIST = {ord(special): f"\\{special}" for special in "\\:,"}
+_ESCAPES = {ord(special): f"\\{special}" for special in "\\,"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overlay:
     """An overlay to mount. Without `upper` and `work` it is read-only, and needs two lowers.
 
@@ -110,13 +111,13 @@ def mount_overlay_classic(overlay: Overlay, target: Path) -> None:
 
 def format_options(overlay: Overlay) -> str:
     """The options of `overlay` as one string for mount(2), paths escaped."""
-    lowers = ":".join(_SPECIAL_IN_LIST.sub(_ESCAPED, lower) for lower in overlay.lowers)
-    writable = [f"{key}={_SPECIAL.sub(_ESCAPED, value)}" for key, value in _writable_options(overlay).items()]
+    lowers = ":".join(lower.translate(_ESCAPES_IN_LIST) for lower in overlay.lowers)
+    writable = [f"{key}={value.translate(_ESCAPES)}" for key, value in _writable_options(overlay).items()]
     stated = [f"{key}={value}" for key, value in _STATED.items()]
     return ",".join((f"lowerdir={lowers}", *writable, *stated, *_flags(overlay)))
 
 
-@cache
+@once
 def has_lowerdir_plus() -> bool:
     """True if overlayfs takes its layers one by one. PermissionError for one who may not mount; asked once."""
     try:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from jubako.kernel.box_trial import Trial, try_box
 from jubako.kernel.capabilities import capability_number, capget
@@ -24,10 +21,16 @@ from jubako.kernel.process import set_no_new_privs
 from jubako.kernel.refusal import APPARMOR_SWITCH, Switches, explain_refusal, read_switches
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.kernel.syscalls import AT_EMPTY_PATH, call
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Literal, TypeAlias
 
 __all__ = ["Ability", "BoxAbility", "HostReport", "Verdict", "probe_can_box", "probe_host"]
 
-Verdict = Literal["yes", "limited", "no"]
+Verdict: TypeAlias = "Literal['yes', 'limited', 'no']"
 
 _NO_LINUX_CURE = "use a Linux machine, also a virtual one; tasks without a box run anywhere"
 _MIB = 1 << 20
@@ -36,7 +39,7 @@ _LITTLE_SPACE_BYTES = _GIB
 _LITTLE_MEMORY_BYTES = 512 * _MIB
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ability:
     """One thing the host can do, can do in part, or cannot. `cure` is "" where nothing is missing."""
 
@@ -46,7 +49,7 @@ class Ability:
     cure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoxAbility:
     """Whether boxes can be made here, and how: root needs no user namespace, if it really is root."""
 
@@ -56,7 +59,7 @@ class BoxAbility:
     cure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostReport:
     """Everything `probe_host` found; the first ability is "boxes"."""
 
@@ -215,11 +218,11 @@ def _control_groups(table: Sequence[Mount]) -> Ability:
 
 def _id_ranges(environment_path: str) -> Ability:
     """Own boxes map one id only; ranges are for images whose files belong to several users."""
-    import shutil  # only here: 2 ms, for doctor alone
-
     name, uid = "id ranges", os.getuid()
     if uid == 0:
         return Ability(name, "yes", "root may map any id")
+    import shutil  # 5 ms, for an ordinary user's doctor alone
+
     names = {str(uid), _user_name(uid)}
     lent = [any(one.owner in names for one in _read_ranges(path)) for path in ("/etc/subuid", "/etc/subgid")]
     programs = [shutil.which(program, path=environment_path) for program in ("newuidmap", "newgidmap")]

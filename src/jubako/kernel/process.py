@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
+from jubako.kernel.signals import signal
 from jubako.kernel.syscalls import call
 
 __all__ = [

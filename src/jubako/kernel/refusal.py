@@ -7,16 +7,16 @@ and container engines use, read by `read_switches`.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from jubako.kernel.box_trial import Step, Trial
+from jubako.records import record
 
 __all__ = ["Refusal", "Switches", "explain_refusal", "read_switches"]
 
 APPARMOR_SWITCH = "kernel.apparmor_restrict_unprivileged_userns"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Switches:
     """Settings that forbid namespaces; None where this kernel has no such setting."""
 
@@ -26,7 +26,7 @@ class Switches:
     is_filtered: bool = False  # this process runs under a seccomp filter, as in a container
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """A sentence that says why, and one that says what to do."""
 

@@ -15,12 +15,16 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from itertools import accumulate
 
+from jubako.kernel.once import once
 from jubako.kernel.syscall_numbers import find_number
 from jubako.kernel.syscalls import call
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["DENIED", "DENIED_FLAGS", "Rule", "compile_filter", "default_filter", "install_filter"]
 
@@ -76,7 +80,7 @@ DENIED_FLAGS: Mapping[str, tuple[int, int]] = {  # refused if the argument with 
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """What happens to one system call: it fails with `code`, always or on some values of one argument.
 
@@ -94,7 +98,7 @@ class Rule:
         return bool(self.any_bit or self.equal_to)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Span:
     """Consecutive call numbers, from `start` on, that share a rule; `weight` of them are calls the kernel has."""
 
@@ -103,7 +107,7 @@ class _Span:
     weight: int
 
 
-@cache
+@once
 def default_filter() -> bytes:
     """The filter for boxed tasks on this machine. OSError ENOSYS on one whose call numbers jubako doesn't know."""
     return compile_filter(default_rules(), os.uname().machine)
@@ -165,17 +169,14 @@ def _search(program: _Program, spans: Sequence[_Span]) -> None:
     if len(spans) == 1:
         _decide(program, spans[0].rule)
         return
-    cut = min(range(1, len(spans)), key=lambda at: abs(_weight(spans[:at]) - _weight(spans[at:])))
+    before = list(accumulate(span.weight for span in spans))  # the weight up to and with each
+    cut = 1 + min(range(len(spans) - 1), key=lambda at: abs(2 * before[at] - before[-1]))
     at_least, below = program.new_label(), program.new_label()
     program.jump(_JUMP_AT_LEAST, spans[cut].start, at_least, below)
     program.label(below)
     _search(program, spans[:cut])
     program.label(at_least)
     _search(program, spans[cut:])
-
-
-def _weight(spans: Sequence[_Span]) -> int:
-    return sum(span.weight for span in spans)
 
 
 def _decide(program: _Program, rule: Rule | None) -> None:

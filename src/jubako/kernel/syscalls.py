@@ -13,11 +13,14 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable
-from functools import cache
-from typing import NoReturn
 
+from jubako.kernel.once import once
 from jubako.kernel.syscall_numbers import find_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["AT_EMPTY_PATH", "AT_FDCWD", "AT_RECURSIVE", "AT_SYMLINK_NOFOLLOW", "Path", "call", "encode", "fail"]
 
@@ -71,20 +74,24 @@ def _for_people(path: Path) -> str:
     return os.fsdecode(path)
 
 
-@cache
+_numbers: dict[str, int | None] = {}  # those asked for so far
+
+
 def _number(name: str) -> int | None:
-    number = find_number(name, _machine())
-    return number if sys.platform == "linux" else None
+    if name not in _numbers:
+        number = find_number(name, _machine())
+        _numbers[name] = number if sys.platform == "linux" else None
+    return _numbers[name]
 
 
-@cache
+@once
 def _machine() -> str:
     if not hasattr(os, "uname") or struct.calcsize("P") != 8:  # a 32-bit interpreter uses other numbers
         return ""
     return os.uname().machine
 
 
-@cache
+@once
 def _syscall() -> Callable[..., int]:
     try:
         function = ctypes.CDLL(None, use_errno=True).syscall

@@ -6,41 +6,27 @@ over a lower file is a modification. It says nothing about how overlayfs wrote i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
 
 __all__ = ["Change", "ChangeKind", "EntryType"]
 
-
-class ChangeKind(Enum):
-    """What happened to a path."""
-
-    ADDED = "added"
-    MODIFIED = "modified"
-    DELETED = "deleted"
-    METADATA = "metadata"  # same content and type; mode, owner, times, xattrs or ACL differ
-    REPLACED = "replaced"  # another type of file, or a directory whose old content is hidden (opaque)
+# What happened to a path. Of "metadata", content and type are the same; mode, owner, times, xattrs or ACL differ.
+# "replaced" is a path by another type of file, or a directory whose old content is hidden (opaque).
+ChangeKind: TypeAlias = "Literal['added', 'modified', 'deleted', 'metadata', 'replaced']"
+EntryType: TypeAlias = "Literal['file', 'directory', 'symlink', 'fifo', 'socket', 'character', 'block']"
 
 
-class EntryType(Enum):
-    """Type of a directory entry, by the letters `find -printf %y` and `ls -l` use."""
-
-    FILE = "f"
-    DIRECTORY = "d"
-    SYMLINK = "l"
-    FIFO = "p"
-    SOCKET = "s"
-    CHARACTER = "c"
-    BLOCK = "b"
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """One changed path. `path` is absolute, as the program in the box named it."""
 
     path: str
     kind: ChangeKind
-    type: EntryType  # of the new entry; of the old one for DELETED
+    type: EntryType  # of the new entry; of the old one if that was deleted
     size_bytes: int = 0  # of the new content; 0 for anything but a regular file
 
     def __lt__(self, other: object) -> bool:

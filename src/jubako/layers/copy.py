@@ -12,15 +12,19 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from jubako.layers.attributes import CAPABILITY, is_kept_attribute, read_names
 from jubako.layers.entry import type_of
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_overlay_attribute
+from jubako.records import record
 
-__all__ = ["copy_file", "copy_tree", "sanitize_tree"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
 
 _CHUNK = 8 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,27 +35,29 @@ _ORDINARY = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
 _NO_COPY_RANGE = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
 
 
-def copy_file(source: str, destination: str, *, shown: str = "") -> tuple[str, ...]:
+def copy_file(source: str, destination: str, *, shown: str = "", keep_owner: bool = True) -> tuple[str, ...]:
     """Copies a file or a symbolic link to `destination`, which must not exist; what was refused, in words.
 
-    `shown` is how to call the source in words. After an exception `destination` may be there, incomplete.
+    `shown` is how to call the source in words. Without `keep_owner`, owner and group are those of anything
+    made there. After an exception `destination` may be there, incomplete.
     """
     refused: list[str] = []
     found = os.lstat(source)
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
         return (_left_out(shown or source, found),)
-    _copy_entry((source, None), (destination, None), found, shown or source, refused)
+    _copy_entry((source, None), (destination, None), found, shown or source, refused, keep_owner=keep_owner)
     return tuple(refused)
 
 
-def copy_tree(source: str, destination: str, *, shown: str = "") -> tuple[str, ...]:
+def copy_tree(source: str, destination: str, *, shown: str = "", keep_owner: bool = True) -> tuple[str, ...]:
     """Copies a directory with all below it to `destination`, which must not exist; what was refused, in words.
 
-    `shown` is how to call the source in words. After an exception part of `destination` may be there.
+    `shown` is how to call the source in words. Without `keep_owner`, owner and group are those of anything
+    made there. After an exception part of `destination` may be there.
     """
     os.mkdir(destination, 0o700)
     with open_top(source) as source_fd, open_top(destination) as destination_fd:
-        copy = _TreeCopy(destination_fd, shown or source)
+        copy = _TreeCopy(destination_fd, shown or source, keep_owner=keep_owner)
         for folder in walk(source_fd):
             copy.copy(folder)
         copy.finish()
@@ -93,10 +99,11 @@ def sanitize_tree(path: str, *, shown: str = "") -> tuple[str, ...]:
 class _TreeCopy:
     """A tree being copied. Directories get their mode, owner and time when everything is in them."""
 
-    def __init__(self, destination: int, shown: str) -> None:
+    def __init__(self, destination: int, shown: str, *, keep_owner: bool) -> None:
         self.refused: list[str] = []
         self._destination = destination
         self._shown = shown
+        self._keep_owner = keep_owner
         self._links: dict[tuple[int, int], str] = {}
         self._folders: list[tuple[str, os.stat_result, dict[str, bytes]]] = []
 
@@ -125,7 +132,8 @@ class _TreeCopy:
                 )
             else:
                 target = (path, self._destination)
-                _copy_entry((entry, folder.fd), target, found, f"{self._shown}/{path}", self.refused)
+                shown = f"{self._shown}/{path}"
+                _copy_entry((entry, folder.fd), target, found, shown, self.refused, keep_owner=self._keep_owner)
                 self._links[found.st_dev, found.st_ino] = path
 
     def finish(self) -> None:
@@ -135,7 +143,8 @@ class _TreeCopy:
                 name = self._shown if path == "." else f"{self._shown}/{path}"
                 if found.st_mode & stat.S_ISUID:
                     self.refused.append(f"{name}: setuid bit left out")
-                _write_state(fd, found, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID, kept, name, self.refused)
+                state = _State(found, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID, kept, self._keep_owner)
+                _write_state(fd, state, name, self.refused)
             finally:
                 os.close(fd)
 
@@ -143,16 +152,19 @@ class _TreeCopy:
 _Where = tuple[str, int | None]  # a path and the descriptor of the directory it is relative to
 
 
-def _copy_entry(source: _Where, destination: _Where, found: os.stat_result, shown: str, refused: list[str]) -> None:
+def _copy_entry(
+    source: _Where, destination: _Where, found: os.stat_result, shown: str, refused: list[str], *, keep_owner: bool
+) -> None:
     """Copies one file or symbolic link."""
     if stat.S_ISLNK(found.st_mode):
         os.symlink(os.readlink(source[0], dir_fd=source[1]), destination[0], dir_fd=destination[1])
-        with contextlib.suppress(PermissionError):
-            os.chown(destination[0], found.st_uid, found.st_gid, dir_fd=destination[1], follow_symlinks=False)
+        if keep_owner:
+            with contextlib.suppress(PermissionError):
+                os.chown(destination[0], found.st_uid, found.st_gid, dir_fd=destination[1], follow_symlinks=False)
         times = (found.st_atime_ns, found.st_mtime_ns)
         os.utime(destination[0], ns=times, dir_fd=destination[1], follow_symlinks=False)
         return
-    with _open_to_read(*source, found) as source_fd:
+    with open_to_read(*source, found) as source_fd:
         destination_fd = os.open(destination[0], _WRITE, 0o600, dir_fd=destination[1])
         try:
             _copy_content(source_fd, destination_fd, os.fstat(source_fd).st_size)
@@ -161,13 +173,13 @@ def _copy_entry(source: _Where, destination: _Where, found: os.stat_result, show
                 mode &= ~_PRIVILEGE_BITS
                 refused.append(f"{shown}: setuid or setgid bit left out")
             kept = _read_kept(source_fd, shown, refused)
-            _write_state(destination_fd, found, mode, kept, shown, refused)
+            _write_state(destination_fd, _State(found, mode, kept, keep_owner), shown, refused)
         finally:
             os.close(destination_fd)
 
 
 @contextlib.contextmanager
-def _open_to_read(path: str, dir_fd: int | None, found: os.stat_result) -> Iterator[int]:
+def open_to_read(path: str, dir_fd: int | None, found: os.stat_result) -> Iterator[int]:
     """A descriptor to read a file with, also where its owner may not: the mode is put back at once."""
     try:
         fd = os.open(path, _READ, dir_fd=dir_fd)
@@ -227,17 +239,27 @@ def _read_kept(fd: int, shown: str, refused: list[str]) -> dict[str, bytes]:
     return kept
 
 
-def _write_state(
-    fd: int, found: os.stat_result, mode: int, kept: dict[str, bytes], shown: str, refused: list[str]
-) -> None:
+@record
+class _State:
+    """What a copy gets beside its content: owner and times as `found` has them, this mode, and these attributes."""
+
+    found: os.stat_result
+    mode: int
+    kept: dict[str, bytes]
+    keep_owner: bool
+
+
+def _write_state(fd: int, state: _State, shown: str, refused: list[str]) -> None:
     """User attributes while the file is still writable, the owner, which clears bits of the mode, the mode, the ACLs,
     which refine it, and the time last."""
-    acls = [name for name in kept if not name.startswith("user.")]
-    _write_attributes(fd, {name: kept[name] for name in kept if name not in acls}, shown, refused)
-    with contextlib.suppress(PermissionError):
-        os.fchown(fd, found.st_uid, found.st_gid)
-    os.fchmod(fd, mode)
-    _write_attributes(fd, {name: kept[name] for name in acls}, shown, refused)
+    found = state.found
+    acls = {name: value for name, value in state.kept.items() if not name.startswith("user.")}
+    _write_attributes(fd, {name: state.kept[name] for name in state.kept if name not in acls}, shown, refused)
+    if state.keep_owner:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, found.st_uid, found.st_gid)
+    os.fchmod(fd, state.mode)
+    _write_attributes(fd, acls, shown, refused)
     os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
@@ -258,7 +280,7 @@ def _sanitize_entry(path: str, dir_fd: int | None, found: os.stat_result, shown:
         return
     if not stat.S_ISREG(found.st_mode):
         return
-    with _open_to_read(path, dir_fd, found) as fd:
+    with open_to_read(path, dir_fd, found) as fd:
         _strip_attributes(fd, shown, refused)
         if found.st_mode & _PRIVILEGE_BITS:
             os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~_PRIVILEGE_BITS)
@@ -297,5 +319,6 @@ def _remove_deep(top: int, path: str) -> None:
 
 
 def _left_out(shown: str, found: os.stat_result) -> str:
-    kinds = {"p": "named pipe", "s": "socket", "c": "device", "b": "device", "d": "directory"}
-    return f"{shown}: a {kinds[type_of(found.st_mode).value]}, left out"
+    names = {"fifo": "named pipe", "character": "device", "block": "device"}
+    type_ = type_of(found.st_mode)
+    return f"{shown}: a {names.get(type_, type_)}, left out"

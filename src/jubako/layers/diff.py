@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from jubako.layers.attributes import read_attributes
 from jubako.layers.change import Change, ChangeKind
 from jubako.layers.entry import type_of
 from jubako.layers.walk import OPEN_DIRECTORY, Folder, open_top, walk
 from jubako.layers.whiteout import is_whiteout, read_marks, refuse_metacopy
+from jubako.records import record
 
 __all__ = ["read_changes"]
 
@@ -47,7 +47,7 @@ def read_changes(upper: int | str, lower: int | str, prefix: str) -> list[Change
     return sorted(reader.changes)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Reader:
     lower: int
     prefix: str
@@ -63,7 +63,7 @@ class _Reader:
     def read(self, folder: Folder) -> None:
         lower_state = self.below.pop(folder.path)
         if folder.fd is None:  # its own line is all there can be: what is below it has no name one could give
-            self._add(folder.path, ChangeKind.ADDED, folder.state)
+            self._add(folder.path, "added", folder.state)
             return
         lower_fd = self._open_lower(folder, lower_state)
         try:
@@ -82,20 +82,20 @@ class _Reader:
         assert folder.fd is not None
         opaque = read_marks(folder.fd, self._name(folder.path)).opaque
         if old is None:
-            self._add(folder.path, ChangeKind.ADDED, folder.state)
+            self._add(folder.path, "added", folder.state)
             return None
         if not stat.S_ISDIR(old.st_mode):
-            self._add(folder.path, ChangeKind.REPLACED, folder.state)
+            self._add(folder.path, "replaced", folder.state)
             return None
         lower_fd = os.open(folder.path or ".", OPEN_DIRECTORY, dir_fd=self.lower)
         if opaque and os.listdir(lower_fd):
             os.close(lower_fd)
-            self._add(folder.path, ChangeKind.REPLACED, folder.state)
+            self._add(folder.path, "replaced", folder.state)
             return None
         if _owner_and_mode(folder.state) != _owner_and_mode(old) or read_attributes(folder.fd) != read_attributes(
             lower_fd
         ):
-            self._add(folder.path, ChangeKind.METADATA, folder.state)
+            self._add(folder.path, "metadata", folder.state)
         return lower_fd
 
     def _read_entry(
@@ -105,14 +105,14 @@ class _Reader:
         path = folder.below(name)
         if is_whiteout(found, name, folder.fd):
             if old is not None:
-                self._add(path, ChangeKind.DELETED, old)
+                self._add(path, "deleted", old)
             return
         if stat.S_ISREG(found.st_mode):
             refuse_metacopy(found, name, folder.fd, self._name(path))
         if old is None:
-            self._add(path, ChangeKind.ADDED, found)
+            self._add(path, "added", found)
         elif stat.S_IFMT(found.st_mode) != stat.S_IFMT(old.st_mode):
-            self._add(path, ChangeKind.REPLACED, found)
+            self._add(path, "replaced", found)
         else:
             assert lower_fd is not None
             kind = _compare(name, (found, folder.fd), (old, lower_fd))
@@ -120,7 +120,7 @@ class _Reader:
                 self._add(path, kind, found)
 
     def _add(self, path: str, kind: ChangeKind, found: os.stat_result) -> None:
-        size = found.st_size if stat.S_ISREG(found.st_mode) and kind is not ChangeKind.DELETED else 0
+        size = found.st_size if stat.S_ISREG(found.st_mode) and kind != "deleted" else 0
         self.changes.append(Change(self._name(path), kind, type_of(found.st_mode), size))
 
     def _name(self, path: str) -> str:
@@ -142,17 +142,17 @@ def _compare(name: str, new: tuple[os.stat_result, int], old: tuple[os.stat_resu
     same_metadata = _owner_and_mode(found) == _owner_and_mode(was)
     if stat.S_ISREG(found.st_mode):
         if found.st_size != was.st_size:
-            return ChangeKind.MODIFIED
+            return "modified"
         same_content, same_attributes = _compare_files(name, found_fd, was_fd)
         if not same_content:
-            return ChangeKind.MODIFIED
+            return "modified"
         same_metadata = same_metadata and same_attributes and found.st_mtime_ns == was.st_mtime_ns
     elif stat.S_ISLNK(found.st_mode):
         if os.readlink(name, dir_fd=found_fd) != os.readlink(name, dir_fd=was_fd):
-            return ChangeKind.MODIFIED
+            return "modified"
     elif found.st_rdev != was.st_rdev:
-        return ChangeKind.MODIFIED
-    return None if same_metadata else ChangeKind.METADATA
+        return "modified"
+    return None if same_metadata else "metadata"
 
 
 def _compare_files(name: str, new_fd: int, old_fd: int) -> tuple[bool, bool]:

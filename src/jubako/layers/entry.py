@@ -1,21 +1,32 @@
-"""Types of directory entries, from what stat says."""
+"""Types of directory entries: from what stat says, and as letters."""
 
 from __future__ import annotations
 
 import stat
 
-from jubako.layers.change import EntryType
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.layers.change import EntryType
 
-__all__ = ["type_of"]
+__all__ = ["LETTERS", "type_of"]
 
-_TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIRECTORY,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFIFO: EntryType.FIFO,
-    stat.S_IFSOCK: EntryType.SOCKET,
-    stat.S_IFCHR: EntryType.CHARACTER,
-    stat.S_IFBLK: EntryType.BLOCK,
+LETTERS: dict[EntryType, str] = {  # as `find -printf %y` and `ls -l` show them
+    "file": "f",
+    "directory": "d",
+    "symlink": "l",
+    "fifo": "p",
+    "socket": "s",
+    "character": "c",
+    "block": "b",
+}
+_TYPES: dict[int, EntryType] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character",
+    stat.S_IFBLK: "block",
 }
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Folder", "open_top", "walk"]
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folder:
     """One directory on the way. `fd` is open until the next one is asked for; None if it lies too deep to be entered.
 
@@ -66,17 +69,20 @@ def walk(top: int) -> Iterator[Folder]:
             os.chmod(path, mode, dir_fd=top)
 
 
-@contextmanager
-def open_top(where: int | str) -> Iterator[int]:
-    """A descriptor of the directory `where`: a path, opened for as long, or a descriptor, which stays its owner's."""
-    if isinstance(where, int):
-        yield where
-        return
-    fd = os.open(where, OPEN_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+class open_top:
+    """A descriptor of the directory `where`, for the time of a `with` block: a path, opened for as long, or a
+    descriptor, which stays its owner's."""
+
+    def __init__(self, where: int | str) -> None:
+        self._where = where
+
+    def __enter__(self) -> int:
+        self._fd = self._where if isinstance(self._where, int) else os.open(self._where, OPEN_DIRECTORY)
+        return self._fd
+
+    def __exit__(self, *_error: object) -> None:
+        if not isinstance(self._where, int):
+            os.close(self._fd)
 
 
 def _open(top: int, path: str, state: os.stat_result, opened_up: list[tuple[str, int]]) -> int:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from jubako.errors import HostError
+from jubako.records import record
 
 __all__ = ["Marks", "is_overlay_attribute", "is_whiteout", "read_marks", "refuse_metacopy"]
 
@@ -26,7 +26,7 @@ _NAMESPACES = ("user.overlay.", "trusted.overlay.")
 _ATTRIBUTE_BLOCKS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Marks:
     """What the attributes of an upper directory say."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tests.system.narrow_box.conftest import Bench
 
 pytestmark = pytest.mark.box
+OTHER_GROUP = 54323
 
 
 def texts(**files: str) -> str:
@@ -33,6 +35,50 @@ def test_output_is_staged_and_nothing_is_undeclared(bench: Bench, way: str, plac
     assert not path.exists(), "publishing is the runner's"
     status = ran.staged[str(path)].stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o644, bench.uid)
+
+
+@pytest.mark.parametrize("way", ["write", "write_staged"])
+@pytest.mark.parametrize("place", ["x", "in/x", "in/new/x"])
+def test_output_in_a_folder_of_a_group_that_the_box_lacks_is_staged(bench: Bench, way: str, place: str) -> None:
+    """Without root a box has one group; and overlayfs copies up no directory of another one."""
+    shared = bench.work / "shared"
+    bench.make_folder(shared / "in")
+    os.chown(shared, bench.uid, OTHER_GROUP)
+    path, folder = shared / place, (shared / place).with_name("tree")
+    ran = bench.run(way, texts(**{str(path): "content"}), [path])
+    assert ran.outcome == "ok", ran.finished.error
+    assert ran.staged[str(path)].read_text() == "content"
+    assert ran.undeclared == []
+    ran = bench.run("write", texts(**{str(folder / "leaf"): "content"}), [(folder, "directory")])
+    assert (ran.staged[str(folder)] / "leaf").read_text() == "content"
+    assert ran.undeclared == []
+
+
+def test_output_written_where_a_task_may_not_write_by_name_is_staged_once_it_is_finished(bench: Bench) -> None:
+    """As root may publish into the folder of somebody else: in a box it has no capabilities."""
+    folder = bench.work / "theirs"
+    bench.make_folder(folder)
+    os.chown(folder, *[OTHER_GROUP] * 2 if bench.user == "root" else (0, 0))
+    path, other = folder / "out", folder / "other"
+    ran = bench.run("write_staged", texts(**{str(path): "content"}), [path, other])
+    assert ran.outcome == "ok", ran.finished.error
+    assert ran.staged[str(path)].read_text() == "content"
+    assert ran.finished.missing == (str(other),)
+    assert ran.undeclared == []
+
+
+def test_file_of_a_group_that_the_box_lacks_cannot_be_changed_in_place_and_says_why(bench: Bench) -> None:
+    path = bench.work / "out"
+    bench.make_file(path, "old")
+    os.chown(path, bench.uid, OTHER_GROUP)
+    ran = bench.run("write", texts(**{str(path): "new"}), [path])
+    if bench.user == "root":
+        assert ran.staged[str(path)].read_text() == "new"
+        return
+    assert ran.outcome == "failed"
+    assert ran.finished.error.endswith("write it through its target, or remove it first")
+    anew = bench.run("shell", "rm out; echo new >out", [path])
+    assert anew.staged[str(path)].read_text() == "new\n"
 
 
 @pytest.mark.parametrize("way", ["write", "write_staged"])
@@ -84,6 +130,27 @@ def test_output_never_written_deleted_or_left_unfinished_is_missing(bench: Bench
     assert ran.outcome == "ok"
     assert ran.finished.missing == (str(never), str(deleted), str(unfinished))
     assert ran.finished.staged == ()
+
+
+@pytest.mark.parametrize("way", ["write", "write_staged"])
+def test_output_in_shared_memory_is_staged_and_no_scratch(bench: Bench, way: str) -> None:
+    """A job's /dev/shm is its own; the folder of the output is there all the same."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        os.chown(name, bench.uid, bench.uid)
+        paths = [Path(name, "out"), Path(name, "new/out"), Path("/dev/shm", f"jubako-{os.getpid()}-out")]
+        payload = texts(**{str(path): str(path) for path in paths})
+        ran = bench.run(way, payload, paths, check="check_frozen")
+        assert ran.outcome == "ok", ran.finished.error
+        assert [ran.staged[str(path)].read_text() for path in paths] == [str(path) for path in paths]
+        assert (ran.undeclared, ran.finished.scratch_dropped) == ([], 1), "what the check has in TMPDIR"
+        assert os.listdir(name) == []
+
+
+def test_directory_output_in_shared_memory_is_staged_and_what_is_beside_it_is_scratch(bench: Bench) -> None:
+    path = Path("/dev/shm", f"jubako-{os.getpid()}-tree")
+    ran = bench.run("shell", f"echo x >{path}/x; touch {path}-y; mkdir {path}-z", [(path, "directory")])
+    assert (ran.staged[str(path)] / "x").read_text() == "x\n"
+    assert (ran.undeclared, ran.finished.scratch_dropped) == ([], 2)
 
 
 def test_output_below_tmp_is_no_scratch(bench: Bench) -> None:
@@ -214,7 +281,7 @@ def test_undeclared_writes_are_handed_over_when_the_box_says_so(bench: Bench) ->
     assert (copies / "d/e/f").read_text() == "1\n"
     assert (copies / "changed").read_text() == "x2\n"
     assert not (copies / "gone").exists()
-    kinds = {change.path.removeprefix(f"{bench.work}/"): change.kind.value for change in ran.finished.undeclared}
+    kinds = {change.path.removeprefix(f"{bench.work}/"): change.kind for change in ran.finished.undeclared}
     assert kinds == {"changed": "modified", "d": "added", "d/e": "added", "d/e/f": "added", "gone": "deleted"}
 
 

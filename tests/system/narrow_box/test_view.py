@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jubako.boxes.spec import Box
+from jubako.boxes.spec import Box, Host
 from jubako.kernel.mount_table import parse_mountinfo
 
 if TYPE_CHECKING:
@@ -48,6 +48,32 @@ def test_write_below_the_working_directory_stays_in_the_box(bench: Bench) -> Non
 def test_next_job_sees_nothing_of_the_one_before(bench: Bench) -> None:
     bench.run("shell", "touch a /tmp/jubako-b $TMPDIR/c /dev/shm/d")
     assert bench.run("shell", "ls -A . $TMPDIR /dev/shm /tmp | grep -E '^(a|jubako-b|c|d)$'").report == ""
+
+
+def test_next_job_sees_what_was_put_there_since_the_one_before(bench: Bench) -> None:
+    # The view of the next job is begun when the one before has ended; what it covers may not be looked at then.
+    bench.make_file(bench.work / "old", "old\n")
+    assert bench.run("shell", "cat old; ls").report == "old\nold\n"
+    bench.make_file(bench.work / "new", "new\n")
+    bench.make_file(bench.work / "old", "changed\n")
+    bench.work.chmod(0o711)
+    ran = bench.run("shell", "ls; cat old new; stat -c %a .")
+    assert ran.report == "new\nold\nchanged\nnew\n711\n"
+    assert ran.undeclared == []
+
+
+def test_next_job_gets_the_box_it_asks_for_whatever_the_one_before_had(bench: Bench) -> None:
+    shared = bench.top / "shared"
+    bench.make_folder(shared)
+    size = "df --output=size -B1 $TMPDIR | tail -1"
+    for _ in range(2):
+        assert bench.run("shell", size, box=Box(scratch_size_bytes=1 << 20)).report.strip() == str(1 << 20)
+        assert bench.run("shell", size, box=Box(scratch_size_bytes=1 << 21)).report.strip() == str(1 << 21)
+        assert bench.run("shell", f"echo x > {shared}/x", box=Box(binds=[str(shared)])).outcome == "ok"
+        (shared / "x").unlink()
+        assert bench.run("shell", f"(echo x > {shared}/x) 2>/dev/null || echo refused").report == "refused\n"
+        assert bench.run("shell", "touch x; ls", box=Box(scratch="disk")).report == "x\n"
+    shared.rmdir()
 
 
 def test_tmpdir_and_shared_memory_are_the_jobs_own_and_counted(bench: Bench) -> None:
@@ -146,8 +172,9 @@ if os.access("/run", os.W_OK):  # nobody else can put anything there to be hidde
                 server.bind(str(path))
                 path.chmod(0o777)
                 server.listen()
-                assert bench.run("connect", str(path)).report == "FileNotFoundError"
-                assert bench.run("connect", str(path), box=Box(sockets=[str(path)])).report == "connected"
+                for base in (Host(), Host(whole=True)):
+                    assert bench.run("connect", str(path), box=Box(base)).report == "FileNotFoundError"
+                    assert bench.run("connect", str(path), box=Box(base, sockets=[str(path)])).report == "connected"
         finally:
             path.unlink()
 
@@ -169,6 +196,17 @@ def test_bind_is_shared_with_the_host_and_no_part_of_the_result(bench: Bench) ->
     assert (outer / "b").read_text() == "2\n"
     assert (bench.work / "new" / "cache" / "c").read_text() == "3\n"
     assert ran.undeclared == [str(bench.work / "stray")]
+
+
+def test_shared_memory_can_be_shared_with_the_host(bench: Bench) -> None:
+    path = Path(f"/dev/shm/jubako-test-{os.getpid()}")
+    try:
+        for base in (Host(), Host(whole=True)):
+            ran = bench.run("shell", f"echo x >>{path}", box=Box(base, binds=["/dev/shm"]))
+            assert (ran.outcome, ran.undeclared) == ("ok", []), ran.finished.error
+        assert path.read_text() == "x\nx\n"
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def test_missing_bind_is_named(bench: Bench) -> None:

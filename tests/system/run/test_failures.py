@@ -13,6 +13,7 @@ from jubako.boxes.kept import list_boxes
 from jubako.errors import InputError
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
+from jubako.testing import FakeClock
 
 UNBOXED = [pytest.param({"box": "none"}, id="in-process"), pytest.param({"box": "none", "workers": 2}, id="forked")]
 BOXED = [pytest.param({"workers": 1}, id="boxed", marks=pytest.mark.box)]
@@ -276,7 +277,7 @@ def test_what_a_task_prints_is_shown_and_kept_in_its_log(world: Any, options: di
 
 
 @pytest.mark.parametrize("options", MODES[1:])
-def test_log_is_cut_at_its_limit(world: Any, options: dict[str, Any]) -> None:
+def test_log_keeps_the_beginning_and_the_end_within_its_limit(world: Any, options: dict[str, Any]) -> None:
     world.write(
         """
         class Floods(Task):
@@ -288,9 +289,33 @@ def test_log_is_cut_at_its_limit(world: Any, options: dict[str, Any]) -> None:
     )
     result = world.run(world.Floods(), log_limit_bytes=1000, **options)
     text = Path(result.errors[0].log_path).read_bytes()
-    assert text[:1000] == (b"x" * 99 + b"\n") * 10
-    assert b"the limit is 1000 bytes" in text[1000:]
+    line = b"x" * 99 + b"\n"
+    assert (
+        text
+        == line * 5
+        + b"\n[jubako: 9000 bytes are left out here; of what a task prints 1000 bytes are kept]\n"
+        + line * 5
+    )
     assert sum(len(event.data) for event in world.seen.of(TaskPrinted)) == 10_000
+
+
+def test_old_runs_go_with_their_logs_when_a_run_begins(world: Any) -> None:
+    world.write(
+        """
+        class Talks(Task):
+            def run(self):
+                print("hello")
+        """
+    )
+    clock = FakeClock(wall_s=1e9)
+    options = {"box": "none", "workers": 2, "clock": clock}
+    first = world.run(world.Talks(), **options)
+    clock.advance(80 * 86_400)
+    second = world.run(world.Talks(), **options)
+    clock.advance(20 * 86_400)
+    third = world.run(world.Talks(), **options)
+    assert first.run_id < second.run_id < third.run_id
+    assert sorted(os.listdir(world.state / "logs")) == [second.run_id, third.run_id]
 
 
 @pytest.mark.parametrize("options", MODES)
@@ -564,44 +589,61 @@ def _command(pid: str) -> str:
 
 
 @pytest.mark.box
-def test_task_that_asks_for_the_wide_view_is_refused_by_name(world: Any) -> None:
+@pytest.mark.parametrize("ends", ["pass", "os.kill(os.getpid(), 9)"])
+def test_scratch_on_disk_is_gone_when_the_run_returns(world: Any, ends: str) -> None:
+    """A worker answers before it has removed a task's scratch; the run waits for that once, at its end."""
     world.write(
-        """
-        from jubako import Host
+        f"""
+        import tempfile
 
-        class Wide(Task):
-            box = Box(Host(whole=True))
-
-            def output(self):
-                return LocalTarget("wide.txt")
+        class Scratchy(Task):
+            n = IntParameter()
+            box = Box(scratch="disk")
 
             def run(self):
-                raise AssertionError("never")
+                for number in range(300):
+                    open(os.path.join(tempfile.gettempdir(), str(number)), "w").close()
+                {ends}
         """
     )
-    result = world.run(world.Wide())
-    (error,) = result.errors
-    assert "Wide() asks for Box(Host(whole=True))" in error.sentence
-    assert world.files() == {}
+    world.run(*(world.Scratchy(n=n) for n in range(2)), workers=2)
+    assert world.left_in_state() == []
 
 
 @pytest.mark.box
 def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> None:
-    """/dev/shm is another one in there: what goes through the target arrives all the same."""
+    """/dev/shm is another one in there: what goes through the target arrives all the same, and what is written raw."""
     world.write(
         """
         class Shared(Task):
             folder = Parameter()
 
             def output(self):
-                return LocalTarget(f"{self.folder}/out/shared.txt")
+                return [LocalTarget(f"{self.folder}/out/shared.txt"), LocalTarget(f"{self.folder}/raw.txt")]
 
             def run(self):
-                assert os.listdir("/dev/shm") == []
-                with self.output().open("w") as file:
+                assert os.listdir("/dev/shm") == [os.path.basename(self.folder)]
+                assert os.listdir(self.folder) == []
+                target, raw = self.output()
+                with target.open("w") as file:
                     file.write("shared")
-                with open(self.output().path) as file:
+                with open(target.path) as file:
                     assert file.read() == "shared"
+                with open(raw.path, "w") as file:
+                    file.write("raw")
+
+        class Reader(Task):
+            folder = Parameter()
+
+            def requires(self):
+                return Shared(self.folder)
+
+            def output(self):
+                return LocalTarget("seen.txt")
+
+            def run(self):
+                with self.output().open("w") as file:
+                    file.write(" ".join(target.path for target in self.input() if target.exists()))
         """
     )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -610,6 +652,9 @@ def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> N
         (note,) = (note for note in result.notes if "/dev/shm" in note)
         assert "survives kill -9 only: tmpfs is memory" in note
         assert Path(folder, "out", "shared.txt").read_text() == "shared"
-        assert os.listdir(folder) == ["out"]
+        assert Path(folder, "raw.txt").read_text() == "raw"
+        assert sorted(os.listdir(folder)) == ["out", "raw.txt"]
+        assert world.run(world.Reader(folder=folder))
+        assert world.read("seen.txt") == "", "what other tasks publish there is not seen in a box"
         os.remove(f"{folder}/out/shared.txt")
         assert not world.run(world.Shared(folder=folder)).notes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from jubako.boxes.job import Finished, Job, JobEvent, Message
@@ -17,6 +16,7 @@ from jubako.errors import BugError, InputError
 from jubako.flow.boxed import BoxMessage, load_exception, read_message
 from jubako.flow.executors.executor import AttemptOutcome, Ended, ExecutorEvent, Order, Printed, Remarked, Said
 from jubako.flow.task_reference import load_references
+from jubako.records import field, record
 
 __all__ = ["BoxedExecutor", "WorkerLike"]
 
@@ -35,7 +35,7 @@ class WorkerLike(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Attempt:
     order: Order
     worker: WorkerLike
@@ -43,7 +43,7 @@ class _Attempt:
     exception: BaseException | None = None
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class BoxedExecutor:
     """Gives each order to a worker that is free; `start_worker` makes one more of them."""
 

@@ -10,8 +10,9 @@ cancel, a timeout, or the death of a process.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.boxes.job import Finished, Job
@@ -22,7 +23,8 @@ __all__ = ["AttemptOutcome", "Ended", "Executor", "ExecutorEvent", "Order", "Pri
 AttemptOutcome = Literal["ok", "failed", "check", "timeout", "cancelled", "host", "needs"]
 
 
-class Order(NamedTuple):
+@record
+class Order:
     """One attempt at one task."""
 
     attempt_id: str
@@ -32,14 +34,16 @@ class Order(NamedTuple):
     action: Literal["run", "after_publish"] = "run"
 
 
-class Printed(NamedTuple):
+@record
+class Printed:
     """Bytes the attempt wrote to stdout or stderr."""
 
     attempt_id: str
     data: bytes
 
 
-class Said(NamedTuple):
+@record
+class Said:
     """The task called one of its `set_...` functions while running."""
 
     attempt_id: str
@@ -47,14 +51,15 @@ class Said(NamedTuple):
     value: Any
 
 
-class Remarked(NamedTuple):
+@record
+class Remarked:
     """Something about how tasks are run that the user should know, once a run."""
 
     attempt_id: str
     text: str
 
 
-@dataclass(slots=True)  # not frozen: made for every task, which would cost five times as much
+@record
 class Ended:
     """The attempt is over; no process of it lives."""
 

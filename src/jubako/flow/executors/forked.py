@@ -20,7 +20,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jubako.boxes.inside import FRAME_HEADER, write_frame
@@ -32,6 +31,7 @@ from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.flow.task_reference import dump_references, load_references
 from jubako.kernel.children import exit_status, fork_child
 from jubako.kernel.process import pidfd_open
+from jubako.records import field, record
 
 __all__ = ["ForkedExecutor"]
 
@@ -66,7 +66,7 @@ class _Pipe:
             self.fd = -1
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Child:
     order: Order
     pid: int

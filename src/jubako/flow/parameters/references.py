@@ -19,7 +19,8 @@ class TaskParameter(Parameter["type[Task]"]):
     def parse(self, x: str) -> type[Task]:
         from jubako.flow.register import Register  # a cycle: tasks are made of parameters
 
-        return Register.get_task_cls(x)
+        found: type[Task] = Register.get_task_cls(x)
+        return found
 
     def serialize(self, x: type[Task]) -> str:
         return x.get_task_family()

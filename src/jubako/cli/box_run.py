@@ -1,0 +1,79 @@
+"""What `jubako box run` takes and does. Needs no click: for a short command, importing that is half of the time.
+
+The command owns stdin, stdout and its exit code; what we say goes to stderr, or with `--changes-to` into a file.
+"""
+
+from __future__ import annotations
+
+from jubako.boxes.launch import run_in_box
+from jubako.boxes.spec import Box, Host
+from jubako.cli.box_report import changes_document, echo_committed, echo_notes, echo_summary, write_document
+from jubako.cli.formats import FORMAT_OPTION
+from jubako.cli.line import Option
+from jubako.cli.terminal import echo, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.cli.document import Format
+
+__all__ = ["NETWORK_OPTION", "OPTIONS", "run_command"]
+
+NETWORK_OPTION = Option(
+    ("--network", "--no-network"), "network", "Share the machine's network (default), or have none.", default=True
+)
+OPTIONS = (
+    Option(("--keep",), "keep", "Keep the box, to enter, commit or remove it later."),
+    Option(
+        ("--commit",),
+        "commit_paths",
+        "Publish the changes at and below PATH if CMD succeeds; may be repeated.",
+        takes="values",
+        default=(),
+        metavar="PATH",
+    ),
+    NETWORK_OPTION,
+    Option(("--bind",), "binds", "Share PATH: writes there are real.", takes="values", default=(), metavar="PATH"),
+    Option(
+        ("--changes-to",),
+        "changes_to",
+        "Write the list of changes to FILE, - for stdout.",
+        takes="value",
+        default=None,
+        metavar="FILE",
+    ),
+    FORMAT_OPTION,
+)
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    keep: bool,
+    commit_paths: Sequence[str],
+    network: bool,
+    binds: Sequence[str],
+    changes_to: str | None,
+    format_: Format,
+) -> int:
+    """Runs the command in a box and lists what it changed; the command's exit code."""
+    with run_in_box(
+        command, Box(Host(whole=True), binds=binds, network=network), keep=keep, commit=commit_paths
+    ) as result:
+        echo_notes(result.notes)
+        if result.error:
+            echo(f"Error: {printable(result.error)}", err=True)
+        committed = result.committed.plan.published if result.committed else ()
+        found = sorted([*committed, *result.changes])
+        write_document(changes_document(found, format_, committed=committed), format_, changes_to)
+        echo_summary(found)
+        if result.committed is not None:
+            echo_committed(result.committed, commit_paths)
+        elif commit_paths:
+            echo(f"Nothing was committed, since the command failed with {result.exit_status}.", err=True)
+        if result.id is not None:
+            echo(f"Kept as {result.id}. Look around: jubako box enter {result.id}", err=True)
+        elif result.changes and not commit_paths:
+            echo("Dropped. Next time, --keep keeps them, and --commit PATH publishes some.", err=True)
+        return result.exit_status

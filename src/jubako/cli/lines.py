@@ -1,0 +1,122 @@
+"""What is said of a run line by line: how its tasks end, and what they print.
+
+In a pipe that is all there is; a terminal has some of it above its live display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from jubako.cli.terminal import echo, printable
+from jubako.flow.accounting import format_seconds
+from jubako.flow.observer import Note, RunEvent, RunPlanned, TaskFailed, TaskPrinted, TaskPublished, TaskStarted
+
+__all__ = ["Lines", "PrintedLines", "Tally", "describe_failure", "describe_note"]
+
+_SHOWN_BYTES = 64 << 10  # of what one attempt prints; its log has more
+
+
+class Tally:
+    """Counts what was seen. `total` grows with tasks that turn out to be needed."""
+
+    def __init__(self) -> None:
+        self.planned = 0
+        self.done = 0
+        self.failed = 0
+        self.running: dict[str, Any] = {}  # task id -> task, in the order they started
+
+    @property
+    def total(self) -> int:
+        return max(self.planned, self.done + self.failed + len(self.running))
+
+    def count(self, event: RunEvent) -> None:
+        if isinstance(event, RunPlanned):
+            self.planned = event.to_run
+        elif isinstance(event, TaskStarted):
+            self.running[event.task.task_id] = event.task
+        elif isinstance(event, TaskPublished):
+            self.running.pop(event.task.task_id, None)
+            self.done += 1
+        elif isinstance(event, TaskFailed):
+            self.running.pop(event.task.task_id, None)
+            if not event.again:
+                self.failed += 1
+
+
+class Lines:
+    """One line for each task that was published or failed; what tasks print goes to stderr, line by line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tally = Tally()
+        self._printed = PrintedLines(lambda line: echo(line, err=True))
+
+    def see(self, event: RunEvent) -> None:
+        self._tally.count(event)
+        self._printed.see(event)
+        if isinstance(event, TaskPublished):
+            self._end(f"done    {printable(str(event.task))}  {format_seconds(event.wall_s)}")
+        elif isinstance(event, TaskFailed):
+            self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
+        elif isinstance(event, Note):
+            echo(describe_note(event), err=True)
+
+    def say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def _end(self, line: str) -> None:
+        tally = self._tally
+        width = len(str(tally.total))
+        self.say(f"[{tally.done + tally.failed:>{width}}/{tally.total}] {line}")
+
+
+class PrintedLines:
+    """Puts together the whole lines of what each task prints, and says whose they are. Of one that prints more than
+    `_SHOWN_BYTES`, only the beginning."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._begun: dict[str, bytes] = {}
+        self._printed_bytes: dict[str, int] = {}
+
+    def see(self, event: RunEvent) -> None:
+        if isinstance(event, TaskPrinted):
+            self._show(event)
+        elif isinstance(event, (TaskPublished, TaskFailed)):
+            self._put_begun(event.task)
+            self._printed_bytes.pop(event.task.task_id, None)
+
+    def _show(self, event: TaskPrinted) -> None:
+        task_id = event.task.task_id
+        before = self._printed_bytes.get(task_id, 0)
+        if before > _SHOWN_BYTES:
+            return
+        self._printed_bytes[task_id] = before + len(event.data)
+        shown = event.data[: _SHOWN_BYTES - before]
+        *lines, self._begun[task_id] = (self._begun.pop(task_id, b"") + shown).split(b"\n")
+        for line in lines:
+            self._put(event.task, line)
+        if before + len(event.data) > _SHOWN_BYTES:
+            self._put_begun(event.task)
+            where = f": {event.log_path}" if event.log_path else ""
+            self._say(printable(f"{event.task} | [it prints more than {_SHOWN_BYTES >> 10} KiB; see its log{where}]"))
+
+    def _put_begun(self, task: Any) -> None:
+        rest = self._begun.pop(task.task_id, b"")
+        if rest:
+            self._put(task, rest)
+
+    def _put(self, task: object, line: bytes) -> None:
+        text = line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs()
+        self._say(f"{printable(str(task))} | {printable(text)}")
+
+
+def describe_failure(event: TaskFailed) -> str:
+    """The failed task and the first line of why."""
+    return f"{printable(str(event.task))}: {printable(event.error.partition(chr(10))[0])}"
+
+
+def describe_note(event: Note) -> str:
+    """The note, and its hint in a second line."""
+    return f"note: {printable(event.text)}" + (f"\nhint: {printable(event.hint)}" if event.hint else "")

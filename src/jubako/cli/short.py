@@ -1,0 +1,48 @@
+"""The command lines that are read without click, whose import takes longer than what they do.
+
+Only those that leave no doubt: `find_call` declines every other, and click reads it. What happens is the same, since
+both call the same functions, and both know the options from the same tables.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["find_call"]
+
+
+def find_call(arguments: Sequence[str]) -> Callable[[], int] | None:
+    """What the line asks for, which returns the exit code; None if it is for click to say."""
+    if os.environ.get("_JUBAKO_COMPLETE"):  # a shell asks for a word
+        return None
+    match arguments:
+        case ["--version"]:
+            return _print_version
+        case ["doctor"]:
+            from jubako.cli.doctor_report import report_host
+
+            return lambda: report_host("table")
+        case ["box", "ls"]:
+            from jubako.cli.box_ls import list_boxes
+
+            return lambda: list_boxes("table")
+        case ["box", "run", *words]:
+            from jubako.cli.box_run import OPTIONS, run_command
+            from jubako.cli.line import read_line
+
+            if (read := read_line(OPTIONS, words)) is not None:
+                options, command = read
+                return lambda: run_command(command, **options)
+    return None
+
+
+def _print_version() -> int:
+    from jubako._version import __version__
+    from jubako.cli.terminal import echo
+
+    echo(f"jubako {__version__}")
+    return 0
