@@ -390,6 +390,39 @@ def test_disabled_task_is_found_disabled_unless_it_is_done() -> None:
     assert next(iter(explore(Off())[1].values())).standing == "complete"
 
 
+def test_what_a_disabled_task_requires_is_found_all_the_same() -> None:
+    make(a="")
+
+    class Off(Node):
+        disabled = True
+
+    graph, found = explore(Off(name="off", needs=["a"]))
+    assert [event.standing for event in found.values()] == ["disabled", "pending"]
+    assert graph.disabled == {0}
+
+
+def test_disabled_task_that_cannot_be_asked_is_disabled() -> None:
+    class Off(Node):
+        disabled = True
+
+        def requires(self) -> Any:
+            raise ValueError("requires")
+
+    for name in ("cursed", "off"):
+        graph, found = explore(Off(name=name))
+        assert [event.standing for event in found.values()] == ["disabled"]
+        assert graph.broken == {}
+
+
+def test_retry_count_of_a_task_counts_only_where_it_is_obeyed() -> None:
+    class Stubborn(Node):
+        retry_count = 5
+
+    for obeys, attempts in ((True, 5), (False, 2)):
+        (found,) = Graph(exist_many, attempts=2, obeys_retry_count=obeys).explore([Stubborn(name="s")])
+        assert found.attempts == attempts
+
+
 @pytest.mark.parametrize("what", [object(), Node])
 def test_what_is_not_a_task_is_refused(what: Any) -> None:
     with pytest.raises(InputError, match="is not a task"):

@@ -39,6 +39,7 @@ class Graph:
         exist_many: ExistMany,
         *,
         attempts: int = 1,
+        obeys_retry_count: bool = True,
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
         redo: Set[Any] = frozenset(),
         see: Callable[[Any, str], None] | None = None,
@@ -53,6 +54,7 @@ class Graph:
         self._clashes: list[str] = []
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
         self._attempts = attempts
+        self._obeys_retry_count = obeys_retry_count
         self._shared_outputs = shared_outputs
         self._redo = redo
         self._see = see
@@ -99,29 +101,27 @@ class Graph:
         task = self.tasks[number]
         if isinstance(answer, Broken):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            return self._break(number, answer)
+            return self._disable(number) if task.disabled else self._break(number, answer)
         if answer and not self._is_redone(task):
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             self._tell(task, "complete")
             return Found(number, "complete")
-        if task.disabled:
-            self._tell(task, "disabled")
-            self.disabled.add(number)
-            return Found(number, "disabled")
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self._tell(task, "missing")
-            return Found(number, "missing")
+            return self._disable(number) if task.disabled else self._miss(number)
         required = self._standing.requirements(task)
         if isinstance(required, Broken):
             task.trigger_event(Event.BROKEN_TASK, task, required.error)
-            return self._break(number, required)
+            return self._disable(number) if task.disabled else self._break(number, required)
         dependencies = []
         for other in required:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
             dependencies.append(self._number(other))
+        if task.disabled:  # what it requires is run all the same, as in Luigi
+            return self._disable(number)
         try:
-            attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+            own = task.retry_count if self._obeys_retry_count else None
+            attempts = self._attempts if own is None else max(1, int(own))
             found = Found(number, "pending", tuple(dependencies), task.priority, self._needs(task), attempts)
         except Exception as error:  # noqa: BLE001  (priority and resources may be the task's own code)
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))
@@ -131,6 +131,15 @@ class Graph:
     def _is_redone(self, task: Any) -> bool:
         """True if `task` is to be run though it is done. What has no run() of its own cannot be."""
         return task in self._redo and type(task).run is not Task.run and not is_external(task)
+
+    def _disable(self, number: int) -> Found:
+        self._tell(self.tasks[number], "disabled")
+        self.disabled.add(number)
+        return Found(number, "disabled")
+
+    def _miss(self, number: int) -> Found:
+        self._tell(self.tasks[number], "missing")
+        return Found(number, "missing")
 
     def _break(self, number: int, broken: Broken) -> Found:
         self.broken[number] = broken

@@ -227,6 +227,14 @@ class History:
         )
         return dict(rows.fetchall())
 
+    def list_last_outcomes(self, prefix: str = "") -> list[tuple[str, str]]:
+        """Ids of tasks that begin with `prefix`, each with how its last attempt ended; the last attempted first."""
+        return self._connection.execute(
+            "SELECT task_id, outcome FROM attempts WHERE number IN (SELECT max(number) FROM attempts"
+            " WHERE substr(task_id, 1, length(?1)) = ?1 GROUP BY pipeline, task_id) ORDER BY number DESC",
+            (storable(prefix),),
+        ).fetchall()
+
     # what tasks stand at
 
     def list_intervals(self, pipeline: str, family: str, *, fixed: str = "") -> dict[tuple[str, str], list[Interval]]:

@@ -32,7 +32,15 @@ from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMont
 from jubako.flow.task import Task
 from jubako.records import record
 
-__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "find_pipeline_file", "load_pipeline", "reload"]
+__all__ = [
+    "Pipeline",
+    "PipelineSource",
+    "find_pipeline",
+    "find_pipeline_file",
+    "import_source",
+    "load_pipeline",
+    "reload",
+]
 
 # Tasks that every pipeline has without importing them.
 _RANGES: Mapping[str, type[Task]] = {
@@ -83,14 +91,14 @@ def load_pipeline(text: str) -> Pipeline:
 
 def reload(source: PipelineSource) -> Pipeline:
     """Import the pipeline a source stands for, or answer with what this process has imported of it already."""
-    module = _imported(source)
+    module = import_source(source)
     tasks = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, Task)
         and not name.startswith("_")
-        and value.__module__.partition(".")[0] != "jubako"
+        and value.__module__.partition(".")[0] not in ("jubako", "luigi")
     }
     if not tasks:
         raise InputError(
@@ -183,7 +191,8 @@ def _is_importable(top: str, path: list[str]) -> bool:
     return top in sys.modules or importlib.machinery.PathFinder.find_spec(top, path) is not None
 
 
-def _imported(source: PipelineSource) -> ModuleType:
+def import_source(source: PipelineSource) -> ModuleType:
+    """The imported module of a source; InputError names the file and the line where that fails."""
     reserve_standard_names()
     if source.search not in sys.path:
         sys.path.insert(0, source.search)

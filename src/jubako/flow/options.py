@@ -9,6 +9,7 @@ from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
+from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.records import field, record
 
 if TYPE_CHECKING:
@@ -34,11 +35,15 @@ class RunOptions:
     state: str | None = None  # the state root; None: $JUBAKO_STATE and so on
     pipeline: Pipeline | None = None  # None: derived from where the first task's class is defined
     attempts: int = 1  # how often a task may be tried, where its own retry_count says nothing
+    obeys_retry_count: bool = True  # False: every task may be tried `attempts` times, whatever its retry_count says
     retry_delay_s: float = 0.0
     timeout_s: float | None = None  # of run and check together, where a task's own worker_timeout says nothing
     resources: Mapping[str, int] = field(default_factory=dict)  # capacities; an unnamed resource has 1
     log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+    rules: RunRules = OUR_RULES  # how tasks without a box are run
+    prepare: str = ""  # "module:function" that a box's process calls before it imports the pipeline
+    winds_down_on_usr1: bool = False  # SIGUSR1 lets running tasks end and starts no more, as Luigi's --take-lock wants
 
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced

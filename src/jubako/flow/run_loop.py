@@ -104,6 +104,7 @@ class RunLoop:
         self._same_again: Counter[int] = Counter()
         self._looked_at: set[type] = set()
         self._seen_interrupts = 0
+        self._winds_down = False
         self._beats = True
         self._next_beat_s = 0.0
         self._wish = ""
@@ -126,6 +127,7 @@ class RunLoop:
             ready: list[Ready] = []
             for executor in self._executors.living:
                 for event in executor.poll():
+                    self._mind_wind_down()  # or what has ended makes way for one more
                     self._hear(event, ready)
             if self.engine.next_due_s is not None:
                 self._tell(Tick())
@@ -347,6 +349,7 @@ class RunLoop:
         self._interrupts.drain()
 
     def _mind_interrupts(self) -> None:
+        self._mind_wind_down()
         if self._interrupts.count > self._seen_interrupts:
             kill = self._seen_interrupts > 0
             self._seen_interrupts = self._interrupts.count
@@ -380,6 +383,11 @@ class RunLoop:
         else:
             self.book.tell(Note("goes on"))
             self._tell(Resume())
+
+    def _mind_wind_down(self) -> None:
+        if self._interrupts.is_winding_down and not self._winds_down:
+            self._winds_down = True
+            self._tell(Stop())
 
     def _stop(self) -> None:
         if not self.was_interrupted:

@@ -193,7 +193,9 @@ class _Session:
             self._book,
             self._logs,
             desk=desk,
-            interrupts=self._stack.enter_context(Interrupts(executors.may_interrupt)),
+            interrupts=self._stack.enter_context(
+                Interrupts(executors.may_interrupt, winds_down_on_usr1=self._options.winds_down_on_usr1)
+            ),
             clock=self._clock,
             options=self._options,
         )
@@ -247,6 +249,7 @@ class _Session:
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
+            unmade=book.unmade,
             errors=(*(error for _, error in sorted(errors.items())), *after),
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
@@ -265,6 +268,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
     graph = Graph(
         targets_exist,
         attempts=options.attempts,
+        obeys_retry_count=options.obeys_retry_count,
         shared_outputs=options.shared_outputs,
         redo=options.redo,
         see=see if book.watches else None,
