@@ -45,6 +45,7 @@ class _Entry:
 _COMMANDS = {
     "run": _Entry("jubako.cli.run:run", "Run a task of a pipeline and everything it needs.", "Pipelines"),
     "backfill": _Entry("jubako.cli.backfill:backfill", "Run a dated task for every date of a range.", "Pipelines"),
+    "schedule": _Entry("jubako.cli.schedule:schedule", "Run what a pipeline schedules when it is due.", "Pipelines"),
     "box": _Entry("jubako.cli.box:box", "Run any command on a copy-on-write view of this machine.", "Boxes"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
     "completion": _Entry("jubako.cli.completion:completion", "Print the completion script of a shell.", "The tool"),
