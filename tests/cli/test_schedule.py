@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -231,6 +233,23 @@ def test_further_signals_cancel_a_run_and_leave_nothing(folder: Path) -> None:
     assert code == 130
     assert "FAILED (exit code 130)" in out
     assert list(folder.glob("slow-*")) == []
+
+
+def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started_again(folder: Path) -> None:
+    service = Service(folder)
+    service.process.kill()
+    service.process.wait()
+    with (folder / "go").open("w"):
+        pass
+    code, out, _ = service.end()  # there is an end when the run, which has the same stdout, has ended too
+    assert code == -signal.SIGKILL
+    (moment,) = re.findall(r"^slow (\S+ \S+) UTC: started$", out, re.MULTILINE)
+    assert [path.name for path in folder.glob("slow-*")] == [f"slow-{moment[-2:]}.txt"]
+    connection = sqlite3.connect(folder.parent / "state/ledger.sqlite")
+    (settled_s,) = connection.execute("SELECT settled_s FROM schedules WHERE name = 'slow'").fetchone()
+    assert connection.execute("SELECT status FROM runs").fetchall() == [("SUCCESS",)]
+    connection.close()
+    assert settled_s >= datetime.datetime.fromisoformat(f"{moment}+00:00").timestamp()
 
 
 def test_print_systemd_unit_has_the_options_given_and_starts_nothing(folder: Path) -> None:

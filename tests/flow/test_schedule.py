@@ -179,6 +179,7 @@ class Plain(Task):
     ("options", "scheduled", "words"),
     [
         ({"cron": "0 0 30 2 *"}, Plain, "the cron '0 0 30 2 *' never comes true"),
+        ({"cron": Plain}, Plain, "Plain'> of a schedule is no text"),
         ({"timezone": "Asia/Tokio"}, Plain, "there is no time zone 'Asia/Tokio'"),
         ({"catch_up": "some"}, Plain, "catch_up='some' of a schedule is none of latest, all, none"),
         ({"overlap": "wait"}, Plain, "overlap='wait' of a schedule is none of queue, skip, allow"),

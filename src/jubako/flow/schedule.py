@@ -102,6 +102,8 @@ def schedule(
 
     May be used several times, under different names. Raises InputError for what makes no sense.
     """
+    if not isinstance(cron, str):  # @schedule without parentheses, in front of a class
+        raise InputError(f"cron={cron!r} of a schedule is no text", hint='it is written @schedule(cron="0 6 * * *")')
     for option, value in (("catch_up", catch_up), ("overlap", overlap), ("date", date)):
         if value not in _WORDS[option]:
             raise InputError(f"{option}={value!r} of a schedule is none of {', '.join(_WORDS[option])}")
