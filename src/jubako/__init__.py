@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from jubako.flow.range import RangeHourlyBase as RangeHourlyBase
     from jubako.flow.range import RangeMonthly as RangeMonthly
     from jubako.flow.runner import run as run
+    from jubako.flow.schedule import schedule as schedule
     from jubako.flow.target import Target as Target
     from jubako.flow.task import Config as Config
     from jubako.flow.task import ExternalTask as ExternalTask
@@ -152,6 +153,7 @@ _NAMES_IN = {
         "RangeMonthly",
     ),
     "jubako.flow.runner": ("run",),
+    "jubako.flow.schedule": ("schedule",),
     "jubako.flow.target": ("Target",),
     "jubako.flow.task": (
         "Config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from jubako.cli.declare import format_option
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
 
-__all__ = ["make_run_options", "run_options"]
+__all__ = ["format_run_options", "make_run_options", "run_options"]
 
 
 class _Count(click.IntRange):
@@ -60,6 +61,17 @@ def run_options(command: Any) -> Any:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def format_run_options(ctx: click.Context) -> list[str]:
+    """The options of a run that were given on the line of `ctx`, as words for another line."""
+    names = {option.name for option in run_options(click.Command(None)).params}
+    words: list[str] = []
+    for option in ctx.command.params:
+        if option.name in names and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            is_flag = isinstance(option, click.Option) and option.is_flag
+            words += [option.opts[0]] if is_flag else [option.opts[0], str(ctx.params[option.name])]
+    return words
 
 
 def make_run_options(

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from jubako.boxes.search_path import is_reserved, reserve_standard_names
-from jubako.errors import InputError
+from jubako.errors import InputError, JubakoError
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 from jubako.records import record
@@ -206,10 +206,11 @@ def import_source(source: PipelineSource) -> ModuleType:
     except ModuleNotFoundError as error:
         raise InputError(_missing_module(source, error), hint=_how_to_install(source, error)) from error
     except (Exception, SystemExit) as error:  # the pipeline's own code ran: anything can come out
-        what = str(error) if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, (JubakoError, ImportError)) else f"{type(error).__name__}: {error}"
+        hint = error.hint if isinstance(error, JubakoError) else _out_of_reach(source, error)
         raise InputError(
             f"{_place_of(error, source)}: importing the pipeline failed: {what}",
-            hint=_out_of_reach(source, error) or "nothing was run; --debug shows the traceback",
+            hint=hint or "nothing was run; --debug shows the traceback",
         ) from error
 
 
