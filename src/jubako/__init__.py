@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from jubako.flow.range import RangeHourlyBase as RangeHourlyBase
     from jubako.flow.range import RangeMonthly as RangeMonthly
     from jubako.flow.runner import run as run
+    from jubako.flow.schedule import schedule as schedule
     from jubako.flow.target import Target as Target
     from jubako.flow.task import auto_namespace as auto_namespace
     from jubako.flow.task import namespace as namespace
@@ -152,6 +153,7 @@ _NAMES_IN = {
         "RangeMonthly",
     ),
     "jubako.flow.runner": ("run",),
+    "jubako.flow.schedule": ("schedule",),
     "jubako.flow.target": ("Target",),
     "jubako.flow.task": (
         "auto_namespace",

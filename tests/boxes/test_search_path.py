@@ -96,9 +96,11 @@ def test_reserving_twice_is_reserving_once(in_child: Callable[..., bool]) -> Non
 
 
 def test_every_name_that_jubako_may_import_is_reserved() -> None:
-    parts = [file.relative_to(SOURCE.parent).with_suffix("").parts for file in SOURCE.rglob("*.py")]
+    # The adapter for Luigi is imported whole before a pipeline, and Luigi reserves nothing.
+    sources = [file for file in SOURCE.rglob("*.py") if "luigi" not in file.relative_to(SOURCE).with_suffix("").parts]
+    parts = [file.relative_to(SOURCE.parent).with_suffix("").parts for file in sources]
     wanted = {".".join(names).removesuffix(".__init__") for names in parts} - {"jubako.__main__"} | set(IMPORTED_BY_C)
-    wanted.update(name for file in SOURCE.rglob("*.py") for name in imports_of(str(file)))
+    wanted.update(name for file in sources for name in imports_of(str(file)))
     asked: set[str] = set()
     late = {""}
     while late:

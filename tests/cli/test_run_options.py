@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jubako.cli.run_options import make_run_options, run_options
+from jubako.cli.run_options import format_run_options, make_run_options, run_options
 from jubako.flow.options import RunOptions
 
 
@@ -26,6 +26,22 @@ def read(*words: str) -> RunOptions:
     if result.exit_code:
         raise ValueError(result.output)
     return found[0]
+
+
+def test_words_for_another_line_mean_the_same() -> None:
+    found: list[list[str]] = []
+
+    @click.command()
+    @run_options
+    @click.pass_context
+    def command(ctx: click.Context, **given: Any) -> None:
+        found.append(format_run_options(ctx))
+
+    words = ["--workers", "3", "--strict", "--retries", "2", "--retry-delay", "0.5,2,60", "--disable-after", "3,600"]
+    words += ["--resource", "gpu=2", "--resource", "a=b=0", "--shared-resource", "db=9", "--undeclared", "fail"]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 0, result.output
+    assert read(*found[0]) == read(*words)
 
 
 def test_no_words_are_the_defaults() -> None:

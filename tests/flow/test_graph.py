@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jubako.errors import InputError
+from jubako.flow.disabling import Verdict
 from jubako.flow.engine import Engine
 from jubako.flow.engine_events import Found, Planned, Start
 from jubako.flow.event import Event
@@ -388,6 +389,54 @@ def test_disabled_task_is_found_disabled_unless_it_is_done() -> None:
     assert next(iter(explore(Off())[1].values())).standing == "disabled"
     THERE.add("off")
     assert next(iter(explore(Off())[1].values())).standing == "complete"
+
+
+def test_what_a_disabled_task_requires_is_found_all_the_same() -> None:
+    make(a="")
+
+    class Off(Node):
+        disabled = True
+
+    graph, found = explore(Off(name="off", needs=["a"]))
+    assert [event.standing for event in found.values()] == ["disabled", "pending"]
+    assert graph.disabled == {0}
+
+
+def test_task_that_has_failed_too_often_is_found_disabled_and_what_it_requires_is_not() -> None:
+    make(a="", b="a")
+    graph, found = explore(NODES["b"], judge=lambda task: Verdict(0, 9.0) if task is NODES["b"] else Verdict())
+    assert [event.standing for event in found.values()] == ["disabled", "pending"]
+    assert (graph.disabled, graph.disabled_until_s) == ({0}, {0: 9.0})
+
+
+def test_retry_count_that_is_obeyed_is_cut_by_how_often_a_task_may_fail_before_it_is_disabled() -> None:
+    class Stubborn(Node):
+        retry_count = 5
+
+    (found,) = Graph(exist_many, judge=lambda task: Verdict(3)).explore([Stubborn(name="s")])
+    assert found.attempts == 3
+
+
+def test_disabled_task_that_cannot_be_asked_is_disabled() -> None:
+    class Off(Node):
+        disabled = True
+
+        def requires(self) -> Any:
+            raise ValueError("requires")
+
+    for name in ("cursed", "off"):
+        graph, found = explore(Off(name=name))
+        assert [event.standing for event in found.values()] == ["disabled"]
+        assert graph.broken == {}
+
+
+def test_retry_count_of_a_task_counts_only_where_it_is_obeyed() -> None:
+    class Stubborn(Node):
+        retry_count = 5
+
+    for obeys, attempts in ((True, 5), (False, 2)):
+        (found,) = Graph(exist_many, attempts=2, obeys_retry_count=obeys).explore([Stubborn(name="s")])
+        assert found.attempts == attempts
 
 
 @pytest.mark.parametrize("what", [object(), Node])

@@ -75,3 +75,12 @@ def test_fork_within_the_block_has_the_handlers_from_before_it() -> None:
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert signal.getsignal(signal.SIGTERM) == interrupts._handle
+
+
+def test_usr1_winds_down_where_it_is_asked_for() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with Interrupts(lambda: False, winds_down_on_usr1=True) as interrupts:
+        signal.raise_signal(signal.SIGUSR1)
+        assert interrupts.is_winding_down
+        assert interrupts.count == 0
+    assert signal.getsignal(signal.SIGUSR1) == before

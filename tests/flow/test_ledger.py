@@ -46,6 +46,19 @@ def test_attempts_are_read_back_newest_first(connection: sqlite3.Connection) -> 
     assert History(connection).list_attempts("other", "T_1") == []
 
 
+def test_last_outcomes_are_one_a_task_the_newest_first(connection: sqlite3.Connection) -> None:
+    ledger = Ledger(connection)
+    run = begin(ledger)
+    outcomes = [("T_1", "failed"), ("T_2", "published"), ("U_1", "cancelled"), ("T_1", "published")]
+    attempts = [AttemptRecord(str(n), task_id, "", outcome) for n, (task_id, outcome) in enumerate(outcomes)]
+    with run.transaction():
+        run.record(attempts)
+    history = History(connection)
+    assert history.list_last_outcomes() == [("T_1", "published"), ("U_1", "cancelled"), ("T_2", "published")]
+    assert history.list_last_outcomes("T_") == [("T_1", "published"), ("T_2", "published")]
+    assert history.list_last_outcomes("%") == []
+
+
 def test_record_updates_partitions_with_the_attempts(connection: sqlite3.Connection) -> None:
     ledger = Ledger(connection)
     run = begin(ledger)

@@ -41,6 +41,7 @@ def test_report_says_all_there_is_to_say() -> None:
         interrupted=True,
         accounts=[RangeAccount("R of T", 2, run=1, failed=1)],
         undeclared={"A()": stray},
+        unmade={"D()": ["/out/d", "/out/e"]},
         errors=errors,
         recovered=["C(): recovered"],
         wall_s=1.25,
@@ -49,6 +50,7 @@ def test_report_says_all_there_is_to_say() -> None:
     for text in (
         "R of T: 2 wanted = 1 run + 1 failed", "A() wrote 1 undeclared path (dropped):", "    added /x",
         "A(): it broke", "/logs/1.log", "jubako box enter 0123abcd", "B(): somebody changed it",
+        "D() ran and did not make /out/d, /out/e",
         "C(): recovered", "interrupted; the same command carries on", "1 task run, 2 failed, each in a box, 1.2 s",
     ):  # fmt: skip
         assert text in report
@@ -91,11 +93,13 @@ def test_json_holds_the_same_and_survives_a_round_trip() -> None:
     result = make(
         errors=[TaskError("a", "A()", "it broke")],
         undeclared_published={"A()": [Change("/x", "deleted", "file")]},
+        unmade={"D()": ["/out/d"]},
         notes=("n",),
     )
     document = json.loads(json.dumps(result.to_json()))
     assert document["errors"][0]["error"] == "it broke"
     assert document["undeclared"] == [{"task": "A()", "path": "/x", "change": "deleted", "published": True}]
+    assert document["unmade"] == [{"task": "D()", "outputs": ["/out/d"]}]
     assert (document["version"], document["run"], document["status"]) == (1, "r1", "SUCCESS")
 
 

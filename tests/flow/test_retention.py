@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.boxes.database import open_database
-from jubako.boxes.run_lock import lock_new_run
+from jubako.boxes.run_lock import is_run_locked, lock_new_run
 from jubako.boxes.state import StateRoot, open_state_root
 from jubako.errors import HostError
 from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.retention import KEPT, KeptRun, Limits, plan_pruning, prune
 from jubako.flow.run_id import make_run_id
+from jubako.flow.task_log import NAMES
 from jubako.kernel import mounts
 from jubako.kernel.filesystems import tmpfs
 from jubako.testing import FakeClock
@@ -50,6 +51,7 @@ class World:
             run.record([AttemptRecord("1", task or f"T_{run_id}", "T()", outcome)])
         (self.folder / "logs" / run_id).mkdir()
         (self.folder / "logs" / run_id / "1.log").write_bytes(b"x" * size)
+        (self.folder / "logs" / run_id / NAMES).touch()
         if ends:
             run.end("SUCCESS", {}, self.clock.wall_s(), log_bytes=size)
         self.clock.advance(1)
@@ -134,6 +136,26 @@ def test_prune_leaves_living_runs_and_those_that_wait_for_recovery_alone(world: 
     (world.folder / "stage" / "living").rmdir()
     world.prune()
     assert world.left() == ["dead"]
+
+
+def test_prune_leaves_a_paused_backfill_alone_however_long_it_waits(world: World) -> None:
+    lock = lock_new_run(world.state, "paused")
+    world.run("paused", ends=False)
+    assert Ledger(world.connection).wish("paused", "pause")
+    world.clock.advance(1000 * DAY_S)
+    world.prune(runs=0, log_bytes=0)
+    assert world.left() == ["paused"]
+    (run,) = History(world.connection, lambda run_id: is_run_locked(world.state, run_id)).list_runs()
+    assert (run.outcome, run.wish) == ("paused", "pause")
+    os.close(lock)
+
+
+def test_prune_takes_a_backfill_that_was_killed_while_it_was_paused_as_any_other(world: World) -> None:
+    world.run("killed", ends=False)
+    assert Ledger(world.connection).wish("killed", "pause")
+    world.clock.advance(91 * DAY_S)
+    world.prune()
+    assert world.left() == []
 
 
 def test_prune_measures_the_logs_of_a_killed_run_once(world: World) -> None:

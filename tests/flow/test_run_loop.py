@@ -18,10 +18,11 @@ from jubako.flow.history import History
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.lease import LEASE_S
 from jubako.flow.ledger import Ledger
-from jubako.flow.observer import TaskFailed, TaskPublished
+from jubako.flow.observer import Note, TaskFailed, TaskPublished
 from jubako.flow.options import RunOptions
 from jubako.flow.parameters import IntParameter, ListParameter
 from jubako.flow.run_loop import RunLoop
+from jubako.flow.run_rules import RunRules
 from jubako.flow.target import Target
 from jubako.flow.task import Task
 from jubako.flow.task_log import TaskLogs
@@ -107,7 +108,9 @@ class World:
     def loop(self, *tasks: Task, script: dict[str, list[str]] | None = None, **options: Any) -> RunLoop:
         chosen = RunOptions(**options)
         engine = Engine(slots=chosen.workers, backoff=Backoff(chosen.retry_delay_s))
-        graph = Graph(lambda targets: [target.exists() for target in targets], attempts=chosen.attempts)
+        graph = Graph(
+            lambda targets: [target.exists() for target in targets], attempts=chosen.attempts, redo=chosen.redo
+        )
         for found in graph.explore(tasks):
             engine.handle(found, 0.0)
         self.executor = PassingTime(self.clock, script)
@@ -261,6 +264,70 @@ def test_failure_of_several_tasks_counts_each(world: World) -> None:
     assert outcomes == ["failed", "timeout"]
 
 
+def test_paused_run_starts_nothing_and_keeps_no_lease_until_it_goes_on(world: World) -> None:
+    loop = world.loop(*(Work(n) for n in range(1, 4)))
+    world.executor._by_hand = True
+    labels: list[list[str]] = []
+    leases: list[set[str]] = []
+
+    def look() -> None:
+        labels.append(list(world.executor.labels))
+        leases.append(set(loop.book.run.leases.tokens))
+
+    def pause() -> None:
+        world.ledger.wish("run-1", "pause")
+        loop.book.run.leases.claim([Work(3).task_id], world.clock.moment())  # as one that is claimed ahead
+
+    def go_on() -> None:
+        look()
+        world.ledger.wish("run-1", "")
+        world.executor._by_hand = False
+
+    world.executor.on_poll = [
+        pause,
+        lambda: None,
+        look,
+        lambda: world.executor.end("1", "ok"),
+        *[lambda: None] * 3,
+        go_on,
+    ]
+    loop.work()
+    assert labels == [["Work(n=1)"], ["Work(n=1)"]]
+    assert leases == [{Work(1).task_id}] * 2  # given back with its record, when that is written
+    assert states(loop) == ["DONE", "DONE", "DONE"]
+    assert [note.text for note in world.seen.of(Note)] == [
+        "paused from another terminal: nothing more is started until it goes on",
+        "goes on",
+    ]
+
+
+def test_cancelled_run_ends_as_after_an_interrupt(world: World) -> None:
+    loop = world.loop(Work(1), Work(2))
+    executor = world.executor
+    executor._by_hand = True
+    executor.on_poll = [
+        lambda: world.ledger.wish("run-1", "cancel"),
+        *[lambda: None] * 2,
+        lambda: executor.end("1", "cancelled"),
+    ]
+    loop.work()
+    assert loop.was_interrupted
+    assert executor.cancelled == ["1"]
+    assert states(loop) == ["STOPPED", "READY"]
+    assert "cancelled from another terminal" in [note.text for note in world.seen.of(Note)]
+
+
+def test_paused_run_can_be_interrupted(world: World) -> None:
+    import signal
+
+    loop = world.loop(Work(1), Work(2))
+    world.ledger.wish("run-1", "pause")
+    world.executor.on_poll = [lambda: None] * 2 + [lambda: signal.raise_signal(signal.SIGINT)]
+    loop.work()
+    assert loop.was_interrupted
+    assert states(loop) == ["DONE", "READY"]
+
+
 def test_task_waits_for_what_another_run_has_of_a_shared_resource(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +410,41 @@ def test_batch_another_run_is_working_on_is_waited_for(world: World) -> None:
     world.executor.on_poll = [lambda: None, end_elsewhere]
     loop.work()
     assert states(loop) == ["COMPLETE", "COMPLETE"]
+
+
+def test_paused_run_keeps_the_leases_of_a_batch_that_runs(world: World) -> None:
+    parts = [Batched([name]) for name in "ab"]
+    loop = world.loop(*parts)
+    world.executor._by_hand = True
+    leases: list[set[str]] = []
+    world.executor.on_poll = [
+        lambda: world.ledger.wish("run-1", "pause"),
+        *[lambda: None] * 2,
+        lambda: leases.append(set(loop.book.run.leases.tokens)),
+        make_all,
+        lambda: world.executor.end("1", "ok"),
+        lambda: world.ledger.wish("run-1", ""),
+    ]
+    loop.work()
+    assert leases == [{task.task_id for task in (*parts, Batched(["a", "b"]))}]
+    assert states(loop) == ["DONE", "DONE"]
+
+
+def test_batch_whose_outputs_are_only_named_does_not_fail_its_tasks(world: World) -> None:
+    loop = world.loop(*(Batched([name]) for name in "ab"), rules=RunRules(unmade_outputs="name"))
+    loop.work()
+    assert world.executor.labels == ['Batched(names=["a", "b"])']
+    assert states(loop) == ["DONE", "DONE"]
+
+
+def test_batch_that_is_redone_runs_though_its_tasks_are_done_and_another_run_is_there(world: World) -> None:
+    world.begin("run-0")
+    make_all()
+    parts = [Batched([name]) for name in "ab"]
+    loop = world.loop(*parts, redo=frozenset(parts))
+    loop.work()
+    assert world.executor.labels == ['Batched(names=["a", "b"])']
+    assert states(loop) == ["DONE", "DONE"]
 
 
 def test_batch_that_cannot_be_made_fails_each_of_its_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,3 +70,24 @@ def test_ask_family_says_what_asking_one_by_one_says(cls: Any, tmp_path: Path, m
 
 def _comparable(answer: Any) -> Any:
     return answer.sentence if isinstance(answer, Broken) else answer
+
+
+class Pair(WrapperTask):
+    n = IntParameter()
+    m = IntParameter()
+
+    def requires(self) -> Any:
+        return [Many(self.n), Many(self.m)]
+
+
+@pytest.mark.parametrize("pair", [Pair(4, 8), Pair(8, 4)])  # 4 cannot be asked, 8 is not done
+def test_wrapper_is_answered_for_by_the_first_requirement_that_is_not_done(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        expected: Any = pair.complete()
+    except ValueError as error:
+        expected = error
+    (answer,) = Standing(targets_exist).look([pair])
+    assert str(answer.error if isinstance(answer, Broken) else answer) == str(expected)

@@ -41,9 +41,20 @@ RESERVED_NAMES: Final = frozenset(
         *("marshal", "math", "msvcrt", "nt", "ntpath", "numbers", "opcode", "operator", "os", "pathlib"),
         *("pickle", "platform", "posix", "posixpath", "pwd", "random", "re", "reprlib", "resource", "secrets"),
         *("select", "selectors", "shlex", "shutil", "signal", "site", "socket", "sqlite3", "stat", "string", "struct"),
-        *("subprocess", "sys", "tempfile", "textwrap", "threading", "time", "token", "tokenize", "traceback"),
+        *(
+            "subprocess",
+            "sys",
+            "sysconfig",
+            "tempfile",
+            "textwrap",
+            "threading",
+            "time",
+            "token",
+            "tokenize",
+            "traceback",
+        ),
         *("tracemalloc", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref"),
-        *("zipimport", "zlib"),
+        *("zipimport", "zlib", "zoneinfo"),
     )
 )
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from jubako.cli.declare import format_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
 
-__all__ = ["make_run_options", "run_options"]
+__all__ = ["format_run_options", "make_run_options", "run_options"]
 
 
 def _read_workers(text: str) -> int:
@@ -45,16 +46,16 @@ def _read_backoff(text: str) -> tuple[float, ...]:
     return numbers
 
 
-def _read_disabling(text: str) -> dict[str, float]:
-    """So many failures, within so many seconds, for so many: the fields of the options they stand for."""
+def _read_disabling(text: str) -> tuple[int, ...]:
+    """Up to three numbers: so many failures, within so many seconds, for so many."""
     parts = text.split(",") if text else []
     try:
-        numbers = [int(part) for part in parts]
+        numbers = tuple(int(part) for part in parts)
     except ValueError:
-        numbers = [-1]
+        numbers = (-1,)
     if len(numbers) > 3 or any(number < 0 for number in numbers):
         raise click.BadParameter(f"{text!r} is not of the form N, N,SECONDS or N,SECONDS,SECONDS")
-    return dict(zip(("disable_after", "disable_window_s", "disable_for_s"), numbers, strict=False))
+    return numbers
 
 
 def _read_resources(_ctx: click.Context, _option: click.Parameter, texts: Sequence[str]) -> dict[str, int]:
@@ -68,6 +69,7 @@ def _read_resources(_ctx: click.Context, _option: click.Parameter, texts: Sequen
     return capacities
 
 
+_DISABLING = ("disable_after", "disable_window_s", "disable_for_s")  # fields of RunOptions, as --disable-after has them
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--workers",
@@ -138,8 +140,29 @@ def run_options(command: Any) -> Any:
     return command
 
 
-def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOptions:
-    """The run's options, from what `run_options` made click pass to the command."""
+def format_run_options(ctx: click.Context) -> list[str]:
+    """The options of a run that were given on the line of `ctx`, as words for another line."""
+    names = {option.name for option in run_options(click.Command(None)).params}
+    words: list[str] = []
+    for option in ctx.command.params:
+        if option.name in names and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            words += _format_option(option.opts[0], ctx.params[option.name])
+    return words
+
+
+def _format_option(name: str, value: Any) -> list[str]:
+    """An option with the value that was read from it, as words that are read as the same."""
+    if value is True:
+        return [name]
+    if isinstance(value, dict):  # one that may be given several times
+        return [word for key, amount in value.items() for word in (name, f"{key}={amount}")]
+    return [name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+def make_run_options(
+    pipeline: Pipeline | None, given: dict[str, Any], *, backfill: str = "", redo: Collection[Any] = ()
+) -> RunOptions:
+    """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
     from jubako.flow.backoff import Backoff
     from jubako.flow.options import RunOptions
 
@@ -155,8 +178,10 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         retry_delay_max_s=backoff.most_s,
         resources=given["resource"],
         shared_resources=given["shared_resource"],
-        **given["disable_after"],
+        **dict(zip(_DISABLING, given["disable_after"], strict=False)),
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        backfill=backfill,
+        redo=frozenset(redo),
     )

@@ -33,6 +33,7 @@ class Book:
         self.ever_failed: set[int] = set()
         self.undeclared: dict[str, Sequence[Change]] = {}
         self.undeclared_published: dict[str, Sequence[Change]] = {}
+        self.unmade: dict[str, Sequence[str]] = {}  # by task, what run() should have made and has not
         self.notes: dict[str, None] = {}  # an ordered set
         self._observer = observer
         self._records: list[AttemptRecord] = []

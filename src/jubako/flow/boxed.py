@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Generator
+from importlib import import_module
 from typing import Any, Literal
 
 from jubako.boxes.inside import send
@@ -42,6 +43,7 @@ class Preload:
     source: PipelineSource
     start_directory: str
     is_main: bool = False  # the runner has the pipeline as `__main__`
+    prepare: str = ""  # "module:function" to call before
 
 
 @record
@@ -60,6 +62,9 @@ def load(argument: bytes) -> None:
     """Imports the pipeline in this process, so that forks of it have it. InputError if that does not work."""
     preload: Preload = pickle.loads(argument)
     set_start_directory(preload.start_directory)
+    if preload.prepare:
+        module, _, function = preload.prepare.partition(":")
+        getattr(import_module(module), function)()
     reload(preload.source)
     if preload.is_main:  # classes of the runner's `__main__` are found under that name here too
         sys.modules["__main__"] = sys.modules[preload.source.module]

@@ -86,7 +86,8 @@ class Desk:
         """A worker that has the pipeline, hides the state of jubako, and keeps its scratch with the run."""
         from jubako.flow.boxed import Preload  # what workers call; it imports the loader, which is not needed else
 
-        preload = Preload(self.belonging.get_source(), self.start_directory, self.belonging.is_main)
+        source = self.belonging.get_source()
+        preload = Preload(source, self.start_directory, self.belonging.is_main, self.options.prepare)
         return Worker.start(
             _LOAD,
             pickle.dumps(preload),

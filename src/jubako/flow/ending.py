@@ -67,6 +67,8 @@ class Endings:
                 run.record([record])
                 run.owe(record, owed, self._clock.wall_s())
                 run.leases.release_within([record.task_id])
+        if ended.unmade:
+            self._book.unmade[str(attempt.task)] = ended.unmade
         self._finish(attempt, ended.wall_s)
         return owed is not None
 
@@ -81,7 +83,7 @@ class Endings:
         self._record_members(attempt, ended, "failed", tried_again)
         text = ended.traceback
         if not ended.handlers_called:
-            text = self._call_failure_handlers(task, ended) or text
+            text = self._call_failure_handlers(task, ended, is_boxed=attempt.prepared is not None) or text
         log_path = self._logs.find(attempt.id)
         self._logs.close(attempt.id)
         sentence = ended.error if ended.outcome != "check" else f"check() refused it: {ended.error}"
@@ -91,7 +93,7 @@ class Endings:
             error = TaskError(member.task_id, str(member), sentence, text, log_path, kept_box, is_conflict, is_host)
             self._book.fail(number, error)
             if self._book.watches:
-                self._book.tell(TaskFailed(member, sentence, number in tried_again, kept_box, log_path))
+                self._book.tell(TaskFailed(member, sentence, number in tried_again, kept_box, log_path, text))
 
     def suspend(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; the task runs again when what it asked for is done."""
@@ -159,10 +161,18 @@ class Endings:
                 record = self.record(Attempt(number, task, attempt.id, attempt.started_s), ended, outcome)
                 self._book.record(record, self._clock.monotonic_s(), is_last=number not in tried_again)
 
-    def _call_failure_handlers(self, task: Any, ended: Ended) -> str:
-        """What Luigi does where the task ran; returns the traceback if the handlers add to it."""
+    def _call_failure_handlers(self, task: Any, ended: Ended, *, is_boxed: bool) -> str:
+        """What Luigi does where the task ran; returns the traceback if the handlers add to it.
+
+        Without a box a process that was ended or died has an event of its own and no other, as in Luigi.
+        """
+        if ended.process_died:
+            task.trigger_event(Event.PROCESS_FAILURE, task, ended.error)
+            return ""
         if ended.outcome == "timeout":
             task.trigger_event(Event.TIMEOUT, task, ended.error)
+            if not is_boxed:
+                return ""
         error = ended.exception or WorkError(ended.error)
         task.trigger_event(Event.FAILURE, task, error)
         try:

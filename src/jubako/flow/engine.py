@@ -30,9 +30,11 @@ from jubako.flow.engine_events import (
     Found,
     GiveUp,
     Instruction,
+    Pause,
     Planned,
     Published,
     Ran,
+    Resume,
     Start,
     Stop,
     There,
@@ -92,6 +94,7 @@ class Engine:
         self._delayed: list[tuple[float, int]] = []
         self._is_open = False
         self._is_stopped = False
+        self._is_paused = False
         self._out: list[Instruction] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Found: self._on_found,
@@ -106,6 +109,8 @@ class Engine:
             Cancelled: self._on_cancelled,
             Tick: self._on_tick,
             Stop: self._on_stop,
+            Pause: self._on_pause,
+            Resume: self._on_resume,
         }
 
     def handle(self, event: Event, now_s: float) -> list[Instruction]:
@@ -116,7 +121,7 @@ class Engine:
         """As `handle`, for events of one moment: nothing is started between them."""
         for event in events:
             self._handlers[type(event)](event, now_s)
-        if self._is_open and not self._is_stopped:
+        if self._is_open and not self._is_stopped and not self._is_paused:
             self._hand_out()
         out = self._out
         if out:
@@ -264,6 +269,12 @@ class Engine:
 
     def _on_stop(self, event: Stop, now_s: float) -> None:
         self._is_stopped = True
+
+    def _on_pause(self, event: Pause, now_s: float) -> None:
+        self._is_paused = True
+
+    def _on_resume(self, event: Resume, now_s: float) -> None:
+        self._is_paused = False
 
     # moves
 

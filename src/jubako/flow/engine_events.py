@@ -23,9 +23,11 @@ __all__ = [
     "Found",
     "GiveUp",
     "Instruction",
+    "Pause",
     "Planned",
     "Published",
     "Ran",
+    "Resume",
     "Standing",
     "Start",
     "Stop",
@@ -130,7 +132,34 @@ class Stop(_OfRun):
     __slots__ = ()
 
 
-Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
+class Pause(_OfRun):
+    """Start nothing until `Resume`; what runs may end."""
+
+    __slots__ = ()
+
+
+class Resume(_OfRun):
+    """Go on after `Pause`."""
+
+    __slots__ = ()
+
+
+Event = (
+    Found
+    | Planned
+    | Ran
+    | Published
+    | Failed
+    | Elsewhere
+    | There
+    | Yielded
+    | Entangled
+    | Cancelled
+    | Tick
+    | Stop
+    | Pause
+    | Resume
+)
 
 
 class Start(NamedTuple):

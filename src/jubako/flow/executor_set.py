@@ -39,7 +39,7 @@ class ExecutorSet:
         *,
         hidden: str,
     ) -> None:
-        self.in_process = InProcessExecutor(is_done)
+        self.in_process = InProcessExecutor(is_done, options.rules)
         self.living: list[Executor] = [self.in_process]  # those that were needed so far
         self._mode = mode
         self._options = options
@@ -54,7 +54,7 @@ class ExecutorSet:
         if self._forked is None:
             from jubako.flow.executors.forked import ForkedExecutor  # 5 ms that most runs need not pay
 
-            self._forked = ForkedExecutor(self._is_done, hidden=self._hidden)
+            self._forked = ForkedExecutor(self._is_done, hidden=self._hidden, rules=self._options.rules)
             self.living.append(self._forked)
         return self._forked
 
@@ -71,7 +71,8 @@ class ExecutorSet:
         """Where `task` is to run. Asks the task for its outputs only where it matters."""
         if self._mode == "host":
             return self.boxed if self.needs_box(task) else self.in_process
-        if self._options.workers == 1 and get_timeout_s(task, self._options) is None:
+        options = self._options
+        if options.workers == 1 and not options.rules.always_fork and get_timeout_s(task, options) is None:
             return self.in_process
         return self.in_process if lives_in_memory(flatten(task.output())) else self.forked
 

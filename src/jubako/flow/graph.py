@@ -8,7 +8,7 @@ and never recursively. Nothing is scheduled here: `explore` yields `engine.Found
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Final, Literal
 
 from jubako.errors import InputError
@@ -42,9 +42,11 @@ class Graph:
         exist_many: ExistMany,
         *,
         attempts: int = 1,
+        obeys_retry_count: bool = True,
         backoff: Backoff = NO_DELAY,
         judge: Callable[[Any], Verdict] = lambda task: Verdict(),
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
+        redo: Set[Any] = frozenset(),
         see: Callable[[Any, str], None] | None = None,
     ) -> None:
         self.tasks: list[Any] = []  # None where a task is done and its object was let go
@@ -58,10 +60,12 @@ class Graph:
         self._clashes: list[str] = []
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
         self._attempts = attempts
+        self._obeys_retry_count = obeys_retry_count
         self._backoff = backoff
         self._judge = judge
         self._batching = Batching()
         self._shared_outputs = shared_outputs
+        self._redo = redo
         self._see = see
 
     def number(self, task: Any) -> int:
@@ -106,35 +110,31 @@ class Graph:
         task = self.tasks[number]
         if isinstance(answer, Broken):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            return self._break(number, answer)
-        if answer:
+            return self._disable(number) if task.disabled else self._break(number, answer)
+        if answer and not self._is_redone(task):
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             self._tell(task, "complete")
             return Found(number, "complete")
-        if task.disabled:
-            self._tell(task, "disabled")
-            self.disabled.add(number)
-            return Found(number, "disabled")
         if is_external(task):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
-            self._tell(task, "missing")
-            return Found(number, "missing")
-        verdict = self._judge(task)
-        if verdict.until_s is not None:
-            self._tell(task, "disabled")
-            self.disabled.add(number)
-            self.disabled_until_s[number] = verdict.until_s
-            return Found(number, "disabled")
+            return self._disable(number) if task.disabled else self._miss(number)
         required = self._standing.requirements(task)
         if isinstance(required, Broken):
             task.trigger_event(Event.BROKEN_TASK, task, required.error)
-            return self._break(number, required)
+            return self._disable(number) if task.disabled else self._break(number, required)
         dependencies = []
         for other in required:
             task.trigger_event(Event.DEPENDENCY_DISCOVERED, task, other)
             dependencies.append(self._number(other))
+        if task.disabled:  # what it requires is run all the same, as in Luigi
+            return self._disable(number)
         try:
-            attempts = self._attempts if task.retry_count is None else max(1, int(task.retry_count))
+            verdict = self._judge(task)
+            if verdict.until_s is not None:
+                self.disabled_until_s[number] = verdict.until_s
+                return self._disable(number)
+            own = task.retry_count if self._obeys_retry_count else None
+            attempts = self._attempts if own is None else max(1, int(own))
             if verdict.tries_left is not None:
                 attempts = min(attempts, verdict.tries_left)
             needs, backoff = self._needs(task), self._find_backoff(task)
@@ -146,6 +146,19 @@ class Graph:
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))
         self._tell(task, "pending")
         return found
+
+    def _is_redone(self, task: Any) -> bool:
+        """True if `task` is to be run though it is done. What has no run() of its own cannot be."""
+        return task in self._redo and type(task).run is not Task.run and not is_external(task)
+
+    def _disable(self, number: int) -> Found:
+        self._tell(self.tasks[number], "disabled")
+        self.disabled.add(number)
+        return Found(number, "disabled")
+
+    def _miss(self, number: int) -> Found:
+        self._tell(self.tasks[number], "missing")
+        return Found(number, "missing")
 
     def _break(self, number: int, broken: Broken) -> Found:
         self.broken[number] = broken

@@ -2,6 +2,7 @@
 
     first SIGINT, SIGTERM or SIGHUP      start nothing more, ask what runs to end, publish what has ended
     second                               kill what runs; publishing is finished all the same
+    SIGUSR1, where it is asked for       start nothing more, let what runs end
 
 Handlers only count. They interrupt a wait through a pipe, and raise KeyboardInterrupt only where `may_raise` says that
 a task's own code is on the stack, which could run for hours in this process. In a process that such a task forks, a
@@ -27,8 +28,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Counts interrupts while the `with` block runs. In a thread that is not the main one it counts none."""
 
-    def __init__(self, may_raise: Callable[[], bool]) -> None:
+    def __init__(self, may_raise: Callable[[], bool], *, winds_down_on_usr1: bool = False) -> None:
         self.count = 0
+        self.is_winding_down = False
+        self._winds_down_on_usr1 = winds_down_on_usr1
         self._may_raise = may_raise
         self._before: dict[int, Any] = {}
         self._read_fd = self._write_fd = -1
@@ -44,6 +47,8 @@ class Interrupts:
                 # A program started with nohup ignores SIGHUP on purpose.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
+            if self._winds_down_on_usr1:
+                self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._wind_down)
             self._outer, _entered = _entered, self
         return self
 
@@ -80,6 +85,9 @@ class Interrupts:
         self.count += 1
         if self._may_raise():
             raise KeyboardInterrupt
+
+    def _wind_down(self, number: int, frame: FrameType | None) -> None:
+        self.is_winding_down = True
 
 
 _entered: Interrupts | None = None

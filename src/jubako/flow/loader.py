@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -26,13 +27,21 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from jubako.boxes.search_path import is_reserved, reserve_standard_names
-from jubako.errors import InputError
+from jubako.errors import InputError, JubakoError
 from jubako.flow.parameters import AnnotationException
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 from jubako.records import record
 
-__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "load_pipeline", "reload"]
+__all__ = [
+    "Pipeline",
+    "PipelineSource",
+    "find_pipeline",
+    "find_pipeline_file",
+    "import_source",
+    "load_pipeline",
+    "reload",
+]
 
 # Tasks that every pipeline has without importing them.
 _RANGES: Mapping[str, type[Task]] = {
@@ -83,14 +92,14 @@ def load_pipeline(text: str) -> Pipeline:
 
 def reload(source: PipelineSource) -> Pipeline:
     """Import the pipeline a source stands for, or answer with what this process has imported of it already."""
-    module = _imported(source)
+    module = import_source(source)
     tasks = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, Task)
         and not name.startswith("_")
-        and value.__module__.partition(".")[0] != "jubako"
+        and value.__module__.partition(".")[0] not in ("jubako", "luigi")
     }
     if not tasks:
         raise InputError(
@@ -117,6 +126,22 @@ def find_pipeline(text: str) -> PipelineSource:
     if os.sep in text or text.endswith(".py"):
         raise InputError(f"there is no pipeline {text}", hint=_suggest_path(path))
     return _find_module(text)
+
+
+def find_pipeline_file(text: str) -> str:
+    """The file that loading the pipeline `text` would import, `Pipeline.file`, without importing it."""
+    source = find_pipeline(text)
+    if source.file:
+        return os.path.realpath(source.file)
+    name, path = "", [source.search, *sys.path]
+    origin = None
+    for part in source.module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None:
+            raise InputError(f"there is no module {source.module!r}", hint=_suggest_path(os.path.abspath(text)))
+        origin, path = spec.origin, list(spec.submodule_search_locations or ())
+    return os.path.realpath(origin or source.name)
 
 
 def _find_in_folder(folder: str) -> PipelineSource:
@@ -167,7 +192,8 @@ def _is_importable(top: str, path: list[str]) -> bool:
     return top in sys.modules or importlib.machinery.PathFinder.find_spec(top, path) is not None
 
 
-def _imported(source: PipelineSource) -> ModuleType:
+def import_source(source: PipelineSource) -> ModuleType:
+    """The imported module of a source; InputError names the file and the line where that fails."""
     reserve_standard_names()
     if source.search not in sys.path:
         sys.path.insert(0, source.search)
@@ -183,10 +209,11 @@ def _imported(source: PipelineSource) -> ModuleType:
     except AnnotationException:  # says where it is
         raise
     except (Exception, SystemExit) as error:  # the pipeline's own code ran: anything can come out
-        what = str(error) if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, (JubakoError, ImportError)) else f"{type(error).__name__}: {error}"
+        hint = error.hint if isinstance(error, JubakoError) else _out_of_reach(source, error)
         raise InputError(
             f"{_place_of(error, source)}: importing the pipeline failed: {what}",
-            hint=_out_of_reach(source, error) or "nothing was run; --debug shows the traceback",
+            hint=hint or "nothing was run; --debug shows the traceback",
         ) from error
 
 

@@ -107,6 +107,7 @@ class TaskFailed:
     again: bool = False
     kept_box: str = ""  # id of the box that was kept for a look
     log_path: str = ""
+    traceback: str = ""
 
 
 @record

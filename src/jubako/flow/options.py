@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
+from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.records import field, record
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class RunOptions:
     state: str | None = None  # the state root; None: $JUBAKO_STATE and so on
     pipeline: Pipeline | None = None  # None: derived from where the first task's class is defined
     attempts: int = 1  # how often a task may be tried, where its own retry_count says nothing
+    obeys_retry_count: bool = True  # False: every task may be tried `attempts` times, whatever its retry_count says
     retry_delay_s: float = 0.0  # before a second try, where a task says nothing itself; here and in the next two
     retry_backoff: float = 1.0  # how many times longer each further wait is
     retry_delay_max_s: float = 3600.0
@@ -45,6 +47,12 @@ class RunOptions:
     shared_resources: Mapping[str, int] = field(default_factory=dict)  # capacities for all runs on this machine
     log_limit_bytes: int = 10_000_000  # of what one attempt prints, its beginning and its end, that are kept
     shared_outputs: Literal["refuse", "serialise"] = "refuse"  # serialise, as Luigi: several tasks may make one path
+    rules: RunRules = OUR_RULES  # how tasks without a box are run
+    prepare: str = ""  # "module:function" that a box's process calls before it imports the pipeline
+    winds_down_on_usr1: bool = False  # SIGUSR1 lets running tasks end and starts no more, as Luigi's --take-lock wants
+
+    backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
+    redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     @property
     def capacities(self) -> Mapping[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jubako.errors import InputError
+from jubako.flow.register import Register
 from jubako.records import record
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def find_belonging(tasks: Sequence[Any], pipeline: Pipeline | None) -> Belonging
     """Where `tasks` belong."""
     if pipeline is not None:
         return Belonging(pipeline.file, pipeline.source)
-    name = type(tasks[0]).__module__ if tasks else ""
+    name = _find_class(tasks[0]).__module__ if tasks else ""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
     if not file or not os.path.isfile(file):
@@ -70,3 +71,9 @@ def find_belonging(tasks: Sequence[Any], pipeline: Pipeline | None) -> Belonging
     if is_main and spec is not None:  # python -m company.weather
         text = spec.name
     return Belonging(os.path.realpath(file), text=text, is_main=is_main)
+
+
+def _find_class(task: Any) -> type:
+    """The class that says where `task` belongs; a range belongs where its tasks do."""
+    of = getattr(task, "of_cls", None)
+    return of if isinstance(of, Register) else type(task)

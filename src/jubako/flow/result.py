@@ -71,6 +71,7 @@ class RunResult:
     accounts: Sequence[RangeAccount] = ()
     undeclared: Mapping[str, Sequence[Change]] = field(default_factory=dict)  # by task, what was written and dropped
     undeclared_published: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    unmade: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by task that counts as done: outputs not there
     errors: Sequence[TaskError] = ()
     missing: Sequence[str] = ()  # what tasks without a run() stand for and is not there, a sentence each
     notes: Sequence[str] = ()
@@ -127,6 +128,7 @@ class RunResult:
             lines += format_undeclared(label, changes)
         for label, changes in self.undeclared_published.items():
             lines += format_undeclared(label, changes, published=True)
+        lines += [f"{label} ran and did not make {', '.join(paths)}" for label, paths in self.unmade.items()]
         for error in self.errors:
             lines.append(f"{error.label}: {error.sentence}")
             lines += [f"    at {error.place}"] if error.place else []
@@ -199,6 +201,7 @@ class RunResult:
                 for label, changes in writes.items()
                 for change in changes
             ],
+            "unmade": [{"task": label, "outputs": list(paths)} for label, paths in self.unmade.items()],
             "errors": [
                 {
                     "task_id": error.task_id,

@@ -5,10 +5,11 @@
     too large   the logs of all runs together are over 1 GiB: the oldest runs go, but none in which the last attempt at
                 some task failed, since that log is the one somebody may still want to read
 
-A run that lives, or that died and waits for recovery, has its directory in stage/, and is left alone. Files go first,
-then rows; whoever is killed in between leaves rows whose files the next run finds gone. It is done once, when a run
-begins, and costs a listing of logs/ and a reading of the table of runs. Files are looked at only of runs that were
-killed before they could say how much they had printed.
+A run that lives, or that died and waits for recovery, has its directory in stage/, and is left alone; so is a backfill
+that is paused, however long, since it lives and may go on. One that was killed meanwhile is over. Files go first, then
+rows; whoever is killed in between leaves rows whose files the next run finds gone. It is done once, when a run begins,
+and costs a listing of logs/ and a reading of the table of runs. Files are looked at only of runs that were killed
+before they could say how much they had printed.
 
 Logs that the ledger knows nothing of (it was lost) stay as long as any: a folder goes when its name has the form of a
 run's and it was last changed more than 90 days ago. Whatever else is in logs/ is somebody else's.
@@ -26,12 +27,11 @@ from typing import Final, NamedTuple
 from jubako.boxes.database import explain_database_error, write_transaction
 from jubako.boxes.state import StateRoot
 from jubako.errors import HostError
+from jubako.flow.ledger import FAILURES
 from jubako.flow.run_id import is_run_id
 from jubako.layers.remove import remove_tree
 
 __all__ = ["KEPT", "KeptRun", "Limits", "plan_pruning", "prune"]
-
-_FAILED: Final = "('failed', 'timeout', 'conflict')"
 
 
 class Limits(NamedTuple):
@@ -168,7 +168,7 @@ def _find_wanted(connection: sqlite3.Connection) -> set[int]:
     return {
         run
         for (run,) in connection.execute(
-            f"SELECT DISTINCT run FROM attempts WHERE outcome IN {_FAILED} AND number IN ({last})"
+            f"SELECT DISTINCT run FROM attempts WHERE outcome IN {FAILURES} AND number IN ({last})"
         )
     }
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
 from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError, HostError
+from jubako.errors import BugError, HostError, InputError
 from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
@@ -41,6 +41,7 @@ from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
 from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
+from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
 from jubako.records import replace
@@ -118,7 +119,8 @@ class _Session:
         self._ledger_run = ledger.begin_run(
             self._run_id,
             self._belonging.name,
-            asked=", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""),
+            asked=options.backfill or _describe_tasks(tasks),
+            kind="backfill" if options.backfill else "run",
             mode=self._mode,
             pid=os.getpid(),
             now=clock.moment(),
@@ -130,23 +132,30 @@ class _Session:
         self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
     def run(self, began_s: float) -> RunResult:
-        """Plans, works, and sums up."""
+        """Plans, works, and sums up; whatever happens, the ledger is told how the run has ended."""
+        try:
+            result = self._work(began_s)
+        except BaseException as error:
+            self._end(_describe_break(error), {})
+            raise
+        self._end(_describe_end(result), result.counts)
+        self._book.tell(RunEnded(result.interrupted))
+        return result
+
+    def _end(self, status: str, counts: Mapping[str, int]) -> None:
+        self._ledger_run.end(status, counts, self._clock.wall_s(), log_bytes=self._logs.size_bytes)
+
+    def _work(self, began_s: float) -> RunResult:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         self._tidy_history()
         engine = Engine(slots=options.workers, capacities=options.capacities, backoff=_get_backoff(options))
         graph = _plan(self._tasks, engine, options, book, self._clock.wall_s())
+        if options.backfill:
+            self._ledger_run.note_plan(sum(engine.count(state) for state in _UNFINISHED))
         loop = self._make_loop(engine, graph)
         loop.work()
-        result = self._sum_up(loop, time.perf_counter() - began_s)
-        self._ledger_run.end(
-            "INTERRUPTED" if result.interrupted else result.status.name,
-            result.counts,
-            self._clock.wall_s(),
-            log_bytes=self._logs.size_bytes,
-        )
-        book.tell(RunEnded(result.interrupted))
-        return result
+        return self._sum_up(loop, time.perf_counter() - began_s)
 
     def _tidy_history(self) -> None:
         """Lets go of old runs; what stands in the way of that is a note."""
@@ -191,7 +200,9 @@ class _Session:
             self._book,
             self._logs,
             desk=desk,
-            interrupts=self._stack.enter_context(Interrupts(executors.may_interrupt)),
+            interrupts=self._stack.enter_context(
+                Interrupts(executors.may_interrupt, winds_down_on_usr1=self._options.winds_down_on_usr1)
+            ),
             clock=self._clock,
             options=self._options,
         )
@@ -245,6 +256,7 @@ class _Session:
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
+            unmade=book.unmade,
             errors=(*(error for _, error in sorted(errors.items())), *after),
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
@@ -263,9 +275,11 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book,
     graph = Graph(
         targets_exist,
         attempts=options.attempts,
+        obeys_retry_count=options.obeys_retry_count,
         backoff=_get_backoff(options),
         judge=Disabling(book.run.read_endings, options, now_s).look,
         shared_outputs=options.shared_outputs,
+        redo=options.redo,
         see=see if book.watches else None,
     )
     found = 0
@@ -293,3 +307,23 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book,
 
 def _get_backoff(options: RunOptions) -> Backoff:
     return Backoff(options.retry_delay_s, options.retry_backoff, options.retry_delay_max_s)
+
+
+def _describe_tasks(tasks: Sequence[Any]) -> str:
+    return ", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+
+
+def _describe_end(result: RunResult) -> str:
+    """How the run has ended, for the ledger: Luigi's word for it where that is the truth."""
+    if result.interrupted:
+        return "INTERRUPTED"
+    if not result.everything_there and result.status in (RunStatus.SUCCESS, RunStatus.SUCCESS_WITH_RETRY):
+        return "INCOMPLETE"
+    return result.status.name
+
+
+def _describe_break(error: BaseException) -> str:
+    """How a run has ended that has no result, for the ledger."""
+    if isinstance(error, (InputError, HostError)):
+        return "REFUSED"
+    return "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "BROKEN"

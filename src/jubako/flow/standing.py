@@ -132,9 +132,9 @@ class Standing:
                     stack.extend(open_ones)
                     continue
                 # A requirement that is still open goes round to this task: a cycle, which the graph will name.
-                answers = [self._answers.get(other, False) for other in required]
-                broken = next((answer for answer in answers if isinstance(answer, Broken)), None)
-                self._answers[task] = False if False in answers else broken or True
+                answers = (self._answers.get(other, False) for other in required)
+                # As its complete() says, which asks them in order until one is not done: the first that is not tells.
+                self._answers[task] = next((answer for answer in answers if answer is not True), True)
                 stack.pop()
 
     def _ask_requirements(self, task: Any) -> list[Any] | Broken:

@@ -243,6 +243,15 @@ class Task(metaclass=Register):
         warnings.warn("Use of param_args has been deprecated.", DeprecationWarning, stacklevel=2)
         return self._values
 
+    @property
+    def disable_window_seconds(self) -> Any:
+        warnings.warn(
+            "Use of `disable_window_seconds` has been deprecated, use `disable_window` instead",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.disable_window
+
     def initialized(self) -> bool:
         """Tells if `Task.__init__` has been through."""
         return hasattr(self, "task_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from jubako.flow.event import Event
 from jubako.flow.executors.performing import Performed, call_after_publish, perform
 from jubako.flow.mock import MockFileSystem, MockTarget
 from jubako.flow.parameters import IntParameter
+from jubako.flow.run_rules import RunRules
 from jubako.flow.task import Task
 
 
@@ -202,3 +204,58 @@ def test_after_publish_is_called_and_its_error_kept() -> None:
 
     assert call_after_publish(Tells(0)) == Performed("ok")
     assert call_after_publish(Tells(1)).error == "ConnectionError: down"
+
+
+class MakesNothing(Makes):
+    def run(self) -> None:
+        pass
+
+
+class NeedsNothing(Makes):
+    def requires(self) -> Any:
+        return [MakesNothing(n=1), MakesNothing(n=2)]
+
+
+def test_unmade_outputs_are_a_failure_or_named() -> None:
+    assert run(MakesNothing())[0].error == "run() ended and did not make made 0"
+    done, _ = run(MakesNothing(), rules=RunRules(unmade_outputs="name"))
+    assert (done.outcome, done.unmade) == ("ok", ["made 0"])
+
+
+def test_requirements_are_asked_before_start_where_the_rules_say_so() -> None:
+    started: list[Any] = []
+    NeedsNothing.event_handler(Event.START)(started.append)
+    assert run(NeedsNothing())[0].outcome == "ok"
+    done, _ = run(NeedsNothing(n=5), rules=RunRules(asks_requirements=True))
+    ids = [f"{MakesNothing(n=n).task_id} (made {n})" for n in (1, 2)]
+    assert done.error == f"RuntimeError: Unfulfilled dependencies at run time: {', '.join(ids)}"
+    assert started == [NeedsNothing()]
+
+
+def test_complete_is_asked_after_run_where_the_rules_say_so() -> None:
+    assert run(Makes(), rules=RunRules(asks_complete=True))[0].outcome == "ok"
+    done, _ = run(MakesNothing(n=9), rules=RunRules(asks_complete=True))
+    assert done.error == "Task finished running, but complete() is still returning false."
+
+
+def test_context_manager_is_around_the_whole_attempt() -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def around(task: Any) -> Iterator[None]:
+        seen.append(task)
+        yield
+        seen.append(task.complete())
+
+    assert run(Makes(), rules=RunRules(around=around))[0].outcome == "ok"
+    assert seen == [Makes(), True]
+
+
+def test_context_manager_that_raises_is_a_failure() -> None:
+    @contextmanager
+    def around(task: Any) -> Iterator[None]:
+        raise OSError("no")
+        yield
+
+    done, _ = run(Makes(), rules=RunRules(around=around))
+    assert (done.outcome, done.error) == ("failed", "OSError: no")

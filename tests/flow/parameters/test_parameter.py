@@ -81,11 +81,11 @@ def test_value_comes_from_sources_before_the_default() -> None:
     assert parameter.task_value("T", "n") == 1
 
 
-def test_empty_text_counts_as_not_given() -> None:
-    with values_from({("T", "n"): ""}, {("T", "n"): "3"}):
-        assert IntParameter(default=1).task_value("T", "n") == 3
-    with values_from({("T", "n"): ""}):
-        assert IntParameter(default=1).task_value("T", "n") == 1
+def test_empty_text_of_a_source_is_a_value() -> None:
+    with values_from({("T", "s"): ""}, {("T", "s"): "x"}):
+        assert Parameter(default="y").task_value("T", "s") == ""
+    with values_from({}, {("T", "s"): "x"}):
+        assert Parameter(default="y").task_value("T", "s") == "x"
 
 
 def test_falsy_default_is_a_default() -> None:

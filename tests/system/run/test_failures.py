@@ -278,7 +278,7 @@ def test_what_a_task_prints_is_shown_and_kept_in_its_log(world: Any, options: di
     text = Path(error.log_path).read_bytes()
     assert text.splitlines() == [b"to stdout", b"to stderr, \xff", b"from a program"]
     assert b"".join(event.data for event in world.seen.of(TaskPrinted)) == text
-    assert len(os.listdir(world.state / "logs" / result.run_id)) == 1
+    assert sorted(os.listdir(world.state / "logs" / result.run_id)) == [os.path.basename(error.log_path), "tasks"]
 
 
 @pytest.mark.parametrize("options", MODES[1:])
@@ -302,6 +302,27 @@ def test_log_keeps_the_beginning_and_the_end_within_its_limit(world: Any, option
         + line * 5
     )
     assert sum(len(event.data) for event in world.seen.of(TaskPrinted)) == 10_000
+
+
+def test_log_of_a_call_after_publishing_keeps_to_its_limit_too(world: Any) -> None:
+    world.write(
+        """
+        class Floods(Task):
+            def output(self):
+                return LocalTarget("floods")
+
+            def run(self):
+                with self.output().open("w"):
+                    pass
+
+            def after_publish(self):
+                for _ in range(11):
+                    print("x" * 99)
+        """
+    )
+    result = world.run(world.Floods(), log_limit_bytes=1000, box="none", workers=2)
+    text = (world.state / "logs" / result.run_id / "after-1.log").read_bytes()
+    assert b"[jubako: 100 bytes are left out here; of what a task prints 1000 bytes are kept]" in text
 
 
 def test_old_runs_go_with_their_logs_when_a_run_begins(world: Any) -> None:
@@ -588,7 +609,7 @@ def test_pipeline_that_no_other_process_can_import_is_refused(world: Any) -> Non
 
 def _command(pid: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0")
     except OSError:
         return ""
 

@@ -70,6 +70,8 @@ class Ended:
     exception: BaseException | None = None  # where it could be brought over
     requirements: Sequence[Any] = ()
     finished: Finished | None = None  # of a box
+    unmade: Sequence[str] = ()  # outputs that are not there although the outcome is ok
+    process_died: bool = False  # without a word, outside a box
     handlers_called: bool = False  # on_success, on_failure and their events: Luigi's order, where the task ran
     wall_s: float = 0.0
     cpu_s: float = 0.0

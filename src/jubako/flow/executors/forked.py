@@ -27,6 +27,7 @@ from jubako.errors import InputError
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
 from jubako.flow.executors.performing import IsDone, call_after_publish, perform
 from jubako.flow.executors.process_tree import signal_tree
+from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.flow.task_reference import dump_references, load_references
 from jubako.kernel.children import exit_status, fork_child
 from jubako.kernel.process import pidfd_open
@@ -90,8 +91,11 @@ class _Child:
 class ForkedExecutor:
     """Forks a child for every order. `hidden` is a directory whose open descriptors children must not keep."""
 
-    def __init__(self, is_done: IsDone, *, hidden: str = "", grace_s: float = _GRACE_S) -> None:
+    def __init__(
+        self, is_done: IsDone, *, hidden: str = "", grace_s: float = _GRACE_S, rules: RunRules = OUR_RULES
+    ) -> None:
         self._is_done = is_done
+        self._rules = rules
         self._hidden = hidden
         self._grace_s = grace_s
         self._children: dict[str, _Child] = {}
@@ -210,13 +214,15 @@ class ForkedExecutor:
                 order.task,
                 is_done=self._is_done,
                 say=lambda what, value: write_frame(frames_fd, _SAID, pickle.dumps((what, value))),
+                rules=self._rules,
             )
-        answer: tuple[str, str, str, bytes] = (done.outcome, done.error, done.traceback, b"")
+        answer: tuple[str, str, str, bytes, Sequence[str]]
+        answer = (done.outcome, done.error, done.traceback, b"", done.unmade)
         if done.suspended is not None:
             try:
-                answer = ("needs", "", "", dump_references(done.suspended.requirements.flat_requirements))
+                answer = ("needs", "", "", dump_references(done.suspended.requirements.flat_requirements), ())
             except InputError as error:
-                answer = ("failed", error.message, traceback.format_exc(), b"")
+                answer = ("failed", error.message, traceback.format_exc(), b"", ())
         write_frame(frames_fd, _DONE, pickle.dumps(answer))
         return 0
 
@@ -230,9 +236,11 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
     }
     attempt_id = child.order.attempt_id
     if done is not None:  # also of one that was asked to end, and was faster
-        outcome, error, text, required = pickle.loads(done[FRAME_HEADER.size :])
+        outcome, error, text, required, unmade = pickle.loads(done[FRAME_HEADER.size :])
         tasks = load_references(required) if required else ()
-        return Ended(attempt_id, outcome, error, text, requirements=tasks, handlers_called=True, **figures)
+        return Ended(
+            attempt_id, outcome, error, text, requirements=tasks, unmade=unmade, handlers_called=True, **figures
+        )
     if child.ending == "timeout":
         return Ended(attempt_id, "timeout", f"it ran longer than {child.order.timeout_s:g} s", **figures)
     if child.ending:
@@ -242,6 +250,7 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
         attempt_id,
         "failed",
         f"its process {_describe_status(status)} in the middle of {child.order.action}()",
+        process_died=True,
         **figures,
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Said
 from jubako.flow.executors.performing import IsDone, Performed, Suspended, call_after_publish, perform
+from jubako.flow.run_rules import OUR_RULES, RunRules
 
 __all__ = ["InProcessExecutor"]
 
@@ -24,9 +25,10 @@ class InProcessExecutor:
     KeyboardInterrupt, after setting it to False, so that it is raised once.
     """
 
-    def __init__(self, is_done: IsDone) -> None:
+    def __init__(self, is_done: IsDone, rules: RunRules = OUR_RULES) -> None:
         self.is_running = False
         self._is_done = is_done
+        self._rules = rules
         self._orders: deque[Order] = deque()
         self._suspended: dict[Any, Suspended] = {}
         self._events: list[ExecutorEvent] = []
@@ -76,6 +78,7 @@ class InProcessExecutor:
                     is_done=self._is_done,
                     say=lambda what, value: self._events.append(Said(attempt_id, what, value)),
                     resumed=self._suspended.pop(task, None),
+                    rules=self._rules,
                 )
         except KeyboardInterrupt:  # raised by the run's signal handler just before the task began or after it ended
             done = Performed("cancelled", "it was interrupted")
@@ -91,6 +94,7 @@ class InProcessExecutor:
                 done.traceback,
                 done.exception,
                 done.suspended.requirements.flat_requirements if done.suspended is not None else (),
+                unmade=done.unmade,
                 handlers_called=True,
                 wall_s=time.perf_counter() - began_s,
                 cpu_s=time.process_time() - cpu_s,

@@ -3,6 +3,8 @@
     START, run(), [outputs looked at], PROCESSING_TIME, on_success(), SUCCESS
     START, run() raises, FAILURE, on_failure()
 
+`flow.run_rules` says what is asked before START and when the outputs are looked at.
+
 A `run()` that is a generator yields tasks it found it needs. If they are done it goes on at once; if not, the attempt
 ends with "needs" and can be resumed where it stopped, in the same process.
 """
@@ -11,14 +13,17 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from jubako.errors import JubakoError, WorkError
+from jubako.flow.completeness import find_complete
 from jubako.flow.dynamic import DynamicRequirements
 from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
+from jubako.flow.nesting import flatten
 from jubako.flow.outputs import find_targets
+from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.flow.standing import ask_complete
 from jubako.flow.task import Task
 
@@ -51,18 +56,35 @@ class Performed(NamedTuple):
     traceback: str = ""
     exception: BaseException | None = None
     suspended: Suspended | None = None
+    unmade: Sequence[str] = ()  # what is not there although the outcome is ok
 
 
 _OK: Final = Performed("ok")
 
 
-def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None = None) -> Performed:
+def perform(
+    task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None = None, rules: RunRules = OUR_RULES
+) -> Performed:
     """Runs `task`, or goes on with a suspended run of it. What it raises becomes part of the answer.
 
     `is_done(task)` tells if a task is done without asking its outputs. KeyboardInterrupt becomes "cancelled".
     """
+    if rules.around is None:
+        return _perform(task, is_done, say, resumed, rules)
+    try:
+        with rules.around(task):
+            return _perform(task, is_done, say, resumed, rules)
+    except KeyboardInterrupt as error:
+        return Performed("cancelled", "it was interrupted", exception=error)
+    except Exception as error:  # noqa: BLE001  (the context manager is the user's own code)
+        return _fail(task, error)
+
+
+def _perform(task: Any, is_done: IsDone, say: Say, resumed: Suspended | None, rules: RunRules) -> Performed:
     began_s = time.perf_counter()
     try:
+        if rules.asks_requirements and resumed is None:
+            _ask_requirements(task)
         with reporting(task, say):
             if resumed is None:
                 task.trigger_event(Event.START, task)
@@ -74,11 +96,18 @@ def perform(task: Any, *, is_done: IsDone, say: Say, resumed: Suspended | None =
                 suspended = take_requirements(resumed.generator, is_done, resumed.requirements)
         if suspended is not None:
             return Performed("needs", suspended=suspended)
-        _look_at_outputs(task)
+        if rules.asks_complete and not task.complete():
+            raise WorkError("Task finished running, but complete() is still returning false.")
+        unmade = _find_unmade(task)
+        if unmade and rules.unmade_outputs == "fail":
+            names = ", ".join(unmade)
+            if type(task).run is Task.run:
+                raise WorkError(f"it has no run() that would make {names}")
+            raise WorkError(f"run() ended and did not make {names}")
         task.trigger_event(Event.PROCESSING_TIME, task, time.perf_counter() - began_s)
         task.on_success()
         task.trigger_event(Event.SUCCESS, task)
-        return _OK
+        return Performed("ok", unmade=unmade) if unmade else _OK
     except KeyboardInterrupt as error:
         return Performed("cancelled", "it was interrupted", exception=error)
     except BaseException as error:  # noqa: BLE001  (the task's own code, SystemExit included, as in Luigi)
@@ -148,17 +177,29 @@ class reporting:
         self._say("tracking_url", value)
 
 
-def _look_at_outputs(task: Any) -> None:
-    """Raises WorkError naming what `run()` should have made and has not.
+def _find_unmade(task: Any) -> list[str]:
+    """What `run()` should have made and has not.
 
     A task without outputs has succeeded, and so has one whose own complete() says that it is done.
     """
     missing = [target for target in find_targets(task) if not target.exists()]
     if missing and (type(task).complete is Task.complete or not task.complete()):
-        names = ", ".join(map(str, missing))
-        if type(task).run is Task.run:
-            raise WorkError(f"it has no run() that would make {names}")
-        raise WorkError(f"run() ended and did not make {names}")
+        return [str(output) for output in missing]
+    return []
+
+
+def _ask_requirements(task: Any) -> None:
+    """RuntimeError in Luigi's words for requirements that are not complete: their run() may have made nothing."""
+    required = task.deps()
+    done = set(find_complete(required))
+    missing = []
+    for other in required:
+        if other not in done:
+            paths = [str(output) for output in flatten(other.output()) if not output.exists()]
+            missing.append(f"{other.task_id} ({', '.join(paths)})" if paths else other.task_id)
+    if missing:
+        what = "dependency" if len(missing) == 1 else "dependencies"
+        raise RuntimeError(f"Unfulfilled {what} at run time: {', '.join(missing)}")
 
 
 def _fail(task: Any, error: BaseException) -> Performed:

@@ -10,13 +10,19 @@ set them, around everything that builds tasks:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 __all__ = ["ValueSource", "find_value", "values_from"]
 
-# (task family or section, parameter name) -> text as a user would type it
-ValueSource = Mapping[tuple[str, str], str]
+
+class ValueSource(Protocol):
+    """Anything that answers for (task family or section, parameter name); a dict does."""
+
+    def get(self, key: tuple[str, str], /) -> str | None:
+        """The value, as text that a user would type; None if there is none."""
+
 
 _sources: tuple[ValueSource, ...] = ()
 
@@ -34,9 +40,9 @@ def values_from(*sources: ValueSource) -> Iterator[None]:
 
 
 def find_value(family: str, name: str) -> str | None:
-    """The first text any source has for parameter `name` of `family`. An empty text counts as not given."""
+    """The first text any source has for parameter `name` of `family`. An empty text is one; None is none."""
     for source in _sources:
         text = source.get((family, name))
-        if text:
+        if text is not None:
             return text
     return None

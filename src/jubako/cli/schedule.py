@@ -1,0 +1,168 @@
+"""`jubako schedule PIPELINE`: runs what a pipeline has scheduled, when it is due."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+
+import click
+
+from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from jubako.cli.main import is_debugging
+from jubako.cli.run_options import format_run_options, make_run_options, run_options
+from jubako.cli.terminal import echo
+from jubako.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from jubako.flow.loader import Pipeline
+    from jubako.flow.schedule import Schedule
+    from jubako.flow.scheduler import Launcher
+
+__all__ = ["schedule"]
+
+_COUNT = 3
+_EPILOG = """\b
+Examples:
+  jubako schedule examples/nightly --list       # what comes next, in its own zone and in UTC
+  jubako schedule examples/nightly --workers 2  # until Ctrl-C or SIGTERM: then what runs is finished
+  jubako schedule examples/nightly --print-systemd-unit > ~/.config/systemd/user/nightly.service"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("pipeline")
+@click.option("--list", "list_", is_flag=True, help="Show the next firings of each schedule, and run nothing.")
+@click.option("--count", metavar="N", type=click.IntRange(1, 1000), help=f"How many of each, {_COUNT} by default.")
+@click.option("--after", metavar="MOMENT", help="List those after another moment than now.")
+@click.option("--once", is_flag=True, help="Run what is due now, then end.")
+@click.option("--fire", metavar="NAME", help="Run what the schedule NAME runs at the moment --at, then end.")
+@click.option("--at", metavar="MOMENT", help="2026-03-14T06:00 is in the schedule's zone, unless Z or +09:00 follows.")
+@click.option("--print-systemd-unit", is_flag=True, help="Print a unit that keeps this command running.")
+@run_options
+@click.pass_context
+def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
+    """Run what PIPELINE has scheduled by @schedule(cron="0 6 * * *", ...), each when it is due.
+
+    It stays in the foreground. What was missed while it did not run is made up for, as each schedule says.
+    """
+    _check(given)
+    loaded = _load(pipeline, shows_progress=given["fire"] is not None)
+
+    from jubako.boxes.state import find_state_root
+    from jubako.flow.firing_process import ProcessLauncher
+    from jubako.flow.schedule import find_schedules, get_schedule
+
+    if given["fire"] is not None:
+        return _fire(ctx, loaded, get_schedule(loaded, given["fire"]), given)
+    schedules = list(find_schedules(loaded).values())
+    if not schedules:
+        raise InputError(
+            f"there is nothing scheduled in {loaded.source.name}",
+            hint='@schedule(cron="0 6 * * *") in front of a task or a function schedules it',
+        )
+    if given["list_"]:
+        return _list(schedules, given)
+    words = [sys.executable, "-P", "-m", "jubako", "schedule", *format_run_options(ctx)]
+    if given["print_systemd_unit"]:
+        from jubako.cli.systemd_unit import format_unit
+
+        state = find_state_root(os.environ, os.path.expanduser("~"))
+        echo(format_unit([*words, "--", pipeline], os.getcwd(), state, is_root=os.geteuid() == 0))
+        return 0
+    return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given)
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuses options that make no sense together."""
+    asked = {
+        "--list": given["list_"],
+        "--once": given["once"],
+        "--fire": given["fire"] is not None,
+        "--print-systemd-unit": given["print_systemd_unit"],
+    }
+    chosen = [name for name, is_given in asked.items() if is_given]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} are different things to do", hint="give one of them")
+    for option, value, needed in (
+        ("--count", given["count"], "--list"),
+        ("--after", given["after"], "--list"),
+        ("--at", given["at"], "--fire"),
+    ):
+        if value is not None and not asked[needed]:
+            raise InputError(f"{option} is for {needed}", hint="'jubako schedule --help' explains the options")
+    if asked["--fire"] and given["at"] is None:
+        raise InputError("--fire needs the moment of the firing, --at MOMENT", hint="--list shows moments to come")
+
+
+def _load(pipeline: str, *, shows_progress: bool) -> Pipeline:
+    from jubako.flow.loader import load_pipeline
+
+    if shows_progress:
+        from jubako.cli.progress import load_display
+
+        load_display()
+    with redirect_stdout(sys.stderr):  # what importing it prints is no part of a result
+        return load_pipeline(pipeline)
+
+
+def _list(schedules: Sequence[Schedule], given: dict[str, Any]) -> int:
+    import time
+    from itertools import islice
+
+    from jubako.cli.schedule_report import echo_next_firings
+    from jubako.flow.time_zone import parse_moment
+
+    firings = []
+    for each in schedules:
+        after_s = int(time.time()) if given["after"] is None else parse_moment(given["after"], each.rule.zone)
+        firings += [(each, moment_s) for moment_s in islice(each.rule.following(after_s), given["count"] or _COUNT)]
+    with redirect_stdout(sys.stderr):
+        rows = [(each, moment_s, each.tasks(moment_s)) for each, moment_s in firings]
+    echo_next_firings(rows, given["format_"])
+    return 0
+
+
+def _fire(ctx: click.Context, pipeline: Pipeline, fired: Schedule, given: dict[str, Any]) -> int:
+    """Runs one firing as `jubako run` would, in this process."""
+    from jubako.cli.progress import show_progress
+    from jubako.cli.report import echo_report, get_exit_code
+    from jubako.flow.runner import run
+    from jubako.flow.time_zone import parse_moment
+
+    moment_s = parse_moment(given["at"], fired.rule.zone)
+    with redirect_stdout(sys.stderr):
+        tasks = fired.tasks(moment_s)
+    with show_progress(given["format_"]) as progress:
+        result = run(tasks, make_run_options(pipeline, given), observer=progress)
+    echo_report(result, given["format_"], tracebacks=is_debugging(ctx))
+    return get_exit_code(result)
+
+
+def _serve(pipeline: Pipeline, schedules: Sequence[Schedule], launcher: Launcher, given: dict[str, Any]) -> int:
+    """Runs what is due, each firing by a command of its own, until it is stopped."""
+    from jubako.boxes.state import default_state_root
+    from jubako.cli.schedule_report import SchedulerLines
+    from jubako.flow.clock import SystemClock
+    from jubako.flow.interrupts import Interrupts
+    from jubako.flow.schedule_book import hold_schedules, open_schedule_book
+    from jubako.flow.scheduler import Scheduler, wait_for
+
+    state = default_state_root()
+    with hold_schedules(state, pipeline.file), Interrupts(lambda: False) as interrupts:
+        scheduler = Scheduler(
+            schedules,
+            lambda: open_schedule_book(state, pipeline.file, durability=given["durability"]),
+            launcher,
+            clock=SystemClock(),
+            interrupts=interrupts,
+            tell=SchedulerLines(err=given["format_"] != "table").tell,
+            wait=wait_for,
+        )
+        scheduler.serve(once=given["once"])
+    if scheduler.was_cancelled or (given["once"] and scheduler.is_stopping):
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if given["once"] and scheduler.is_failed else 0

@@ -1,0 +1,87 @@
+"""What a run says in the `luigi-interface` log, where Luigi's users look for it, and how that log is set up.
+
+Lines of a running task have Luigi's shape (`[pid 7] Worker w running   Task(...)`), so that what reads logs still does.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import sys
+from typing import Any, ClassVar, Final
+
+from jubako.flow.observer import (
+    Note,
+    RunEvent,
+    RunPlanned,
+    TaskFailed,
+    TaskGivenUp,
+    TaskPrinted,
+    TaskPublished,
+    TaskStarted,
+    UndeclaredWrites,
+)
+from jubako.flow.parameters.frozen import unfreeze
+from jubako.luigi.configuration import LuigiConfigParser, get_config
+
+__all__ = ["InterfaceLogging", "RunLog", "logger"]
+
+logger: Final = logging.getLogger("luigi-interface")
+
+
+class RunLog:
+    """An observer that logs; what tasks print in processes of their own goes to this process's stdout, as it came."""
+
+    def __init__(self, worker_id: str) -> None:
+        self._who = f"[pid {os.getpid()}] Worker {worker_id}"
+
+    def see(self, event: RunEvent) -> None:
+        """Logs the event."""
+        if isinstance(event, TaskStarted):
+            logger.info("%s running   %s", self._who, event.task)
+        elif isinstance(event, TaskPublished):
+            logger.info("%s done      %s", self._who, event.task)
+        elif isinstance(event, TaskFailed):
+            logger.error("%s failed    %s\n%s", self._who, event.task, event.traceback or event.error)
+        elif isinstance(event, TaskGivenUp):
+            logger.warning("%s is not run: %s is not there", event.task, event.because)
+        elif isinstance(event, RunPlanned):
+            logger.info("Done scheduling tasks")
+        elif isinstance(event, Note):
+            logger.warning("%s", event.text)
+        elif isinstance(event, UndeclaredWrites):
+            fate = "published" if event.published else "dropped"
+            logger.warning("%s wrote %d undeclared paths (%s)", event.task, len(event.changes), fate)
+        elif isinstance(event, TaskPrinted):
+            sys.stdout.write(event.data.decode(errors="replace"))
+            sys.stdout.flush()
+
+
+class InterfaceLogging:
+    """Sets the log up once a process: by `[core] logging_conf_file`, `[logging]` in toml, or on stderr."""
+
+    _configured: ClassVar[bool] = False
+
+    @classmethod
+    def setup(cls, opts: Any) -> bool:
+        """Does so as the settings say; `opts` has `logging_conf_file` and `log_level`. False: it was left alone."""
+        if cls._configured:
+            return False
+        cls._configured = True
+        config = get_config()
+        if config.getboolean("core", "no_configure_logging", False):
+            return False
+        if opts.logging_conf_file:
+            if not os.path.exists(opts.logging_conf_file):
+                raise OSError("Error: Unable to locate specified logging configuration file!")
+            logging.config.fileConfig(opts.logging_conf_file, disable_existing_loggers=False)
+        elif not isinstance(config, LuigiConfigParser) and config.has_section("logging"):
+            logging.config.dictConfig(unfreeze(config["logging"]))
+        else:
+            handler = logging.StreamHandler()
+            handler.setLevel(opts.log_level)
+            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+            logger.setLevel(opts.log_level)
+            logger.addHandler(handler)
+        return True

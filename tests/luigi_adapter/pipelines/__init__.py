@@ -1,0 +1,1 @@
+"""Pipelines written for Luigi, run unchanged by Luigi and by jubako."""
