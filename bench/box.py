@@ -160,7 +160,7 @@ class Ours:
         assert len(moves) == 1, finished
         [outcome] = self._publisher.publish([Transaction(str(number), f"task {number}", moves)])
         assert isinstance(outcome, Published), outcome
-        self._area.discard(str(number))
+        self._area.release(str(number))
         self.undeclared += [change.path for change in finished.undeclared]
 
     def _finish(self) -> Finished:

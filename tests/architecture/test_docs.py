@@ -2,7 +2,7 @@
 
 A `console` block is a session: it is run in a copy of the examples, line by line, and what it prints must be what the
 page shows. A line `...` stands for any number of lines, `...` in a line for any text; numbers with a unit of time or
-size may differ, and so may the ids of kept boxes. In a block `console numbers vary` all numbers may.
+size may differ, and so may the ids of kept boxes and runs. In a block `console numbers vary` all numbers may.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def with_known_names(text: str, known: dict[str, str]) -> str:
 
 
 def learn_names(shown: str, real: str, known: dict[str, str]) -> None:
-    """Ids of kept boxes are new in every run; the line that first names one says which is which."""
-    mark = re.compile(r"jubako box enter (\S+)")
-    known.update(zip(mark.findall(shown), mark.findall(real), strict=False))
+    """Ids of kept boxes and runs are new every time; the line that first names one says which is which."""
+    for mark in (r"jubako box enter (\S+)", r"\b\d{8}T\d{6}-([0-9a-f]{6})\b"):
+        for one, other in zip(re.findall(mark, shown), re.findall(mark, real), strict=False):
+            known.setdefault(one, other)
 
 
 def pattern_of(shown: str, folder: Path, *, numbers_vary: bool) -> str:

@@ -54,6 +54,25 @@ def test_full_scratch_and_full_disk_are_told_apart() -> None:
     assert explain_failure(os_error(errno.ENOSPC, "/data/x"), ["/home"]) == "OSError: [Errno 28] text: '/data/x'"
 
 
+def test_full_disk_is_found_where_the_error_names_no_path() -> None:
+    error, staged = os_error(errno.ENOSPC), {"/data/a": "/run/jubako/stage/0/0", "/other/b": "/run/jubako/stage/1/1"}
+
+    def explain(full: str) -> str:
+        return explain_failure(error, ["/home"], staged, lambda path: path == full)
+
+    assert explain("/run/jubako/stage/1") == "OSError: [Errno 28] text: the disk that holds /other/b is full"
+    assert "the box's scratch is full, where all goes that is written below TMPDIR, /home;" in explain(
+        "/run/jubako/tmp"
+    )
+    assert "disk of an output is full, or the box's scratch" in explain("/elsewhere")
+
+
+def test_full_disk_of_an_output_is_told_by_the_path_the_task_knows() -> None:
+    error = os_error(errno.ENOSPC, "/run/jubako/stage/0/0")
+    text = explain_failure(error, [], {"/data/a": "/run/jubako/stage/0/0"})
+    assert text == "OSError: [Errno 28] text: '/data/a': the disk that holds this output is full"
+
+
 def test_file_of_a_group_that_the_box_lacks_says_what_can_be_done() -> None:
     text = explain_failure(os_error(errno.EOVERFLOW, "/srv/out/x"))
     assert "/srv/out/x or its folder belongs to another user, or to a second group of yours" in text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import tempfile
 import threading
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -468,6 +470,55 @@ def test_commit_that_conflicts_keeps_the_box_and_names_it(desk: Any) -> None:
     assert desk.do(lambda: Path("mine").read_text()) == "changed by another program"
 
 
+def failing_commit(desk: Any, script: str, paths: list[str]) -> str:
+    """What the error of a commit says, all of it; the id of the box that was kept has to be in it."""
+
+    def run() -> str:
+        with pytest.raises(BaseException) as caught:
+            desk.run(script, commit=paths)
+        error = caught.value
+        hint = getattr(error, "hint", "")
+        return f"{type(error).__name__}: {error}. {hint} {' '.join(getattr(error, '__notes__', ()))}"
+
+    said: str = desk.do(run)
+    (kept,) = desk.boxes()
+    assert f"The box is kept: 'jubako box changes {kept}'." in said
+    return said
+
+
+def test_commit_that_finds_no_room_keeps_the_box_and_names_the_path(desk: Any) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+
+    limited = replace(desk, in_child=lambda act: desk.in_child(lambda: (limit(), act())[1]))
+    said = failing_commit(limited, "ulimit -S -f unlimited; head -c 2000000 /dev/zero > big", ["big"])
+    assert "HostError: " in said
+    assert "/big cannot be committed: File too large" in said
+    assert not (desk.home / "big").exists()
+
+
+def test_commit_that_is_interrupted_keeps_the_box(desk: Any) -> None:
+    class Interrupted(list[str]):
+        def __iter__(self) -> Any:
+            raise KeyboardInterrupt
+
+    assert failing_commit(desk, "touch new", Interrupted(["new"])).startswith("KeyboardInterrupt")
+    assert not (desk.home / "new").exists()
+
+
+def test_commit_of_a_path_where_nothing_was_changed_keeps_what_was_changed_elsewhere(desk: Any) -> None:
+    said = failing_commit(desk, "mkdir site; touch site/x", ["sitee"])
+    assert said.startswith("InputError: the command changed nothing at or below sitee")
+
+
+def test_commit_of_an_empty_path_is_refused(desk: Any) -> None:
+    assert failing_commit(desk, "touch new", [""]).startswith("InputError: an empty path was given")
+
+
+def test_commit_of_a_command_that_changed_nothing_commits_nothing(desk: Any) -> None:
+    assert desk.do(lambda: desk.run("true", commit=["x"]).committed.plan.published) == ()
+
+
 def test_commit_of_relative_paths_means_the_entry_itself_not_what_it_links_to(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
@@ -498,3 +549,14 @@ def test_box_is_made_anew_when_a_mount_it_was_planned_for_is_gone(in_namespace: 
             return result.exit_status, len(calls)
 
     assert in_namespace(act) == (0, 2)
+
+
+def test_command_that_reports_it_could_not_start_is_not_started_again(desk: Any) -> None:
+    forge = r"for f in /proc/1/fd/*; do printf 'kind\0HostError\0message\0forged\0' > $f; done 2> /dev/null"
+
+    def run() -> str:
+        with pytest.raises(HostError, match="forged") as caught:
+            desk.run(forge)
+        return type(caught.value).__name__
+
+    assert desk.do(run) == "HostError"  # and not NotStarted, after which it may be tried again

@@ -113,14 +113,17 @@ def leave_something(directory):
     Path(directory, "left").touch()
 
 
-@pytest.mark.parametrize("spoil", [None, spoil_mode, set_default_acl, leave_something])
-def test_directory_serves_a_later_attempt_only_if_it_is_as_it_was_made(ground, spoil):
+@pytest.mark.parametrize("spoil", [None, spoil_mode, set_default_acl, leave_something, "discarded"])
+def test_directory_serves_a_later_attempt_only_after_publishing_and_as_it_was_made(ground, spoil):
     folder, state, journal = ground
     with StageArea(state, "run", journal) as area:
         (first,) = area.stage("first", [Output(str(folder / "out" / "a"))])
-        if spoil is not None:
+        if callable(spoil):
             spoil(os.path.dirname(first.staged))
-        area.discard("first")
+        if spoil == "discarded":
+            area.discard("first")
+        else:
+            area.release("first")
         (second,) = area.stage("second", [Output(str(folder / "out" / "b"))])
         name = "first" if spoil is None else "second"
         assert os.path.dirname(second.staged) == f"{state.stage_path}/run/{name}"

@@ -10,8 +10,8 @@ import pytest
 
 from jubako.boxes.apply import OperationFailed
 from jubako.boxes.operations import MakeDirectory
-from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
-from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError
+from jubako.boxes.supervise import Confinement, Ended, NotStarted, Program, run_confined
+from jubako.errors import BugError, ConflictError, InputError, JubakoError
 
 pytestmark = pytest.mark.box
 
@@ -33,8 +33,8 @@ def failing_with(error: Exception) -> Callable[[], Sequence[str]]:
     [
         (InputError("no\nsuch place", hint="look \udcff"), InputError, "no\nsuch place", "look \udcff"),
         (ConflictError("taken"), ConflictError, "taken", ""),
-        (OperationFailed(MakeDirectory("/x"), OSError(errno.EIO, "broken")), HostError, "broken", ""),
-        (PermissionError(errno.EPERM, "not allowed"), HostError, "cannot make the box: [Errno 1] not allowed", ""),
+        (OperationFailed(MakeDirectory("/x"), OSError(errno.EIO, "broken")), NotStarted, "broken", ""),
+        (PermissionError(errno.EPERM, "not allowed"), NotStarted, "cannot make the box: [Errno 1] not allowed", ""),
         (KeyError("of ours"), BugError, "KeyError: 'of ours'", ""),
     ],
     ids=lambda value: type(value).__name__,

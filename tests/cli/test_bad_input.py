@@ -158,9 +158,12 @@ def left_in(place: Path) -> set[str]:
         ),
         ("run wrong.py Dya --date 2010-01-01", "there is no task 'Dya'", "did you mean Day"),
         ("run wrnog.py Day", "there is no pipeline wrnog.py", "did you mean wrong.py"),
+        ("run  Day --date 2010-01-01", "the pipeline is given as an empty text", "shell variable"),
         ("run wrong.py CycleA", "CycleA() -> CycleB() -> CycleA()", "nothing was run"),
         ("run wrong.py Twins", "Twin() and OtherTwin() both make", "outputs of its own"),
-        ("run wrong.py Day --date 2010-01-01 --workers 0", "'--workers'", "--help"),
+        ("run wrong.py Day --date 2010-01-01 --workers 0", "'0' is not a whole number of 1 or more", "--help"),
+        ("run wrong.py Day --date 2010-01-01 --workers x", "'x' is not a whole number of 1 or more", "--help"),
+        ("run wrong.py Day --date 2010-01-01T05", "can't be read: its form is not YYYY-MM-DD", ""),
         ("backfill wrong.py Day --from 2010-02-01 --to 2010-01-01", "--to 2010-01-01 is before", "other way round"),
         ("backfill wrong.py Day --from 2010-01-01 --to 2010-01-01", "there is nothing", "--inclusive"),
         ("backfill wrong.py Day --from 2010-01-01", "'--to'", "--help"),
@@ -168,7 +171,7 @@ def left_in(place: Path) -> set[str]:
     ],
 )
 def test_wrong_request_is_refused_before_anything_runs(place: Path, words: str, sentence: str, hint: str) -> None:
-    result = jubako(place, *words.split())
+    result = jubako(place, *words.split(" "))
     assert result.returncode == 2, result.stdout + result.stderr
     error, *more = result.stderr.splitlines()
     assert error.startswith("Error: ")

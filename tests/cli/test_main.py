@@ -134,6 +134,29 @@ def test_reader_that_goes_away_ends_the_command_quietly() -> None:
     assert (result.returncode, result.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["--version", "run --help", "nonsense"])
+def test_full_output_is_one_sentence_and_no_traceback(line: str, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONUNBUFFERED": unbuffered}
+    for streams in ("stdout", "stderr"), ("stdout",), ("stderr",):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "jubako", *line.split()],
+                env=environment,
+                stdout=full if "stdout" in streams else subprocess.PIPE,
+                stderr=full if "stderr" in streams else subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        written = "stderr" if line == "nonsense" else "stdout"
+        assert result.returncode == (3 if written in streams else 2 if line == "nonsense" else 0)
+        if streams == ("stdout",) and written == "stdout":
+            error, hint = result.stderr.splitlines()
+            assert error.startswith("Error: ") and error.endswith("No space left on device")
+            assert unbuffered or "stdout cannot be written" in error
+            assert hint.startswith("hint: ")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_stream_is_no_error_and_no_file_is_taken_for_it(closed: str, tmp_path: Path) -> None:
     script = (
@@ -156,6 +179,29 @@ def test_closed_stream_is_no_error_and_no_file_is_taken_for_it(closed: str, tmp_
     assert (tmp_path / "file").read_text() == "the file"
 
 
+@pytest.mark.parametrize("line", ["run p.py Day", "backfill p.py Day", "box run true", "doctor"])
+def test_working_directory_that_is_gone_is_named_as_the_cause(line: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    result = subprocess.run(
+        ["sh", "-c", 'rmdir ../gone; exec "$@"', "sh", sys.executable, "-P", "-m", "jubako", *line.split()],
+        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(tmp_path / "state")},
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    error, hint = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (3, "")
+    assert error.startswith("Error: the working directory is gone")
+    assert hint.startswith("hint: 'cd' to one that is there")
+
+
+def test_completion_without_a_shell_lists_the_shells_in_one_line() -> None:
+    result = jubako("completion")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0].endswith("Choose from: bash, zsh, fish")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_that_asks_jubako(shell: str) -> None:
     result = jubako("completion", shell)
@@ -167,6 +213,7 @@ def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -
     (tmp_path / "tasks.py").write_text(
         "from jubako.flow.parameters import YearParameter\nfrom jubako.flow.task import Task\n"
         "class YearReport(Task):\n    year = YearParameter()\nclass Other(Task):\n    pass\n"
+        "class Between(YearReport):\n    until = YearParameter()\n"
     )
 
     def completed(line: str) -> list[str]:
@@ -182,5 +229,10 @@ def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -
     assert completed("jubako ba") == ["backfill"]
     assert completed("jubako run tasks.py Y") == ["YearReport"]
     assert "--year" in completed("jubako run tasks.py YearReport --ye")
+    offered = completed("jubako backfill tasks.py YearReport --")
+    assert "--from" in offered
+    assert "--year" not in offered  # it is what goes from --from to --to
+    assert {"--year", "--until"} <= set(completed("jubako backfill tasks.py Between --"))
+    assert "--until" not in completed("jubako backfill tasks.py Between --year 2010 --")
     assert completed("jubako run broken.py Y") == []
     assert completed("jubako nonsense Y") == []

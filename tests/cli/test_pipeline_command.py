@@ -219,7 +219,10 @@ def test_list_of_tasks_as_a_document_has_parameters_and_descriptions(invoke: Inv
 def test_value_that_cannot_be_read_is_refused_with_the_form_it_needs(invoke: Invoke) -> None:
     error = invoke("shown_tasks.py", "Daily", "--date", "2010-13-01").exception
     assert isinstance(error, InputError)
-    assert "--date '2010-13-01'" in error.message
+    assert error.message == "Daily: --date '2010-13-01' can't be read: its form is not YYYY-MM-DD"
+    error = invoke("shown_tasks.py", "Daily", "--date", "2010-02-30").exception
+    assert isinstance(error, InputError)
+    assert "day is out of range for month" in error.message
     assert error.hint == "its form is YYYY-MM-DD"
 
 

@@ -121,6 +121,6 @@ def test_summary_shows_no_control_characters(capsys: pytest.CaptureFixture[str])
     class Named(Task):
         name = Parameter()
 
-    groups = Groups(completed=[Named(name="\x1b[2Jcleared")])
+    groups = Groups(completed=[Named(name="\x1b[2Jcleared\nand more")])
     echo_report(RunResult("r1", "host", groups, everything_there=True), "table")
-    assert r"- 1 Named(name=\x1b[2Jcleared)" in capsys.readouterr().out
+    assert r"    - 1 Named(name=\x1b[2Jcleared\nand more)" in capsys.readouterr().out.splitlines()

@@ -26,9 +26,9 @@ START = "from jubako.__main__ import start; start()"
     ("line", "most", "heavy"),
     [
         ("--version", 12, HEAVY | LESS_HEAVY),
-        ("box ls", 58, HEAVY | LESS_HEAVY),
-        pytest.param("box run -- true", 77, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
-        pytest.param("doctor", 60, HEAVY, marks=pytest.mark.box),
+        ("box ls", 59, HEAVY | LESS_HEAVY),
+        pytest.param("box run -- true", 78, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
+        pytest.param("doctor", 61, HEAVY, marks=pytest.mark.box),
     ],
 )
 def test_command_line_imports_few_modules_and_none_that_is_heavy(

@@ -187,6 +187,86 @@ def test_plan_backfill_newest_first_says_so_and_shows_dates_forwards() -> None:
     )
 
 
+def is_day(*numbers: int) -> Any:
+    """Answers for tasks: is its date one of these days of the month?"""
+    return lambda tasks: [task.date.day in numbers for task in tasks]
+
+
+def test_plan_backfill_of_what_failed_asks_about_the_missing_only_and_counts_what_it_leaves() -> None:
+    asked: list[int] = []
+
+    def have_failed(tasks: Sequence[Any]) -> list[bool]:
+        asked.extend(task.date.day for task in tasks)
+        return [task.date.day in (1, 4) for task in tasks]
+
+    plan = plan_backfill(days("2010-01-01", "2010-01-06"), are_complete=is_day(1, 2), have_failed=have_failed)
+
+    assert asked == [3, 4, 5]
+    assert (plan.done_before, [value.day for value in plan.to_run]) == (2, [4])
+    assert [value.day for value in plan.not_asked] == [3, 5]
+    assert plan.describe() == (
+        "Daily 2010-01-01...2010-01-05: 5 wanted, 2 done before, 1 to run (2010-01-04), 2 missing and not asked for"
+    )
+
+
+def test_plan_backfill_of_what_is_done_too_asks_nobody() -> None:
+    def are_complete(tasks: Sequence[Task]) -> list[bool]:
+        raise AssertionError(tasks)
+
+    plan = plan_backfill(days("2010-01-01", "2010-01-06"), are_complete=are_complete, redo_done=True, limit=4)
+    assert [value.day for value in plan.to_run] == [1, 2, 3, 4]
+    assert (plan.done_before, [value.day for value in plan.over_limit]) == (0, [5])
+
+
+@given(
+    done=st.sets(st.integers(1, 9)),
+    failed=st.sets(st.integers(1, 9)),
+    limit=st.integers(1, 10),
+    newest_first=st.booleans(),
+)
+def test_plan_backfill_of_any_range_adds_up_and_keeps_to_its_limit(
+    done: set[int], failed: set[int], limit: int, newest_first: bool
+) -> None:
+    plan = plan_backfill(
+        days("2010-01-01", "2010-01-10"),
+        are_complete=is_day(*done),
+        have_failed=is_day(*failed),
+        limit=limit,
+        newest_first=newest_first,
+    )
+    chosen = sorted(failed - done)
+    assert [value.day for value in plan.to_run] == (chosen[-limit:] if newest_first else chosen[:limit])
+    assert sorted([*plan.to_run, *plan.over_limit]) == [datetime.date(2010, 1, day) for day in chosen]
+    assert {value.day for value in plan.not_asked} == set(range(1, 10)) - done - failed
+    assert plan.done_before == len(done)
+    account = account_for(plan, RunResult("r", "none", Groups(), everything_there=False))
+    assert (account.done_before, account.not_run) == (len(done), len(plan.to_run))
+    assert (account.over_limit, account.not_asked) == (len(plan.over_limit), len(plan.not_asked))
+
+
+def test_value_of_a_task_is_its_date_if_it_is_one_of_the_range() -> None:
+    wanted = days("2010-01-01", "2010-01-04", city="Rome")
+    second = datetime.date(2010, 1, 2)
+    assert wanted.value_of(Daily(date=second, city="Rome")) == second
+    for other in (
+        Daily(date=second),
+        Daily(date=datetime.date(2010, 1, 4), city="Rome"),
+        Daily(date=datetime.date(2009, 12, 31), city="Rome"),
+        Between(start=second, stop=second),
+    ):
+        assert wanted.value_of(other) is None
+
+
+def test_account_for_a_run_counts_what_it_met_for_what_the_run_says() -> None:
+    plan = plan_backfill(days("2010-01-01", "2010-01-06"), are_complete=is_day(1), limit=2)
+    _, second, third, fourth, _ = plan.wanted.tasks()
+    groups = Groups(already_done=[second], completed=[fourth], scheduling_error=[third])
+    account = account_for(plan, RunResult("r", "none", groups, everything_there=False))
+    assert account.describe() == (
+        "Daily 2010-01-01...2010-01-05: 5 wanted = 2 done before + 1 run + 1 over the limit + 1 failed"
+    )
+
+
 def test_account_for_a_run_counts_each_wanted_task_once() -> None:
     plan = plan_backfill(days("2010-01-01", "2010-01-06"), are_complete=nothing_is_complete)
     first, second, third, fourth, _ = plan.wanted.tasks()

@@ -19,9 +19,11 @@ from jubako.flow.engine_events import (
     Found,
     GiveUp,
     Instruction,
+    Pause,
     Planned,
     Published,
     Ran,
+    Resume,
     Start,
     Stop,
     There,
@@ -49,6 +51,29 @@ def test_nothing_starts_before_planned() -> None:
     engine = Engine(slots=1)
     assert engine.handle(Found(0), 0.0) == []
     assert engine.handle(Planned(), 0.0) == [Start(0)]
+
+
+def test_paused_engine_starts_nothing_until_it_goes_on_and_is_not_over() -> None:
+    engine = Engine(slots=2, retry_delay_s=5.0)
+    assert plan(engine, Found(0, attempts=2), Found(1), Found(2), Found(3, dependencies=(1,))) == [Start(0), Start(1)]
+    assert engine.handle(Pause(), 0.0) == []
+    assert engine.handle(Failed(0), 0.0) == []
+    assert engine.handle(Published(1), 0.0) == []
+    assert engine.handle(Tick(), 9.0) == []
+    assert engine.next_due_s is None
+    assert not engine.is_over
+    assert engine.handle(Resume(), 10.0) == [Start(0), Start(2)]
+
+
+def test_paused_engine_that_is_stopped_is_over_when_nothing_runs() -> None:
+    engine = Engine(slots=1)
+    plan(engine, Found(0), Found(1))
+    engine.handle(Pause(), 0.0)
+    engine.handle(Stop(), 0.0)
+    assert not engine.is_over
+    engine.handle(Cancelled(0), 0.0)
+    assert engine.is_over
+    assert engine.handle(Resume(), 0.0) == []
 
 
 def test_dependents_start_after_published_and_not_after_ran() -> None:

@@ -63,16 +63,39 @@ def test_load_pipeline_file_can_import_its_neighbours(tmp_path: Path) -> None:
     assert load_pipeline(file).get_task("DailySummary").__module__ == "with_neighbour"
 
 
-def test_load_pipeline_neighbours_named_like_modules_of_python_are_out_of_reach(tmp_path: Path) -> None:
-    write(tmp_path / "email/recipes.py", "VALUE = 7\n")
+def test_load_pipeline_neighbours_named_like_modules_that_jubako_needs_are_out_of_reach(tmp_path: Path) -> None:
+    write(tmp_path / "json/recipes.py", "VALUE = 7\n")
     first = refusal(write(tmp_path / "imports_this.py", "from string import VALUE\n" + TASK))
     assert first.hint == "nothing was run; --debug shows the traceback"  # there is no string.py beside it
     write(tmp_path / "string.py", "VALUE = 7\n")
     for number, line in enumerate(("from string import VALUE", "import string\nstring.VALUE")):
         error = refusal(write(tmp_path / f"imports_string_{number}.py", f"{line}\n" + TASK))
-        assert error.hint == f"string is Python's own module, not {tmp_path}/string.py: call that differently"
+        assert error.hint == (
+            f"string is Python's own module, which jubako needs, not {tmp_path}/string.py: call that differently"
+        )
+    error = refusal(write(tmp_path / "imports_json.py", "import json.recipes\n" + TASK))
+    assert error.hint == f"json is Python's own module, which jubako needs, not {tmp_path}/json: call that differently"
+
+
+def test_load_pipeline_neighbours_named_like_other_modules_of_python_come_first(tmp_path: Path) -> None:
+    write(tmp_path / "code/__init__.py", "")
+    write(
+        tmp_path / "code/imap.py", "from profile import VALUE\nimport test.recipes\n" + TASK
+    )  # also names of Python's
+    write(tmp_path / "profile.py", "VALUE = 7\n")
+    for name in ("__init__", "recipes"):
+        write(tmp_path / f"test/{name}.py", "VALUE = 7\n")
+    write(tmp_path / "wsgiref.py", TASK)
+    for text in (tmp_path / "code/imap.py", "code.imap", tmp_path / "wsgiref.py"):
+        code = f"from jubako.flow.loader import load_pipeline; print(load_pipeline({str(text)!r}).file)"
+        command = [sys.executable, "-P", "-c", code]
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert found.stdout.startswith(f"{tmp_path}/"), found.stderr
+
+
+def test_load_pipeline_part_that_a_module_of_python_does_not_have_is_no_matter_of_installing(tmp_path: Path) -> None:
     error = refusal(write(tmp_path / "imports_email.py", "import email.recipes\n" + TASK))
-    assert error.hint == f"email is Python's own module, not {tmp_path}/email: call that differently"
+    assert error.hint == "email is Python's own module, and has no such part"
 
 
 def test_load_pipeline_neighbour_comes_before_what_is_installed(tmp_path: Path) -> None:
@@ -184,8 +207,13 @@ def test_load_pipeline_not_a_python_file_is_refused(tmp_path: Path) -> None:
     assert "not a Python file" in refusal(write(tmp_path / "tasks.txt")).message
 
 
-def test_load_pipeline_named_like_a_module_of_python_is_refused(tmp_path: Path) -> None:
-    assert "'calendar'" in refusal(write(tmp_path / "calendar.py")).message
+def test_load_pipeline_named_like_a_module_that_jubako_needs_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "json/__init__.py", "")
+    for file, what in (("calendar.py", "calendar.py"), ("_strptime.py", "_strptime.py"), ("json/tasks.py", "json")):
+        error = refusal(write(tmp_path / file))
+        name = what.removesuffix(".py")
+        assert error.message == f"{tmp_path}/{what} has the name of Python's own module {name!r}, which jubako needs"
+        assert error.hint in ("call the file differently", "call the folder differently")
 
 
 def test_load_pipeline_syntax_error_shows_the_line_and_its_place(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from jubako.flow.partitions import (
     Partition,
     PartitionStatus,
     find_partition,
+    find_value,
     list_partitions,
     plan_overlay,
     set_partitions,
@@ -169,3 +170,31 @@ def test_next_in_enumeration_is_the_next_place(date: datetime.date) -> None:
         before, after = find_partition(here), find_partition(there)
         assert before is not None and after is not None
         assert after.place == before.place + 1
+
+
+@pytest.mark.parametrize("kind", [YearParameter, MonthParameter, DateParameter])
+@given(
+    value=st.dates(datetime.date(1800, 1, 1), datetime.date(2200, 1, 1)),
+    step=st.integers(1, 9),
+    start=st.dates(datetime.date(1990, 1, 1), datetime.date(1995, 1, 1)),
+)
+def test_place_leads_back_to_its_date(kind: Any, value: datetime.date, step: int, start: datetime.date) -> None:
+    class Dated(Task):
+        when = kind(interval=step, start=start)
+
+    task = Dated(when=value)
+    found = find_partition(task)
+    assert found is not None
+    assert find_value(Dated.when, found.unit, found.place) == task.when
+
+
+@pytest.mark.parametrize("kind", [DateHourParameter, DateMinuteParameter, DateSecondParameter])
+@given(value=st.datetimes(datetime.datetime(1800, 1, 1), datetime.datetime(2200, 1, 1)), step=st.integers(1, 9))
+def test_place_leads_back_to_its_time(kind: Any, value: datetime.datetime, step: int) -> None:
+    class Dated(Task):
+        when = kind(interval=step)
+
+    task = Dated(when=value)
+    found = find_partition(task)
+    assert found is not None
+    assert find_value(Dated.when, found.unit, found.place) == task.when

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
+import jubako.flow.result
 from jubako.flow.accounting import RangeAccount
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups, RunStatus
@@ -54,6 +56,37 @@ def test_report_says_all_there_is_to_say() -> None:
         assert text in report
     assert (result.status, result.kept) == (RunStatus.FAILED, {"A()": "0123abcd"})
     assert [error.label for error in result.conflicts] == ["B()"]
+
+
+def test_report_of_an_interrupted_run_names_what_was_stopped() -> None:
+    waiting = [Stub() for _ in range(6)]
+
+    def report(stopped: list[str]) -> list[str]:
+        groups = Groups(still_pending_not_ext=waiting, not_run=waiting)
+        return make(groups=groups, everything_there=False, interrupted=True, stopped=stopped).format_report()
+
+    assert report(["A()"]) == [
+        "interrupted: A() was stopped, 5 tasks were not begun; the same command carries on",
+        "1 task stopped, each in a box, 0 ms",
+    ]
+    assert report(["A()", "B()", "C()", "D()", "E()"])[0].startswith(
+        "interrupted: A(), B(), C() and 2 more were stopped, 1 task was not begun;"
+    )
+    assert report([]) == ["interrupted: 6 tasks were not begun; the same command carries on", "nothing was run, 0 ms"]
+
+
+def test_place_of_an_error_is_a_line_of_the_pipeline_and_of_nothing_else() -> None:
+    ours, python = jubako.flow.result.__file__, os.__file__
+    theirs, library, installed = "/data/pipeline.py", "/v/site-packages/pandas/io.py", "/v/site-packages/company/day.py"
+
+    def place(*files: str) -> str:
+        text = "".join(f'  File "{file}", line {n}, in f\n' for n, file in enumerate(files, 1))
+        return TaskError("a", "A()", "it broke", text).place
+
+    assert place(ours, theirs, library, python) == "/data/pipeline.py:2, in f"
+    assert place(ours, installed, library, python) == f"{installed}:2, in f"
+    assert place(ours, python, ours) == ""
+    assert place() == ""
 
 
 def test_json_holds_the_same_and_survives_a_round_trip() -> None:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.boxes.database import open_database
-from jubako.boxes.run_lock import lock_new_run
+from jubako.boxes.run_lock import is_run_locked, lock_new_run
 from jubako.boxes.state import StateRoot, open_state_root
+from jubako.errors import HostError
 from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.retention import KEPT, KeptRun, Limits, plan_pruning, prune
+from jubako.flow.run_id import make_run_id
+from jubako.flow.task_log import NAMES
+from jubako.kernel import mounts
+from jubako.kernel.filesystems import tmpfs
 from jubako.testing import FakeClock
 from jubako.testing.ledger import begin_fake_run
 
 DAY_S = 86_400
+Runner = Callable[[Callable[[], None]], None]
 
 
 class World:
@@ -43,6 +51,7 @@ class World:
             run.record([AttemptRecord("1", task or f"T_{run_id}", "T()", outcome)])
         (self.folder / "logs" / run_id).mkdir()
         (self.folder / "logs" / run_id / "1.log").write_bytes(b"x" * size)
+        (self.folder / "logs" / run_id / NAMES).touch()
         if ends:
             run.end("SUCCESS", {}, self.clock.wall_s(), log_bytes=size)
         self.clock.advance(1)
@@ -60,12 +69,18 @@ class World:
         return logs
 
 
+@contextmanager
+def open_world(folder: Path) -> Iterator[World]:
+    state = open_state_root(str(folder / "state"))
+    with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
+        Ledger(connection)  # makes its tables
+        yield World(folder / "state", connection, state)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    state = open_state_root(str(tmp_path / "state"))
-    connection = open_database(state.ledger_path, durability="relaxed")
-    yield World(tmp_path / "state", connection, state)
-    connection.close()
+    with open_world(tmp_path) as world:
+        yield world
 
 
 def test_prune_by_age_takes_runs_with_their_attempts_and_logs(world: World) -> None:
@@ -123,6 +138,26 @@ def test_prune_leaves_living_runs_and_those_that_wait_for_recovery_alone(world: 
     assert world.left() == ["dead"]
 
 
+def test_prune_leaves_a_paused_backfill_alone_however_long_it_waits(world: World) -> None:
+    lock = lock_new_run(world.state, "paused")
+    world.run("paused", ends=False)
+    assert Ledger(world.connection).wish("paused", "pause")
+    world.clock.advance(1000 * DAY_S)
+    world.prune(runs=0, log_bytes=0)
+    assert world.left() == ["paused"]
+    (run,) = History(world.connection, lambda run_id: is_run_locked(world.state, run_id)).list_runs()
+    assert (run.outcome, run.wish) == ("paused", "pause")
+    os.close(lock)
+
+
+def test_prune_takes_a_backfill_that_was_killed_while_it_was_paused_as_any_other(world: World) -> None:
+    world.run("killed", ends=False)
+    assert Ledger(world.connection).wish("killed", "pause")
+    world.clock.advance(91 * DAY_S)
+    world.prune()
+    assert world.left() == []
+
+
 def test_prune_measures_the_logs_of_a_killed_run_once(world: World) -> None:
     world.run("killed", size=1000, ends=False)
     world.run("next", size=10)
@@ -133,13 +168,67 @@ def test_prune_measures_the_logs_of_a_killed_run_once(world: World) -> None:
     assert world.left() == ["next"]
 
 
-def test_prune_killed_between_rows_and_files_is_finished_by_the_next(world: World) -> None:
-    world.run("a")
-    world.run("b")
-    world.connection.execute("DELETE FROM attempts WHERE run = 1")
-    world.connection.execute("DELETE FROM runs WHERE run_id = 'a'")
-    world.prune()
+def test_prune_killed_between_files_and_rows_is_finished_by_the_next(world: World) -> None:
+    world.run("a", size=100)
+    world.run("b", size=100)
+    rmtree(world.folder / "logs" / "a")
+    world.prune(log_bytes=150)
     assert world.left() == ["b"]
+
+
+def test_prune_that_cannot_measure_a_run_records_no_size_and_does_the_rest(world: World) -> None:
+    world.run("killed", ends=False)
+    world.run("old", size=1000)
+    world.run("new")
+    rmtree(world.folder / "logs" / "killed")
+    (world.folder / "logs" / "killed").touch()  # cannot be listed, by root neither
+    with pytest.raises(HostError) as caught:
+        world.prune(log_bytes=500)
+    path = f"{world.folder}/logs/killed"
+    assert caught.value.message == f"the logs of an earlier run cannot be measured or removed: {path}: Not a directory"
+    assert path in caught.value.hint
+    assert world.left() == ["killed", "new"]
+    assert world.connection.execute("SELECT log_bytes FROM runs").fetchall() == [(None,), (10,)]
+
+
+@pytest.mark.box
+def test_prune_that_cannot_remove_the_logs_of_runs_keeps_their_rows_and_does_the_rest(in_namespace: Runner) -> None:
+    def attempt() -> None:
+        with open_world(Path.cwd()) as world:
+            for run_id in ("a", "b", "c", "d"):
+                world.run(run_id)
+            for run_id in ("a", "b"):
+                mounts.attach(tmpfs(size_bytes=1 << 20), f"{world.folder}/logs/{run_id}")
+            with pytest.raises(HostError, match=r"logs of 2 earlier runs .*/logs/a: Device or resource busy"):
+                world.prune(runs=1)
+            assert world.left() == ["a", "b", "d"]
+            for run_id in ("a", "b"):
+                mounts.umount2(f"{world.folder}/logs/{run_id}", 0)
+            world.prune(runs=1)
+            assert world.left() == ["d"]
+
+    in_namespace(attempt)
+
+
+def test_prune_without_a_folder_of_logs_says_what_is_wrong(world: World) -> None:
+    (world.folder / "logs").rmdir()
+    with pytest.raises(HostError, match=f"old history cannot be tidied: .*{world.folder}/logs"):
+        world.prune()
+
+
+def test_prune_takes_what_no_run_is_known_of_only_if_it_is_an_old_folder_of_a_run(world: World) -> None:
+    logs = world.folder / "logs"
+    old, young, file, link = (make_run_id(number) for number in range(4))
+    for name in (old, young, "my-run", f"{old}.bak"):
+        (logs / name).mkdir()
+    for name in (file, "my-notes.txt"):
+        (logs / name).touch()
+    (logs / link).symlink_to("my-run")
+    for path in logs.iterdir():
+        changed_s = world.clock.wall_s() - (89 if path.name == young else 91) * DAY_S
+        os.utime(path, (changed_s, changed_s), follow_symlinks=False)
+    world.prune()
+    assert {path.name for path in logs.iterdir()} == {young, file, link, "my-run", f"{old}.bak", "my-notes.txt"}
 
 
 def test_prune_by_several_at_once_is_pruning_once(world: World) -> None:

@@ -17,7 +17,7 @@ from jubako.flow.history import History
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.lease import LEASE_S
 from jubako.flow.ledger import Ledger
-from jubako.flow.observer import TaskFailed, TaskPublished
+from jubako.flow.observer import Note, TaskFailed, TaskPublished
 from jubako.flow.options import RunOptions
 from jubako.flow.parameters import IntParameter
 from jubako.flow.run_loop import RunLoop
@@ -258,3 +258,67 @@ def test_failure_of_several_tasks_counts_each(world: World) -> None:
     assert sorted(loop.book.errors) == [1, 3]
     outcomes = [world.history().list_attempts("pipeline.py", Work(n).task_id)[0].outcome for n in (1, 3)]
     assert outcomes == ["failed", "timeout"]
+
+
+def test_paused_run_starts_nothing_and_keeps_no_lease_until_it_goes_on(world: World) -> None:
+    loop = world.loop(*(Work(n) for n in range(1, 4)))
+    world.executor._by_hand = True
+    labels: list[list[str]] = []
+    leases: list[set[str]] = []
+
+    def look() -> None:
+        labels.append(list(world.executor.labels))
+        leases.append(set(loop.book.run.leases.tokens))
+
+    def pause() -> None:
+        world.ledger.wish("run-1", "pause")
+        loop.book.run.leases.claim([Work(3).task_id], world.clock.moment())  # as one that is claimed ahead
+
+    def go_on() -> None:
+        look()
+        world.ledger.wish("run-1", "")
+        world.executor._by_hand = False
+
+    world.executor.on_poll = [
+        pause,
+        lambda: None,
+        look,
+        lambda: world.executor.end("1", "ok"),
+        *[lambda: None] * 3,
+        go_on,
+    ]
+    loop.work()
+    assert labels == [["Work(n=1)"], ["Work(n=1)"]]
+    assert leases == [{Work(1).task_id}] * 2  # given back with its record, when that is written
+    assert states(loop) == ["DONE", "DONE", "DONE"]
+    assert [note.text for note in world.seen.of(Note)] == [
+        "paused from another terminal: nothing more is started until it goes on",
+        "goes on",
+    ]
+
+
+def test_cancelled_run_ends_as_after_an_interrupt(world: World) -> None:
+    loop = world.loop(Work(1), Work(2))
+    executor = world.executor
+    executor._by_hand = True
+    executor.on_poll = [
+        lambda: world.ledger.wish("run-1", "cancel"),
+        *[lambda: None] * 2,
+        lambda: executor.end("1", "cancelled"),
+    ]
+    loop.work()
+    assert loop.was_interrupted
+    assert executor.cancelled == ["1"]
+    assert states(loop) == ["STOPPED", "READY"]
+    assert "cancelled from another terminal" in [note.text for note in world.seen.of(Note)]
+
+
+def test_paused_run_can_be_interrupted(world: World) -> None:
+    import signal
+
+    loop = world.loop(Work(1), Work(2))
+    world.ledger.wish("run-1", "pause")
+    world.executor.on_poll = [lambda: None] * 2 + [lambda: signal.raise_signal(signal.SIGINT)]
+    loop.work()
+    assert loop.was_interrupted
+    assert states(loop) == ["DONE", "READY"]

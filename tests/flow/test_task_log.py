@@ -8,7 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jubako.flow.task_log import TaskLogs
+from jubako.flow.task import Task
+from jubako.flow.task_log import NAMES, Gap, TaskLogs, describe_gap, find_gap
 
 
 def test_nothing_printed_makes_no_file(tmp_path: Path) -> None:
@@ -75,3 +76,35 @@ def test_closed_log_keeps_its_file(tmp_path: Path) -> None:
     logs.close("never seen")
     assert logs.find("1") == ""
     assert (tmp_path / "1.log").exists()
+
+
+def test_size_of_a_run_is_that_of_all_its_files(tmp_path: Path) -> None:
+    class Day(Task):
+        pass
+
+    logs = TaskLogs(str(tmp_path), 100)
+    logs.write("1", b"x" * 250, Day())
+    logs.write("2", b"y", Day())
+    logs.close("1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.log", "2.log", NAMES]
+    assert logs.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@given(st.integers(1, 99), st.integers(0, 300), st.booleans())
+def test_gap_is_found_where_it_is_and_says_what_is_missing(limit: int, printed: int, closes: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        logs = TaskLogs(folder, limit)
+        logs.write("1", b"x" * printed)
+        if closes:
+            logs.close("1")
+        if printed == 0:
+            assert not Path(logs.path("1")).exists()
+            return
+        with open(logs.path("1"), "rb") as file:
+            gap = find_gap(file.fileno(), limit)
+        if printed <= limit or (printed <= limit + limit // 2 and not closes):
+            assert gap is None
+        else:
+            line = describe_gap(printed - limit, limit)
+            assert gap == Gap(limit - limit // 2, len(line), printed - limit)
+            assert Path(logs.path("1")).read_bytes()[gap.head_bytes :].startswith(line)

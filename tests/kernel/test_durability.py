@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.conftest import Runner
 
 
-def mount_of(fstype: str, super_options: str = "rw") -> Mount:
-    (mount,) = parse_mountinfo(f"30 1 8:1 / /data rw - {fstype} /dev/sda1 {super_options}")
+def mount_of(fstype: str, super_options: str = "rw", *, at: str = "/data") -> Mount:
+    (mount,) = parse_mountinfo(f"30 1 8:1 / {at} rw - {fstype} /dev/sda1 {super_options}")
     return mount
 
 
@@ -51,6 +51,13 @@ def test_others_say_why_they_cannot(mount: Mount, ext4_options: frozenset[str] |
     assert not durability.holds_full
     assert reason in durability.why_not
     assert durability.cure
+
+
+def test_cure_of_a_root_without_journal_is_one_that_can_be_done() -> None:
+    plain = frozenset({"rw"})
+    root, other = (assess_durability(mount_of("ext4", at=at), plain).cure for at in ("/", "/data"))
+    assert "rescue system" in root
+    assert other.startswith("umount /data")
 
 
 def test_network_types_are_known() -> None:

@@ -143,5 +143,5 @@ def test_format_options_escapes_what_separates() -> None:
     overlay = Overlay(lowers=("/a:b", "/c,d"), upper="/u:p", work="/w\\k", userxattr=True, volatile=True)
     assert format_options(overlay) == (
         r"lowerdir=/a\:b:/c\,d,upperdir=/u:p,workdir=/w\\k,"
-        "index=off,metacopy=off,xino=off,redirect_dir=nofollow,uuid=off,userxattr,volatile"
+        "index=off,metacopy=off,xino=off,redirect_dir=nofollow,userxattr,volatile"
     )

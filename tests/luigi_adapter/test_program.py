@@ -216,7 +216,7 @@ def test_interrupt_ends_in_good_order(tmp_path: Path, start: Any) -> None:
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
-    assert "INFO: interrupted; the same command carries on" in said
+    assert "INFO: interrupted: Slow(n=0) was stopped, 3 tasks were not begun; the same command carries on" in said
     assert "Traceback" not in said
 
 

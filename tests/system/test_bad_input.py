@@ -138,6 +138,13 @@ class BigByName(Writes):
         Path(self.output().path).write_text("x" * 3_000_000)
 
 
+class FillsScratch(Writes):
+    box = Box(scratch_size_bytes=1 << 20)
+
+    def work(self):
+        Path("filler").write_text("x" * 3_000_000)
+
+
 class Rates(ExternalTask):
     def output(self):
         return LocalTarget("rates.csv")
@@ -179,11 +186,14 @@ class Place:
             "JUBAKO_TEST_SESSION": os.environ["JUBAKO_TEST_SESSION"],
         }
 
+    @property
+    def python(self) -> str:
+        return sys.executable if self.user_id == os.geteuid() else SYSTEM_PYTHON
+
     def command(self, *words: str, before: str = "", after: str = "") -> list[str]:
         """The command as this user; `before` runs as root in a mount namespace of its own, `after` as the user."""
-        python = sys.executable if self.user_id == os.geteuid() else SYSTEM_PYTHON
         command = [
-            python,
+            self.python,
             "-P",
             "-m",
             "jubako",
@@ -278,6 +288,34 @@ def test_missing_input_is_named_with_its_path(place: Place) -> None:
     assert "hint: put what is missing in place" in result.stderr
 
 
+def test_pipeline_inside_a_box_says_where_it_is_and_what_it_advises_works(place: Place) -> None:
+    def run_in_box(text: str) -> subprocess.CompletedProcess[str]:
+        return place.run("box", "run", "--", "sh", "-c", text)
+
+    jubako, task = f"{place.python} -P -m jubako", "wrong.py Named --name inside"
+    refused = run_in_box(f"{jubako} run {task}")
+    assert refused.returncode == 3
+    error, hint = refused.stderr.splitlines()[1:3]  # the first line is what importing it prints
+    assert re.fullmatch("Error: this is box [0-9a-f]{8}, and tasks cannot run in boxes inside a box", error)
+    assert hint.startswith("hint: --box none")
+    assert "seccomp" not in refused.stderr
+
+    hidden = run_in_box(f"{jubako} run {task} --box none")
+    assert hidden.returncode == 3
+    assert f"the state root {place.folder}/state is not to be seen in it" in hidden.stderr
+    assert "hint: set JUBAKO_STATE to a folder in the box" in hidden.stderr
+
+    done = run_in_box(f"JUBAKO_STATE=$PWD/jubako-state {jubako} run {task} --box none && cat out/inside")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "done")
+    assert place.made() == []
+
+
+def test_doctor_inside_a_box_sends_outside(place: Place) -> None:
+    result = place.run("box", "run", "--", place.python, "-P", "-m", "jubako", "doctor")
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "and what this host can do cannot be tried inside a box" in result.stderr
+
+
 def edit(path: Path, text: str) -> None:
     path.write_text(text)
 
@@ -342,7 +380,18 @@ def test_full_disk_of_an_output_is_named_and_publishes_nothing(place: Place, tas
     assert result.returncode in (1, 3)
     assert f"{task}(): " in result.stdout
     assert "No space left on device" in result.stdout
-    assert re.search(rf"no room for {place.folder}/out/{task}|the disk of an output is full", result.stdout)
+    assert re.search(
+        rf"no room for {place.folder}/out/{task}|'{place.folder}/out/{task}': the disk that holds this output is full",
+        result.stdout,
+    )
+
+
+def test_full_scratch_is_named(place: Place) -> None:
+    result = place.run("run", "wrong.py", "FillsScratch")
+    assert result.returncode == 1
+    assert "No space left on device: the box's scratch is full, where all goes that is written below" in result.stdout
+    assert str(place.folder) in result.stdout.partition("written below")[2]
+    assert place.made() == []
 
 
 def test_full_disk_of_the_state_is_named_and_publishes_nothing(place: Place) -> None:

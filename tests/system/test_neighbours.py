@@ -1,7 +1,8 @@
 """Files beside a pipeline called like modules that jubako or Python's library imports, early or late: none is taken.
+Those called like modules that it does not need are a pipeline's own.
 
-Every such file ends the process that imports it. What is tried reaches the late imports: tasks that fail, write
-undeclared, are checked, time out; an error with its traceback; a display on a terminal.
+Every file of the first kind ends the process that imports it. What is tried reaches the late imports: tasks that fail,
+write undeclared, are checked, time out; an error with its traceback; a display on a terminal.
 """
 
 from __future__ import annotations
@@ -140,6 +141,36 @@ def test_neighbours_named_like_any_module_are_never_taken_by_a_run(
     )
     assert result.returncode == 1
     assert_ran(folder, result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_neighbours_named_like_modules_that_nobody_needs_are_taken_by_a_run(user: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="jubako-neighbours-", dir="/var/tmp") as name:
+        folder = Path(name)
+        for path in ("code/__init__.py", "test/__init__.py"):
+            (folder / path).parent.mkdir()
+            (folder / path).touch()
+        (folder / "code/pipe.py").write_text(PIPELINE.format(head="from profile import helper"))
+        (folder / "profile.py").write_text("def helper(): return 1\n")
+        (folder / "recipes.py").write_text("def square(number): return number * number\n")
+        (folder / "late_recipes.py").write_text("from test.data import same\n")
+        (folder / "test/data.py").write_text("def same(number): return number\n")
+        for path in ("", "code", "test") if os.geteuid() == 0 else ():
+            os.chown(folder / path, user, user)
+        for options in ([], ["--box", "none", "--workers", "2"]):
+            result = subprocess.run(
+                command(user, "run", "code/pipe.py", "Square", "--number", str(3 + len(options)), *options),
+                cwd=folder,
+                env=environment(folder),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 0, result.stdout + result.stderr
+        assert {path.name: path.read_text() for path in (folder / "out").iterdir()} == {
+            "Square-3": "9",
+            "Square-7": "49",
+        }
 
 
 def assert_ran(folder: Path, shown: str) -> None:

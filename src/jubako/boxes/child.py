@@ -36,7 +36,7 @@ from jubako.records import as_dict, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any, Final, NoReturn
 
@@ -48,6 +48,7 @@ REJECTED: Final = b"N"  # a check returned something false
 
 _STATUS_OF_FAILURE = 1
 _TEXT_LIMIT = 1 << 20
+_LEFT_OVER_BYTES = 64 << 10
 _MAX_FD = 0x7FFFFFFF
 _LENGTH = struct.Struct("<Q")
 _DESCRIPTORS = struct.Struct("3i")
@@ -118,13 +119,19 @@ def nothing(payload: bytes) -> bytes:
 
 
 def _rehearse(nursery: Nursery) -> None:
-    """Obeys a call that comes to nothing, in the zygote's own view, but for giving up rights."""
+    """Obeys a call that comes to nothing, in the zygote's own view, as far as no code but our own is run by it.
+
+    Rights are not given up yet, so neither exit handlers nor streams of the pipeline's may be touched.
+    """
     call = Call(f"{__name__}:nothing", b"", "/", {}, frozenset(), (), 0o777)
-    function, payload, cwd, staged, directories, _, umask, *_ = marshal.loads(_read_rest(-1, format_call(call)))
-    os.umask(umask)
-    os.chdir(cwd)
-    inside.activate(staged, directories, nursery.null_fd)
-    _perform(nursery.null_fd, function, payload, is_check=False)
+    try:
+        function, payload, cwd, staged, directories, _, umask, *_ = marshal.loads(_read_rest(-1, format_call(call)))
+        os.umask(umask)
+        os.chdir(cwd)
+        inside.activate(staged, directories, nursery.null_fd)
+        inside.write_frame(nursery.null_fd, REPORT, load_function(function)(payload))
+    except Exception:  # noqa: BLE001  this only warms up; what is wrong will show when it counts
+        return
 
 
 def _obey(
@@ -157,31 +164,26 @@ def _obey(
             numpy_random.seed()
         if nursery.preload:
             load_function(nursery.preload)(nursery.preload_argument)
-        _perform(line_fd, function, payload, is_check=is_check)
+        result = load_function(function)(payload)
+        _finish()
+        if is_check:
+            accepted = result is None or isinstance(result, bytes) or bool(result)
+            inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
+        elif result is None or isinstance(result, bytes):
+            inside.write_frame(line_fd, REPORT, result or b"")
+        else:
+            raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
     except SystemExit as error:
         _flush()
         status = _status_of(error)
-        kind, data = (FAILURE, _describe(error, writable)) if status else (REPORT, b"")
+        kind, data = (FAILURE, _describe(error, writable, staged)) if status else (REPORT, b"")
         inside.write_frame(line_fd, kind, data)
         return status
     except BaseException as error:  # noqa: BLE001  the fork boundary: nothing may unwind into the zygote's frames
-        inside.write_frame(line_fd, FAILURE, _describe(error, writable))
+        inside.write_frame(line_fd, FAILURE, _describe(error, writable, staged))
         _flush()
         return _STATUS_OF_FAILURE
     return 0
-
-
-def _perform(line_fd: int, function: str, payload: bytes, *, is_check: bool) -> None:
-    """Calls the function and reports what it returned."""
-    result = load_function(function)(payload)
-    _finish()
-    if is_check:
-        accepted = result is None or isinstance(result, bytes) or bool(result)
-        inside.write_frame(line_fd, REPORT if accepted else REJECTED, b"")
-    elif result is None or isinstance(result, bytes):
-        inside.write_frame(line_fd, REPORT, result or b"")
-    else:
-        raise TypeError(f"{function} returned {type(result).__name__}, not bytes")
 
 
 def load_function(name: str) -> Any:
@@ -235,7 +237,7 @@ def _finish() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
+        if stream is not None and not getattr(stream, "closed", False):  # a pipeline may have put anything there
             stream.flush()
 
 
@@ -253,11 +255,17 @@ def _read_rest(line_fd: int, data: bytes) -> bytes:
     return data[size:]
 
 
-def _describe(error: BaseException, writable: Sequence[str]) -> bytes:
+def _describe(error: BaseException, writable: Sequence[str], staged: Mapping[str, str]) -> bytes:
     text = "".join(traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__)))
     return json.dumps(
-        {"error": explain_failure(error, writable)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
+        {"error": explain_failure(error, writable, staged, _is_full)[:_TEXT_LIMIT], "traceback": text[-_TEXT_LIMIT:]}
     ).encode()
+
+
+def _is_full(path: str) -> bool:
+    """True if next to nothing can be written at `path` any more; what a write did not fill may be left over."""
+    space = os.statvfs(path)
+    return space.f_bavail * space.f_frsize < _LEFT_OVER_BYTES or bool(space.f_files and not space.f_favail)
 
 
 def _without_own_frames(found: TracebackType | None) -> TracebackType | None:

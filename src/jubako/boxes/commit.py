@@ -12,6 +12,7 @@ machine no longer has is a conflict too, which overlayfs's note on the copy give
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -27,7 +28,7 @@ from jubako.boxes.publish import Move, Publisher, Signature, Transaction, take_s
 from jubako.boxes.recovery import recover
 from jubako.boxes.spec import Output
 from jubako.boxes.stage import StageArea
-from jubako.errors import ConflictError
+from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change
@@ -219,7 +220,14 @@ def _stage(
 
 def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
     is_directory = stat.S_ISDIR(os.lstat(source).st_mode)
-    return (copy_tree if is_directory else copy_file)(source, destination, shown=shown)
+    try:
+        return (copy_tree if is_directory else copy_file)(source, destination, shown=shown)
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise HostError(
+            f"{shown} cannot be committed: {error.strerror}",
+            hint=f"Make room on the disk of {os.path.dirname(shown)}." if is_full else "",
+        ) from error
 
 
 def _set_metadata(path: str, source: str) -> None:

@@ -8,6 +8,8 @@ Callers state transactions themselves (`isolation_level=None`), with `write_tran
     full      synchronous=FULL: it is on the disk when it returns
     relaxed   synchronous=NORMAL: kill -9 loses nothing; a power cut may lose the last commits, never the database
               (with OFF, which saves 5 microseconds a commit, it could lose the database)
+
+Looking at it without ever writing is `boxes.database_view`.
 """
 
 from __future__ import annotations
@@ -25,11 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
-__all__ = ["Durability", "ensure_schema", "explain_database_error", "open_database", "write_transaction"]
+__all__ = [
+    "APPLICATION_ID",
+    "Durability",
+    "ensure_schema",
+    "explain_database_error",
+    "open_database",
+    "read_schema_version",
+    "refuse_foreign",
+    "refuse_newer",
+    "write_transaction",
+]
 
 Durability = Literal["full", "relaxed"]
 
-_APPLICATION_ID = 0x6A75_626B  # "jubk", in the header of the file (PRAGMA application_id)
+APPLICATION_ID = 0x6A75_626B  # "jubk", in the header of the file (PRAGMA application_id)
 _BUSY_S = 30.0
 _SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL"}
 
@@ -63,22 +75,40 @@ def ensure_schema(connection: sqlite3.Connection, part: str, migrations: Sequenc
 
     All or nothing, safe concurrently. Raises HostError if the tables are of a newer version than this program knows.
     """
-    if _read_version(connection, part) == len(migrations):
+    if read_schema_version(connection, part) == len(migrations):
         return
     with write_transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID"
         )
-        version = _read_version(connection, part)
-        if version > len(migrations):
-            raise HostError(
-                f"{_path_of(connection)} was written by a newer jubako: its {part} tables have version {version}, "
-                f"this one knows up to {len(migrations)}",
-                hint="use the newer jubako, or another state root (JUBAKO_STATE)",
-            )
+        version = read_schema_version(connection, part)
+        refuse_newer(_path_of(connection), part, version, len(migrations))
         for statement in (statement for step in migrations[version:] for statement in step):
             connection.execute(statement)
         connection.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (part, len(migrations)))
+
+
+def read_schema_version(connection: sqlite3.Connection, part: str) -> int:
+    """The version of the tables of `part`; 0 where there are none."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema'").fetchone():
+        return 0
+    row = connection.execute("SELECT version FROM schema WHERE part = ?", (part,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def refuse_newer(path: str, part: str, version: int, known: int) -> None:
+    """HostError if the tables of `part` are of a `version` above the one that is `known`."""
+    if version > known:
+        raise HostError(
+            f"{path} was written by a newer jubako: its {part} tables have version {version}, "
+            f"this one knows up to {known}",
+            hint="use the newer jubako, or another state root (JUBAKO_STATE)",
+        )
+
+
+def refuse_foreign(path: str) -> NoReturn:
+    """HostError for a database that is not ours."""
+    raise HostError(f"{path} is the database of another program", hint="set JUBAKO_STATE to another directory")
 
 
 @contextmanager
@@ -116,8 +146,10 @@ def explain_database_error(error: sqlite3.Error, path: str) -> HostError | None:
                 f"{path} is damaged ({error})",
                 hint="move it away to start with an empty history; published outputs are not touched by that",
             )
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return HostError(f"{path} cannot be opened for writing ({error})", hint="look at who owns it")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return HostError(f"{path} cannot be opened ({error})", hint="look at who owns it")
+        case sqlite3.SQLITE_READONLY:
+            return HostError(f"{path} cannot be written ({error})", hint="look at who owns it")
         case sqlite3.SQLITE_IOERR:
             return HostError(f"the disk with {path} failed ({error})", hint="look at the kernel's log")
     return None
@@ -142,19 +174,12 @@ def _raise_explained(error: sqlite3.Error, path: str) -> NoReturn:
 
 def _check_owner(connection: sqlite3.Connection, path: str) -> None:
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
-    if owner == _APPLICATION_ID:
+    if owner == APPLICATION_ID:
         return
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if owner or tables:
-        raise HostError(f"{path} is the database of another program", hint="set JUBAKO_STATE to another directory")
-    connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-
-
-def _read_version(connection: sqlite3.Connection, part: str) -> int:
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema'").fetchone():
-        return 0
-    row = connection.execute("SELECT version FROM schema WHERE part = ?", (part,)).fetchone()
-    return int(row[0]) if row else 0
+        refuse_foreign(path)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
 
 def _path_of(connection: sqlite3.Connection) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 
 from jubako.boxes.facts import is_below
-from jubako.boxes.plan import STAGE
+from jubako.boxes.plan import STAGE, TMP
 from jubako.boxes.plan_tops import SCRATCH
 from jubako.errors import JubakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["explain_failure", "explain_status"]
 
@@ -20,8 +20,17 @@ _SIGNALS |= {13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SI
 _MORE_SCRATCH = "Box(scratch_size_bytes=...) or Box(scratch='disk') gives more scratch"
 
 
-def explain_failure(error: BaseException, writable: Sequence[str] = ()) -> str:
-    """One sentence on `error`, which a task raised. `writable` are the directories it could write below."""
+def explain_failure(
+    error: BaseException,
+    writable: Sequence[str] = (),
+    staged: Mapping[str, str] | None = None,
+    is_full: Callable[[str], bool] = lambda _: False,
+) -> str:
+    """One sentence on `error`, which a task raised.
+
+    `writable` are the directories it could write below, `staged` says of declared outputs where they are written, and
+    `is_full` whether the disk at a path is: an error of writing to an open file names none.
+    """
     if isinstance(error, JubakoError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     if isinstance(error, SystemExit):
@@ -29,9 +38,9 @@ def explain_failure(error: BaseException, writable: Sequence[str] = ()) -> str:
     sentence = _first_line(error)
     for cause in _chain(error):
         if isinstance(cause, OSError):
-            reason = _explain_os_error(cause, writable)
+            reason = _explain_os_error(cause, writable) or _explain_no_space(cause, writable, staged or {}, is_full)
             if reason:
-                return f"{sentence}: {reason}"
+                return f"{_name_outputs(sentence, staged or {})}: {reason}"
     return sentence
 
 
@@ -69,13 +78,6 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
         return f"{path or 'that place'} is read-only in this box{may}; " + (
             "declare it as an output, or share it with Box(binds=[...])"
         )
-    if error.errno == errno.ENOSPC:
-        if path.startswith(f"{STAGE}/"):
-            return "the disk that holds this output is full"
-        if not path:  # a write to an open file: of which disk, the error does not say
-            return f"the disk of an output is full, or the box's scratch; {_MORE_SCRATCH}"
-        if path.startswith(f"{SCRATCH}/") or any(is_below(path, one) for one in writable):
-            return f"the box's scratch is full; {_MORE_SCRATCH}"
     if error.errno == errno.EOVERFLOW and path:
         return (
             f"{path} or its folder belongs to another user, or to a second group of yours, and in a box without root "
@@ -84,6 +86,33 @@ def _explain_os_error(error: OSError, writable: Sequence[str]) -> str:
     if error.errno == errno.EBUSY and path:
         return f"{path} cannot be replaced or removed, since it is mounted; write into it instead"
     return ""
+
+
+def _explain_no_space(
+    error: OSError, writable: Sequence[str], staged: Mapping[str, str], is_full: Callable[[str], bool]
+) -> str:
+    if error.errno != errno.ENOSPC:
+        return ""
+    path = _path_of(error)
+    if path.startswith(f"{STAGE}/"):
+        return "the disk that holds this output is full"
+    if path:
+        is_scratch = path.startswith(f"{SCRATCH}/") or any(is_below(path, one) for one in writable)
+        return f"the box's scratch is full; {_MORE_SCRATCH}" if is_scratch else ""
+    outputs = [output for output, place in staged.items() if is_full(place.rpartition("/")[0])]
+    if outputs:
+        return f"the disk that holds {', '.join(outputs)} is full"
+    if is_full(TMP):
+        below = ", ".join(["TMPDIR", *writable])
+        return f"the box's scratch is full, where all goes that is written below {below}; {_MORE_SCRATCH}"
+    return f"the disk of an output is full, or the box's scratch; {_MORE_SCRATCH}"
+
+
+def _name_outputs(sentence: str, staged: Mapping[str, str]) -> str:
+    """`sentence` with outputs called what the task calls them, not where they are staged."""
+    for output, place in staged.items():
+        sentence = sentence.replace(f"'{place}'", f"'{output}'")
+    return sentence
 
 
 def _path_of(error: OSError) -> str:

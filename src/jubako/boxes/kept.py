@@ -22,10 +22,6 @@ from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
 from jubako.records import record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
     "KeptBoxes",
     "find_box_id",

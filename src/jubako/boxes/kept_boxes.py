@@ -86,7 +86,8 @@ def enter_box(
     Nobody can commit or remove the box meanwhile. ConflictError if somebody is doing that now.
     """
     # Listing boxes takes none of this, which is most of what there is to import.
-    from jubako.boxes.launch import refuse_nesting, run_in_new_box
+    from jubako.boxes.launch import run_in_new_box
+    from jubako.boxes.nesting import refuse_nesting
     from jubako.boxes.plan_wide import Stacked
     from jubako.boxes.staged_layer import make_staged_layer
     from jubako.boxes.supervise import Program

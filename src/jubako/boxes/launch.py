@@ -21,13 +21,14 @@ from jubako.boxes.changes import read_box_changes
 from jubako.boxes.facts import KnownPath, read_known_paths
 from jubako.boxes.kept import flush_box, make_box, remove_box, sweep_boxes
 from jubako.boxes.kept_record import BoxRecord, Layer, format_command, format_created, prepare_record, publish_record
+from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.result import BoxResult
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
-from jubako.boxes.supervise import Confinement, Ended, Program, run_confined
+from jubako.boxes.supervise import Confinement, Ended, NotStarted, Program, run_confined
 from jubako.boxes.wide_facts import read_wide_facts
 from jubako.boxes.wide_view import WideView
-from jubako.errors import ConflictError, HostError, InputError
+from jubako.errors import HostError, InputError, JubakoError
 from jubako.kernel.capabilities import capability_number, last_capability
 from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from jubako.boxes.bound_files import Copies
+    from jubako.boxes.commit import Committed
     from jubako.boxes.plan_wide import Stacked, WidePlan
     from jubako.boxes.spec import Box
 
@@ -49,15 +51,14 @@ if TYPE_CHECKING:
         def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
-__all__ = ["refuse_nesting", "run_in_box", "run_in_new_box"]
+__all__ = ["run_in_box", "run_in_new_box"]
 
-_MARK = "JUBAKO_BOX"
 _TRIES = 5
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 
-class _MountsChanged(HostError):
-    """The view could not be made, and the machine's mounts are not those it was planned for: one may be gone since."""
+class _MountsChanged(NotStarted):
+    """The machine's mounts are not those the view was planned for any more: one may be gone."""
 
 
 def run_in_box(
@@ -74,7 +75,8 @@ def run_in_box(
     """Runs `argv` in a box on this whole machine and waits for it; what it changed is in the result.
 
     `keep` keeps the box whatever happens to the command. `commit` are paths that are published if the command succeeds;
-    if that fails, the box is kept so that nothing is lost, and the error names it. `cwd` and `environment` are this
+    if that fails, is interrupted, or finds nothing of what was changed there, the box is kept so that nothing is lost,
+    and the error (or its note) names it. `cwd` and `environment` are this
     process's by default, `stdio` are the descriptors the command gets as 0, 1 and 2, `state` is the default state root.
 
     Raises InputError, HostError and ConflictError; a command that fails is no error, see `exit_status`.
@@ -87,17 +89,31 @@ def run_in_box(
     )
     if commit and result.exit_status == 0:
         try:
-            result.committed = result.commit(commit)
-        except (ConflictError, HostError, InputError) as error:
-            kept = result.keep()
-            result.close()
-            raise type(error)(
-                error.message, hint=f"{error.hint} The box is kept: 'jubako box changes {kept}'.".strip()
-            ) from error
-        except BaseException:
-            result.close()
+            result.committed = _commit(result, commit)
+        except BaseException as error:
+            _keep_after(error, result)
             raise
     return result
+
+
+def _commit(result: BoxResult, paths: Sequence[str]) -> Committed:
+    """Commits `paths`, which are not all beside what was changed: that is a typing mistake, and the work is done."""
+    committed = result.commit(paths)
+    if not committed.plan.published and result.changes:
+        raise InputError(f"the command changed nothing at or below {', '.join(paths)}")
+    return committed
+
+
+def _keep_after(error: BaseException, result: BoxResult) -> None:
+    """Keeps the box, whose commit ended with `error`, and has that say so."""
+    try:
+        said = f"The box is kept: 'jubako box changes {result.keep()}'."
+    finally:
+        result.close()
+    if isinstance(error, JubakoError):
+        error.hint = f"{error.hint} {said}".strip()
+    else:
+        error.add_note(said)
 
 
 def run_in_new_box(
@@ -113,7 +129,7 @@ def run_in_new_box(
         try:
             return _run_in_new_box(program, box, state, keep=keep, stack=stack)
         except _MountsChanged:
-            continue  # the command has not run
+            continue
     return _run_in_new_box(program, box, state, keep=keep, stack=stack)
 
 
@@ -149,7 +165,7 @@ def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool,
         try:
             copies = _prepare(view, plan, record if keep else None, directory)
             ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
-        except HostError as error:
+        except NotStarted as error:
             if tuple(read_mount_table()) == facts.host.mounts:
                 raise
             raise _MountsChanged(error.message, hint=error.hint) from error
@@ -178,23 +194,15 @@ def _prepare(view: WideView, plan: WidePlan, record: BoxRecord | None, directory
         if record is not None:
             prepare_record(directory, record)
     except OSError as error:
-        raise HostError(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
+        raise NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
+    except HostError as error:
+        raise NotStarted(error.message, hint=error.hint) from error
     return copies
-
-
-def refuse_nesting() -> None:
-    """Raises HostError inside a box, where nothing can be mounted: that would be found out late, and said obscurely."""
-    box_id = os.environ.get(_MARK)
-    if box_id:
-        raise HostError(
-            f"this is box {box_id}, and a box cannot be made inside a box",
-            hint="Run the command as it is: what it changes is in the box already.",
-        )
 
 
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
-    return replace(program, environment={**program.environment, _MARK: box_id})
+    return replace(program, environment={**program.environment, MARK: box_id})
 
 
 def _check(program: Program, box: Box) -> None:

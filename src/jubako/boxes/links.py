@@ -20,7 +20,7 @@ class Links:
     """The sockets between foreman and zygote. Each process closes the ends that are not its own."""
 
     commands: socket.socket  # packets with descriptors; at the zygote's end its next child reads them
-    control: socket.socket  # to the zygote: one byte a signal; from it: frames
+    control: socket.socket  # to the zygote: signals to be sent; from it: frames
 
     def close(self) -> None:
         self.commands.close()

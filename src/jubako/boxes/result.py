@@ -6,6 +6,7 @@ import os
 
 from jubako.boxes.kept import flush_box, remove_box
 from jubako.boxes.kept_record import BoxRecord, prepare_record, publish_record
+from jubako.errors import InputError
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -91,7 +92,12 @@ class BoxResult:
 
 
 def resolve_path(path: str, cwd: str) -> str:
-    """The absolute path of the entry `path` names: links on the way are followed, the entry itself is not."""
+    """The absolute path of the entry `path` names: links on the way are followed, the entry itself is not.
+
+    InputError for an empty one, which would stand for all of the working directory.
+    """
+    if not path:
+        raise InputError("an empty path was given", hint="Is it a variable of the shell that is not set?")
     absolute = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
     above, name = os.path.split(absolute)
     return os.path.join(os.path.realpath(above), name)

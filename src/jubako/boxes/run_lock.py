@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.state import StateRoot
 
-__all__ = ["LOCK_NAME", "hold_sweeping", "lock_dead_run", "lock_new_run"]
+__all__ = ["LOCK_NAME", "hold_sweeping", "is_run_locked", "lock_dead_run", "lock_new_run"]
 
 LOCK_NAME = "lock"
 
@@ -65,6 +65,25 @@ def lock_dead_run(state: StateRoot, run_id: str) -> Iterator[bool]:
         yield True
     finally:
         os.close(fd)
+
+
+def is_run_locked(state: StateRoot, run_id: str) -> bool:
+    """True while somebody holds the run's lock. For onlookers: needs no more than the right to read.
+
+    PermissionError where there isn't even that. Sweeping waits meanwhile, or it would take this look for a living run.
+    """
+    try:
+        with _flock(state.stage_path, fcntl.LOCK_SH):
+            fd = os.open(os.path.join(_folder(state, run_id), LOCK_NAME), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
+            return False
+    except FileNotFoundError:  # it is over
+        return False
 
 
 @contextmanager

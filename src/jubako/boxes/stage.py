@@ -5,8 +5,9 @@
 
 N is the number of the output. Where the output's folder passes on its group (setgid) or a default ACL, there is one
 more level, `N.d/N`, with the same, so that what is staged gets what it would have got in place. ATTEMPT is the attempt
-that the directory was made for: one that is empty again serves a later attempt, since disks take their time to make and
-remove a directory (0.05 ms on a quiet ext4, 1 ms each on one that others are writing to).
+that the directory was made for: one that is empty again when the attempt was published serves a later attempt, since
+disks take their time to make and remove a directory (0.05 ms on a quiet ext4, 1 ms each on one that others write to).
+After any other end it does not: what the attempt has started may live for a moment yet.
 
 One run holds one `StageArea`; it holds the run's lock, and whoever finds the lock free may `sweep` what is left.
 """
@@ -20,7 +21,6 @@ import os
 import stat
 
 from jubako.boxes.beside import unmovable_error
-from jubako.boxes.journal import Journal
 from jubako.boxes.place import Place, Places, find_existing_folder, is_movable, remove_places
 from jubako.boxes.run_lock import LOCK_NAME, hold_sweeping, lock_dead_run, lock_new_run
 from jubako.boxes.spec import Output, StagedOutput
@@ -112,11 +112,15 @@ class StageArea:
         return tuple(staged)
 
     def discard(self, attempt_id: str) -> None:
-        """Removes what an attempt has staged, if not its directory. Does nothing for an attempt that staged nothing.
+        """Removes what an attempt has staged. Does nothing for an attempt that never staged anything.
 
         What an open journal entry still needs stays; the next start's recovery decides about it. What cannot be removed
         (a disk turned read-only) stays too: `close` tries again, and complains.
         """
+        self._discard(attempt_id, keep_empty=False)
+
+    def release(self, attempt_id: str) -> None:
+        """`discard` after publishing, when nothing of the attempt lives: a directory that is empty serves again."""
         self._discard(attempt_id, keep_empty=True)
 
     def close(self) -> None:

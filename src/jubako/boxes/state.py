@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 
+from jubako.boxes.nesting import refuse_nesting
 from jubako.errors import HostError, InputError
 from jubako.kernel.durability import is_network_type
 from jubako.kernel.mount_table import find_mount, read_mount_table
@@ -87,6 +88,7 @@ def open_state_root(path: str) -> StateRoot:
         for folder in (root.stage_path, root.boxes_path, root.logs_path):
             os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as error:
+        refuse_nesting(f"the state root {path} is not to be seen in it", hint="set JUBAKO_STATE to a folder in the box")
         raise HostError(f"the state root {path} cannot be made: {error.strerror}", hint=_HINT) from error
     if not os.access(root.stage_path, os.W_OK | os.X_OK, effective_ids=True):
         raise HostError(f"the state root {path} cannot be written by user {os.geteuid()}", hint=_HINT)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
-__all__ = ["Confinement", "Ended", "Program", "run_confined"]
+__all__ = ["Confinement", "Ended", "NotStarted", "Program", "run_confined"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
 _SETUP_FAILED = 125
@@ -50,7 +50,13 @@ _NAMESPACE_HINTS = {
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
 
+_STARTED = "started"
+
 MakeView: TypeAlias = "Callable[[], Sequence[str]]"
+
+
+class NotStarted(HostError):
+    """The box could not be made; the command has not run."""
 
 
 @record
@@ -86,8 +92,8 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     """Runs `program` and waits for its end; `make_view` is called in the new namespaces, as pid 1, to mount its view,
     and says what that view lacks.
 
-    Raises what `make_view` raises, and HostError if the namespaces cannot be made. When this returns or raises, no
-    process of the box is left.
+    Raises what `make_view` raises, a HostError as NotStarted, and NotStarted if the namespaces cannot be made. When it
+    returns or raises, no process of the box is left.
     """
     read_end, write_end = os.pipe()
     try:
@@ -106,7 +112,10 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
         os.close(read_end)
     facts = dict(report)
     if "kind" in facts:
-        raise _ERRORS.get(facts["kind"], BugError)(facts.get("message", ""), hint=facts.get("hint", ""))
+        kind = _ERRORS.get(facts["kind"], BugError)
+        if kind is HostError and _STARTED not in facts:
+            kind = NotStarted
+        raise kind(facts.get("message", ""), hint=facts.get("hint", ""))
     return Ended(status, facts.get("exec", ""), tuple(value for key, value in report if key == "note"))
 
 
@@ -164,6 +173,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         drop_capabilities(confinement.capabilities, bounding=os.geteuid() == 0)
         set_no_new_privs()
         install_filter(default_filter())
+        _write_report(report, [(_STARTED, "")])  # before the command, which could report anything
         try:
             command = _spawn(program)
         except OSError as error:

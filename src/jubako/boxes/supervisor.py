@@ -22,7 +22,6 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from typing import NoReturn
 
 from jubako.boxes.links import UNFIT, Grave, Links
 from jubako.boxes.wire import Channel, Ready, Setup, read_message

@@ -149,7 +149,7 @@ class Views:
     def begin_next(self) -> None:
         """Begins a view like the last one, while nobody waits for it: most jobs are like the one before."""
         if self._begun is None and self._last is not None:
-            with suppress(HostError):  # the next job will say it
+            with suppress(HostError, OSError):  # the next job will say it
                 self._begun = self._begin(*self._last, {})
 
     def open(self, job: Job, environment: Mapping[str, str], announce: Callable[[int], None] = lambda fd: None) -> View:
@@ -322,6 +322,7 @@ class Views:
             if len(self._templates) >= _TEMPLATES:
                 oldest = next(iter(self._templates))
                 os.close(self._templates.pop(oldest).namespace_fd)
+                self._last = None  # it may have been of that one
             template = self._templates[key] = self._make_template(box)
         return template
 

@@ -79,6 +79,7 @@ DROPPED_VARIABLES: Final = (
 
 _SIGKILL = int(signal.SIGKILL)
 _FORK_PAUSES_MS = (1, 10, 100, 1000, 1000, 1000)
+_UNTAKEN_BORNE = 100  # children in a row that ended without a command; a signal or the lack of memory ends one or two
 _REAP_EVERY_MS = 1000  # orphans that end while a job runs; until then each holds a place in the process table
 
 
@@ -196,7 +197,8 @@ class _Zygote:
 
     def serve(self, nursery: Nursery) -> None:
         """Keeps one child ready, and sees each to its end, until the foreman is gone."""
-        while (pid := self._fork()) is not None:
+        untaken = 0
+        while untaken < _UNTAKEN_BORNE and (pid := self._fork()) is not None:
             if pid == 0:
                 run_child(nursery)
             self._cpu_s, self._peak_kb = 0.0, 0
@@ -207,6 +209,9 @@ class _Zygote:
             took = self._took_command()
             write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
+            untaken = 0 if took else untaken + 1
+        if untaken:
+            os.write(2, b"jubako: processes for tasks end before they take any work\n")
 
     def _fork(self) -> int | None:
         """The pid of a new child, 0 in it; None when there have been too many processes for as long as one may wait, or

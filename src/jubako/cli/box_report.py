@@ -5,6 +5,7 @@ from __future__ import annotations
 from jubako.cli.document import Document, Format
 from jubako.cli.formats import format_document
 from jubako.cli.terminal import echo, printable
+from jubako.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from jubako.boxes.kept_record import BoxRecord
     from jubako.layers.change import Change
 
-__all__ = ["boxes_document", "changes_document", "echo_committed", "echo_notes", "echo_summary", "write_document"]
+__all__ = [
+    "boxes_document",
+    "changes_document",
+    "echo_committed",
+    "echo_notes",
+    "echo_summary",
+    "prepare_file",
+    "write_document",
+]
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _COLUMNS = ("change", "type", "size_bytes", "path", "committed")
@@ -64,6 +73,17 @@ def boxes_document(records: Sequence[BoxRecord], sizes: Mapping[str, int], forma
         for record, when in zip(records, created, strict=True)
     ]
     return Document("jubako.box.ls/1", columns, rows, {}, "boxes")
+
+
+def prepare_file(path: str) -> None:
+    """Makes the file for a document to come, so that it is known early where that cannot be. Raises HostError."""
+    try:
+        with open(path, "a", encoding="utf-8"):
+            return
+    except OSError as error:
+        raise HostError(
+            f"the list of changes cannot be written to {path}: {error.strerror}", hint="The command was not run."
+        ) from error
 
 
 def write_document(document: Document, format_: Format, destination: str | None) -> None:

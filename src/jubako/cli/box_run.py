@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from jubako.boxes.launch import run_in_box
 from jubako.boxes.spec import Box, Host
-from jubako.cli.box_report import changes_document, echo_committed, echo_notes, echo_summary, write_document
+from jubako.cli.box_report import (
+    changes_document,
+    echo_committed,
+    echo_notes,
+    echo_summary,
+    prepare_file,
+    write_document,
+)
 from jubako.cli.formats import FORMAT_OPTION
 from jubako.cli.line import Option
 from jubako.cli.terminal import echo, printable
@@ -58,6 +65,8 @@ def run_command(
     format_: Format,
 ) -> int:
     """Runs the command in a box and lists what it changed; the command's exit code."""
+    if changes_to not in (None, "-"):
+        prepare_file(changes_to)
     with run_in_box(
         command, Box(Host(whole=True), binds=binds, network=network), keep=keep, commit=commit_paths
     ) as result:
@@ -66,7 +75,9 @@ def run_command(
             echo(f"Error: {printable(result.error)}", err=True)
         committed = result.committed.plan.published if result.committed else ()
         found = sorted([*committed, *result.changes])
-        write_document(changes_document(found, format_, committed=committed), format_, changes_to)
+        document = changes_document(found, format_, committed=committed)
+        if changes_to in (None, "-"):
+            write_document(document, format_, changes_to)
         echo_summary(found)
         if result.committed is not None:
             echo_committed(result.committed, commit_paths)
@@ -76,4 +87,6 @@ def run_command(
             echo(f"Kept as {result.id}. Look around: jubako box enter {result.id}", err=True)
         elif result.changes and not commit_paths:
             echo("Dropped. Next time, --keep keeps them, and --commit PATH publishes some.", err=True)
+        if changes_to not in (None, "-"):  # last, since this may fail, and all else has happened
+            write_document(document, format_, changes_to)
         return result.exit_status

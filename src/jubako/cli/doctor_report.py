@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_network_type, find_state_root
 from jubako.cli.document import Document
 from jubako.cli.exits import EXIT_HOST
@@ -24,7 +25,8 @@ _WIDTH_OF_VERDICT = len("limited")
 
 
 def report_host(format_: Format) -> int:
-    """Prints what this host can do; the exit code, 0 if boxes work here."""
+    """Prints what this host can do; the exit code, 0 if boxes work here. HostError inside a box."""
+    refuse_nesting("what this host can do cannot be tried inside a box", hint="Run 'jubako doctor' outside of it.")
     report = _examine_host()
     if format_ == "table":
         for ability in report.abilities:

@@ -18,7 +18,8 @@ from jubako.errors import BugError, ConflictError, HostError, InputError, Jubako
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
 
 __all__ = [
     "EXIT_BUG",
@@ -50,9 +51,18 @@ def finish(run: Callable[[], int], *, debug: bool) -> int:
         code = _run(run, debug=debug)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whatever Python still holds for stdout must go nowhere, or it complains once more while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(_find_refused())
         code = EXIT_BROKEN_PIPE
+    except OSError as error:
+        # An unbuffered stream holds nothing back; but only what is written to stderr can still fail here then.
+        refused = _find_refused() or {"stderr": sys.stderr}
+        _let_go(refused)
+        why = f"{' and '.join(refused)} cannot be written: {error.strerror}"
+        code = EXIT_HOST
+        try:
+            _explain(HostError(why, hint="Make room there, or send it elsewhere."), debug=debug)
+        except OSError:  # nor can it be said
+            _let_go(_find_refused())
     return code
 
 
@@ -62,9 +72,9 @@ def asks_for_debug(arguments: Sequence[str]) -> bool:
     return "--debug" in own
 
 
-def explain_interrupt() -> int:
-    """Says that the command was interrupted; its exit code."""
-    echo("Interrupted.", err=True)
+def explain_interrupt(notes: Sequence[str] = ()) -> int:
+    """Says that the command was interrupted, and what `notes` there are; its exit code."""
+    echo(" ".join(["Interrupted.", *notes]), err=True)
     return EXIT_INTERRUPTED
 
 
@@ -81,14 +91,33 @@ def _open_streams() -> None:
             stream.reconfigure(encoding=encoding, errors="surrogateescape")
 
 
+def _find_refused() -> dict[str, TextIO]:
+    """Those of stdout and stderr, by name, that hold something back which the system does not take: a disk is full."""
+    refused = {}
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            refused[name] = stream
+    return refused
+
+
+def _let_go(streams: Mapping[str, TextIO]) -> None:
+    """Sends what Python still holds for these streams nowhere, or it would complain once more while it ends."""
+    for stream in streams.values():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _run(run: Callable[[], int], *, debug: bool) -> int:
     try:
         return run()
-    except KeyboardInterrupt:
-        return explain_interrupt()
+    except KeyboardInterrupt as interrupt:
+        return explain_interrupt(getattr(interrupt, "__notes__", ()))
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  (the one place where an error becomes a sentence and a code)
+    except Exception as error:  # the one place where an error becomes a sentence and a code
+        if isinstance(error, OSError) and _find_refused():
+            raise
         return _explain(error, debug=debug)
 
 
@@ -103,14 +132,28 @@ def _explain(error: Exception, *, debug: bool) -> int:
         if error.hint:
             say("hint", error.hint)
         return _code_of(error)
+    if isinstance(error, FileNotFoundError) and not error.filename and _is_without_directory():
+        say("Error", "the working directory is gone: it was removed, or replaced by another of the same name")
+        say("hint", "'cd' to one that is there, then run the same command again.")
+        return EXIT_HOST
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         say("Error", f"{error.strerror or error}{where}")
+        for note in getattr(error, "__notes__", ()):
+            say("hint", note)
         say("hint", "'jubako doctor' shows what this host can do; --debug shows where it happened.")
         return EXIT_HOST
     say("Error", f"a defect in jubako: {type(error).__name__}: {error}")
     say("hint", "Please report it with what --debug shows.")
     return EXIT_BUG
+
+
+def _is_without_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _code_of(error: JubakoError) -> int:

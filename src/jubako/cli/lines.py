@@ -12,7 +12,15 @@ from jubako.cli.terminal import echo, printable
 from jubako.flow.accounting import format_seconds
 from jubako.flow.observer import Note, RunEvent, RunPlanned, TaskFailed, TaskPrinted, TaskPublished, TaskStarted
 
-__all__ = ["Lines", "PrintedLines", "Tally", "describe_failure", "describe_note"]
+__all__ = [
+    "Lines",
+    "PrintedBeginnings",
+    "PrintedLines",
+    "Tally",
+    "describe_failure",
+    "describe_note",
+    "printable_line",
+]
 
 _SHOWN_BYTES = 64 << 10  # of what one attempt prints; its log has more
 
@@ -50,7 +58,7 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._tally = Tally()
-        self._printed = PrintedLines(lambda line: echo(line, err=True))
+        self._printed = PrintedBeginnings(lambda line: echo(line, err=True))
 
     def see(self, event: RunEvent) -> None:
         self._tally.count(event)
@@ -71,45 +79,60 @@ class Lines:
         self.say(f"[{tally.done + tally.failed:>{width}}/{tally.total}] {line}")
 
 
-class PrintedLines:
-    """Puts together the whole lines of what each task prints, and says whose they are. Of one that prints more than
-    `_SHOWN_BYTES`, only the beginning."""
+class PrintedBeginnings:
+    """Says what tasks print, line by line; of one that prints more than `_SHOWN_BYTES`, only the beginning."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._begun: dict[str, bytes] = {}
+        self._lines = PrintedLines(say)
         self._printed_bytes: dict[str, int] = {}
 
     def see(self, event: RunEvent) -> None:
         if isinstance(event, TaskPrinted):
             self._show(event)
         elif isinstance(event, (TaskPublished, TaskFailed)):
-            self._put_begun(event.task)
+            self._lines.end(event.task.task_id, str(event.task))
             self._printed_bytes.pop(event.task.task_id, None)
 
     def _show(self, event: TaskPrinted) -> None:
-        task_id = event.task.task_id
+        task_id, label = event.task.task_id, str(event.task)
         before = self._printed_bytes.get(task_id, 0)
         if before > _SHOWN_BYTES:
             return
         self._printed_bytes[task_id] = before + len(event.data)
-        shown = event.data[: _SHOWN_BYTES - before]
-        *lines, self._begun[task_id] = (self._begun.pop(task_id, b"") + shown).split(b"\n")
-        for line in lines:
-            self._put(event.task, line)
+        self._lines.add(task_id, label, event.data[: _SHOWN_BYTES - before])
         if before + len(event.data) > _SHOWN_BYTES:
-            self._put_begun(event.task)
+            self._lines.end(task_id, label)
             where = f": {event.log_path}" if event.log_path else ""
-            self._say(printable(f"{event.task} | [it prints more than {_SHOWN_BYTES >> 10} KiB; see its log{where}]"))
+            self._say(printable(f"{label} | [it prints more than {_SHOWN_BYTES >> 10} KiB; see its log{where}]"))
 
-    def _put_begun(self, task: Any) -> None:
-        rest = self._begun.pop(task.task_id, b"")
+
+class PrintedLines:
+    """Puts together the whole lines of what each task prints, and says whose they are."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._begun: dict[str, bytes] = {}
+
+    def add(self, key: str, label: str, data: bytes) -> None:
+        """A piece of what `key`, for people `label`, prints."""
+        *lines, self._begun[key] = (self._begun.pop(key, b"") + data).split(b"\n")
+        for line in lines:
+            self._put(label, line)
+
+    def end(self, key: str, label: str) -> None:
+        """`key` prints no more: its last line may lack an end."""
+        rest = self._begun.pop(key, b"")
         if rest:
-            self._put(task, rest)
+            self._put(label, rest)
 
-    def _put(self, task: object, line: bytes) -> None:
-        text = line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs()
-        self._say(f"{printable(str(task))} | {printable(text)}")
+    def _put(self, label: str, line: bytes) -> None:
+        self._say(f"{printable(label)} | {printable_line(line)}")
+
+
+def printable_line(line: bytes) -> str:
+    """A line of what a task printed, as a terminal may have it."""
+    return printable(line.rstrip(b"\r").decode("utf-8", "surrogateescape").expandtabs())
 
 
 def describe_failure(event: TaskFailed) -> str:

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jubako.cli.lines import PrintedLines, Tally, describe_failure, describe_note
+from jubako.cli.lines import PrintedBeginnings, Tally, describe_failure, describe_note
 from jubako.cli.terminal import printable
 from jubako.flow.observer import Note, RunEvent, TaskFailed
 
@@ -39,7 +39,7 @@ class Live:
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")))
         self._tally = Tally()
-        self._printed = PrintedLines(self.say)
+        self._printed = PrintedBeginnings(self.say)
         self._began_s = time.monotonic()
         self._drawn_s = 0.0
         self._is_drawing = False

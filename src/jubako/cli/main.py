@@ -45,6 +45,10 @@ class _Entry:
 _COMMANDS = {
     "run": _Entry("jubako.cli.run:run", "Run a task of a pipeline and everything it needs.", "Pipelines"),
     "backfill": _Entry("jubako.cli.backfill:backfill", "Run a dated task for every date of a range.", "Pipelines"),
+    "status": _Entry("jubako.cli.status:status", "A calendar of what a dated task stands at.", "Pipelines"),
+    "why": _Entry("jubako.cli.why:why", "Why a task would run, or would not.", "Pipelines"),
+    "history": _Entry("jubako.cli.history:history", "Runs and attempts, the newest first.", "Pipelines"),
+    "logs": _Entry("jubako.cli.logs:logs", "What the tasks of a run printed, or print.", "Pipelines"),
     "luigi": _Entry("jubako.cli.luigi:luigi", "Run an existing Luigi pipeline as it stands.", "Pipelines"),
     "box": _Entry("jubako.cli.box:box", "Run any command on a copy-on-write view of this machine.", "Boxes"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
@@ -152,7 +156,7 @@ def _complete(instruction: str) -> int:
 
 def _explain_usage(error: click.ClickException) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    say("Error", printable(error.format_message()))
+    say("Error", printable(error.format_message().replace("\n\t", " ")))  # click lists choices one a line
     if context is not None:
         echo(f"usage: {_usage_of(context)}", err=True)
         say("hint", f"'{context.command_path} --help' shows how, with examples.")

@@ -97,7 +97,8 @@ def told_form_of(parameter: Parameter[Any]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        error.hint = error.hint or f"its form is {form_of(parameter)}"
+        if form_of(parameter) not in error.message:
+            error.hint = error.hint or f"its form is {form_of(parameter)}"
         raise
 
 

@@ -142,10 +142,10 @@ class PipelineCommand(click.Command):
         return options
 
 
-def pipeline_arguments(command: Any) -> Any:
-    """Give a command its arguments PIPELINE and [TASK]."""
+def pipeline_arguments(command: Any, *, required: bool = True) -> Any:
+    """Give a command its arguments PIPELINE and [TASK]; unless `required`, it asks for PIPELINE itself."""
     task = click.argument("task", required=False, shell_complete=_complete_task)
-    return click.argument("pipeline", shell_complete=_complete_pipeline)(task(command))
+    return click.argument("pipeline", required=required, shell_complete=_complete_pipeline)(task(command))
 
 
 def get_asked(ctx: click.Context) -> Asked:

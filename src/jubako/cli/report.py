@@ -40,7 +40,7 @@ def echo_report(
             facts["backfill"] = as_dict(backfill)
         echo_document(Document("jubako.run/1", _COLUMNS, list(_rows(result)), facts, "tasks"), format_)
         return
-    for line in result.format_summary().split("\n"):
+    for line in result.format_summary_lines():
         echo(printable(line))
     if backfill is not None:
         echo(printable(backfill.describe()))

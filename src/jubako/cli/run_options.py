@@ -8,7 +8,7 @@ from jubako.cli.declare import format_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
     from jubako.flow.loader import Pipeline
@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["make_run_options", "run_options"]
 
+
+class _Count(click.IntRange):
+    """A whole number of 1 or more; click would speak of integer ranges."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a whole number of 1 or more.", param, ctx)
+
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Tasks at a time, 1 by default."
-    ),
+    click.option("--workers", metavar="N", type=_Count(min=1), default=1, help="Tasks at a time, 1 by default."),
     click.option(
         "--box",
         metavar="host|none",
@@ -53,8 +62,10 @@ def run_options(command: Any) -> Any:
     return command
 
 
-def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOptions:
-    """The run's options, from what `run_options` made click pass to the command."""
+def make_run_options(
+    pipeline: Pipeline | None, given: dict[str, Any], *, backfill: str = "", redo: Collection[Any] = ()
+) -> RunOptions:
+    """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
     from jubako.flow.options import RunOptions
 
     return RunOptions(
@@ -65,4 +76,6 @@ def make_run_options(pipeline: Pipeline | None, given: dict[str, Any]) -> RunOpt
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        backfill=backfill,
+        redo=frozenset(redo),
     )

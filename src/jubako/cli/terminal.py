@@ -9,9 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TextIO
 
-__all__ = ["echo", "printable", "say", "style"]
+__all__ = ["echo", "echo_bytes", "printable", "say", "style"]
 
-_COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "grey": 90}
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -19,6 +19,13 @@ def echo(text: str, *, err: bool = False) -> None:
     stream = _stream(err)
     stream.write(f"{text}\n")
     stream.flush()
+
+
+def echo_bytes(data: bytes) -> None:
+    """Prints bytes on stdout as they are, at once: for what reads it from there."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def say(label: Literal["Error", "hint"], text: str) -> None:
@@ -29,11 +36,12 @@ def say(label: Literal["Error", "hint"], text: str) -> None:
         echo(f"  {printable(line)}", err=True)
 
 
-def style(text: str, colour: str, *, err: bool = False) -> str:
-    """`text` in bold and in colour, where the stream is a terminal and NO_COLOR does not forbid it."""
+def style(text: str, colour: str, *, bold: bool = True, err: bool = False) -> str:
+    """`text` in colour, and mostly in bold, where the stream is a terminal and NO_COLOR does not forbid it."""
     if os.environ.get("NO_COLOR") or not _stream(err).isatty():
         return text
-    return f"\x1b[{_COLOURS[colour]}m\x1b[1m{text}\x1b[0m"
+    weight = "\x1b[1m" if bold else ""
+    return f"\x1b[{_COLOURS[colour]}m{weight}{text}\x1b[0m"
 
 
 def printable(text: str) -> str:

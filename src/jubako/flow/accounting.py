@@ -33,11 +33,17 @@ class RangeAccount:
     not_run: int = 0  # scheduled, and not finished: a dependency is missing, the run was interrupted
     settings: tuple[tuple[str, int], ...] = ()  # what made it leave things out: ("days_back", 100), ("task_limit", 50)
     notes: tuple[str, ...] = ()  # why numbers may not mean what they seem to
+    not_asked: int = 0  # missing, and left alone because only what failed was asked for
 
     @property
     def is_whole(self) -> bool:
         """True when everything that was wanted is there."""
         return self.done_before + self.run == self.wanted
+
+    @property
+    def left_out(self) -> int:
+        """How many were not even scheduled."""
+        return self.outside + self.over_limit
 
     def describe(self) -> str:
         """One line; numbers that are 0 are left out, but for how many were wanted."""
@@ -53,6 +59,7 @@ class RangeAccount:
                 (self.over_limit, f"over the limit ({limit})" if limit else "over the limit"),
                 (self.failed, "failed"),
                 (self.not_run, "not run"),
+                (self.not_asked, "missing and not asked for"),
             )
             if count
         ]

@@ -1,8 +1,15 @@
 """A backfill: one dated task for every date of a range. Decides which dates are wanted, which are done, which to run.
 Afterwards it counts what became of them.
 
-There is no window and no limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is remembered
-either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
+There is no window and no hidden limit, unlike in the Range tasks: what was asked for is what is planned. Nothing is
+remembered either. What is done is what is there, so the same backfill again carries on where the last one was stopped.
+
+    wanted = done + to_run + over_limit + not_asked
+
+    redo       runs                                  leaves out
+    missing    what is not there                     -
+    failed     what is not there and failed          not_asked: what is not there and has not failed
+    all        everything, also what is there        -
 
 Dated are the parameters whose values count on in time: hours, days, months, years, each with its own step.
 
@@ -12,8 +19,10 @@ together, and let go.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from jubako.errors import InputError
 from jubako.flow.accounting import RangeAccount
@@ -31,9 +40,11 @@ from jubako.flow.task import Task
 from jubako.records import record
 
 __all__ = [
+    "Ask",
     "Backfill",
     "Wanted",
     "account_for",
+    "enumerate_values",
     "find_dated_parameter",
     "format_spans",
     "is_dated",
@@ -41,13 +52,10 @@ __all__ = [
     "values_between",
 ]
 
+Ask: TypeAlias = Callable[[Sequence[Task]], Sequence[bool]]  # answers in the order of the tasks
+
 _CHUNK: Final = 5_000
-_DATED: Final = (
-    DateParameter,
-    DateHourParameter,
-    DateMinuteParameter,
-    DateSecondParameter,
-)  # months and years are dates
+_DATED: Final = (DateParameter, DateHourParameter, DateMinuteParameter, DateSecondParameter)  # months, years: dates
 
 
 @record
@@ -75,6 +83,15 @@ class Wanted:
             self.family(**{self.name: value}, **self.others) for value in (self.values if values is None else values)
         ]
 
+    def value_of(self, task: object) -> Any | None:
+        """The value whose task this is; None if it is none of the range's."""
+        if type(task) is not self.family:
+            return None
+        value = getattr(task, self.name)
+        index = bisect_left(self.values, value)
+        is_wanted = index < len(self.values) and self.values[index] == value
+        return value if is_wanted and task == self.family(**{self.name: value}, **self.others) else None
+
     def chunks(self) -> Iterator[tuple[Sequence[Any], list[Task]]]:
         """Some values and their tasks after the other; no task is kept."""
         for start in range(0, len(self.values), _CHUNK):
@@ -85,16 +102,18 @@ class Wanted:
 
 @record
 class Backfill:
-    """A planned backfill. `to_run` are the values whose tasks aren't done, in time's order."""
+    """A planned backfill: values of the range, in time's order. Those that are in no list are done and left alone."""
 
     wanted: Wanted
     to_run: Sequence[Any]
+    over_limit: Sequence[Any] = ()
+    not_asked: Sequence[Any] = ()
     newest_first: bool = False
 
     @property
     def done_before(self) -> int:
-        """How many of the wanted were complete when the plan was made."""
-        return len(self.wanted.values) - len(self.to_run)
+        """How many of the wanted were complete when the plan was made, and are not run again."""
+        return len(self.wanted.values) - len(self.to_run) - len(self.over_limit) - len(self.not_asked)
 
     def spans(self) -> list[str]:
         """What is to run, exactly: "2010-01-01...2010-03-13", "2010-03-15"."""
@@ -104,9 +123,10 @@ class Backfill:
         """The plan in a line: how many are wanted, were done before, are to run, and from where to where."""
         wanted, to_run = self.wanted, self.to_run
         text = f"{wanted.label}: {len(wanted.values)} wanted, {self.done_before} done before, {len(to_run)} to run"
-        if not to_run:
-            return text
-        return f"{text} ({_describe_ends(wanted.parameter, to_run)}{', newest first' if self.newest_first else ''})"
+        if to_run:
+            text += f" ({_describe_ends(wanted.parameter, to_run)}{', newest first' if self.newest_first else ''})"
+        text += f", {len(self.over_limit)} over the limit" if self.over_limit else ""
+        return text + (f", {len(self.not_asked)} missing and not asked for" if self.not_asked else "")
 
 
 def is_dated(parameter: Parameter[Any]) -> bool:
@@ -128,7 +148,7 @@ def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple
             hint="a backfill needs a DateParameter, DateHourParameter, MonthParameter or YearParameter",
         )
     if not free:
-        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and --from and --to as well", hint="give only one")
+        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and a range as well", hint="give only one")
     names = [f"--{entry[0].replace('_', '-')}" for entry in free]
     raise InputError(
         f"{name} has several parameters for a date: {', '.join(names)}",
@@ -149,41 +169,81 @@ def values_between(
             f"from {start} up to {stop} there is nothing: --to is not part of the range",
             hint=f"--inclusive makes it one: {start}",
         )
-    value = parameter.normalize(first)
-    if value < first:  # not on the parameter's grid: its values may be some days or hours apart
-        value = parameter.next_in_enumeration(value)
-    values: list[Any] = []
-    while value < last:
-        values.append(value)
-        value = parameter.next_in_enumeration(value)
-    if inclusive and value == last:
-        values.append(value)
+    values = list(enumerate_values(parameter, first, last, inclusive=inclusive))
     if not values:
         raise InputError(f"no value of {family}'s parameter lies between {start} and {stop}")
     return values
 
 
+def enumerate_values(parameter: Parameter[Any], first: Any, last: Any, *, inclusive: bool = False) -> Iterator[Any]:
+    """Every value of a dated parameter from `first` up to `last`, which counts as well if `inclusive`."""
+    value = parameter.normalize(first)
+    if value < first:  # not on the parameter's grid: its values may be some days or hours apart
+        value = parameter.next_in_enumeration(value)
+    while value < last:
+        yield value
+        value = parameter.next_in_enumeration(value)
+    if inclusive and value == last:
+        yield value
+
+
 def plan_backfill(
-    wanted: Wanted, *, are_complete: Callable[[Sequence[Task]], Sequence[bool]], newest_first: bool = False
+    wanted: Wanted,
+    *,
+    are_complete: Ask,
+    have_failed: Ask | None = None,
+    redo_done: bool = False,
+    limit: int | None = None,
+    newest_first: bool = False,
 ) -> Backfill:
-    """The plan for a range. `are_complete` answers for some thousand tasks at a time, in order, which are done."""
+    """The plan for a range. `are_complete` answers for some thousand tasks at a time, in order, which are done.
+
+    `have_failed`, if given, answers which of the others failed last time, and only those are run. With `redo_done` what
+    is done is run too, so nobody is asked. `limit` is how many may be run at most.
+    """
     to_run: list[Any] = []
-    for values, tasks in wanted.chunks():
-        to_run += [value for value, is_done in zip(values, are_complete(tasks), strict=True) if not is_done]
-    return Backfill(wanted, to_run, newest_first)
+    not_asked: list[Any] = []
+    for values, tasks in wanted.chunks():  # with `redo_done` too: a task's own code may refuse a value
+        if redo_done:
+            to_run += values
+            continue
+        missing = [index for index, is_done in enumerate(are_complete(tasks)) if not is_done]
+        if have_failed is None:
+            to_run += [values[index] for index in missing]
+            continue
+        for index, has_failed in zip(missing, have_failed([tasks[index] for index in missing]), strict=True):
+            (to_run if has_failed else not_asked).append(values[index])
+    over_limit: list[Any] = []
+    if limit is not None and len(to_run) > limit:
+        split = len(to_run) - limit if newest_first else limit
+        older, newer = to_run[:split], to_run[split:]
+        to_run, over_limit = (newer, older) if newest_first else (older, newer)
+    return Backfill(wanted, to_run, over_limit, not_asked, newest_first)
 
 
 def account_for(plan: Backfill, result: RunResult) -> RangeAccount:
-    """What became of the range. Counted from the run, which knows more than the plan did: it recovers first."""
+    """What became of the range. Counted from the run where it met a task, for it knows more: it recovers first."""
     groups = result.groups
-    tasks = plan.wanted.tasks()
-    done, run, failed = (
-        sum(task in group for task in tasks)
-        for group in (set(groups.already_done), set(groups.completed), {*groups.failed, *groups.scheduling_error})
-    )
-    wanted = len(tasks)
+    told: dict[Any, str] = {}  # of each value that is not simply done
+    for values, what in ((plan.to_run, "not_run"), (plan.over_limit, "over_limit"), (plan.not_asked, "not_asked")):
+        told.update(dict.fromkeys(values, what))
+    for tasks, what in (
+        (groups.already_done, "done_before"),
+        (groups.completed, "run"),
+        (groups.failed, "failed"),
+        (groups.scheduling_error, "failed"),
+    ):
+        told.update((value, what) for task in tasks if (value := plan.wanted.value_of(task)) is not None)
+    counts = Counter(told.get(value, "done_before") for value in plan.wanted.values)
     return RangeAccount(
-        plan.wanted.label, wanted, done_before=done, run=run, failed=failed, not_run=wanted - done - run - failed
+        plan.wanted.label,
+        len(plan.wanted.values),
+        done_before=counts["done_before"],
+        run=counts["run"],
+        over_limit=counts["over_limit"],
+        failed=counts["failed"],
+        not_run=counts["not_run"],
+        not_asked=counts["not_asked"],
     )
 
 

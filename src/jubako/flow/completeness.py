@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Final
 
 from jubako.flow.local_target import DirectoryTarget, LocalFileSystem, LocalTarget
-from jubako.flow.nesting import flatten
+from jubako.flow.outputs import find_targets
 from jubako.flow.target import FileSystem, Target
 from jubako.flow.task import Task
 
@@ -87,7 +87,7 @@ def find_complete(tasks: Iterable[Task]) -> list[Task]:
 def _deciding_outputs(task: Any) -> list[Any]:
     """The outputs whose existence makes `task` complete; none if only its own `complete()` can tell."""
     is_usual = getattr(task.complete, "__func__", None) is Task.complete
-    return flatten(task.output()) if is_usual else []
+    return find_targets(task) if is_usual else []
 
 
 def _existence_path(target: Any) -> str | None:

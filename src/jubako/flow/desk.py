@@ -30,6 +30,7 @@ from jubako.flow.executors.executor import Ended
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.nesting import flatten
 from jubako.flow.options import RunOptions
+from jubako.flow.outputs import find_targets
 from jubako.flow.owed import dump_owed
 from jubako.flow.pipeline_source import Belonging
 from jubako.flow.publishing import Ready, publish_batch
@@ -151,12 +152,15 @@ class Desk:
         """Publishes each of `batch` or nothing of it; outcomes in the same order."""
         return publish_batch(self.publisher, self.run, batch, now_s)
 
-    def clear(self, attempt: Attempt, *, keep: bool) -> str:
+    def clear(self, attempt: Attempt, *, keep: bool, is_published: bool = False) -> str:
         """Removes what is staged, and unless `keep` the box made for a failure; the id of a box that was kept."""
         prepared = attempt.prepared
         if prepared is None:
             return ""
-        self.area.discard(attempt.id)
+        if is_published:
+            self.area.release(attempt.id)
+        else:
+            self.area.discard(attempt.id)
         if prepared.stages_undeclared:
             self.area.discard(_undeclared_id(attempt))
         if prepared.kept_fd < 0:
@@ -224,7 +228,7 @@ def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
     """What the task declares: files and directories of this machine, each once, and everything else."""
     outputs: dict[str, Output] = {}
     others = []
-    for target in flatten(task.output()):
+    for target in find_targets(task):
         as_output = getattr(target, "as_output", None)
         if as_output is None:
             others.append(target)

@@ -44,7 +44,7 @@ class Endings:
     def succeed(self, attempt: Attempt, wall_s: float) -> None:
         """After publishing what a box has made."""
         task = attempt.task
-        self._clear(attempt, keep=False)
+        self._clear(attempt, keep=False, is_published=True)
         task.trigger_event(Event.PROCESSING_TIME, task, wall_s)
         try:
             task.on_success()
@@ -139,8 +139,10 @@ class Endings:
             find_partition(task),
         )
 
-    def _clear(self, attempt: Attempt, *, keep: bool) -> str:
-        return "" if self._desk is None or attempt.prepared is None else self._desk.clear(attempt, keep=keep)
+    def _clear(self, attempt: Attempt, *, keep: bool, is_published: bool = False) -> str:
+        if self._desk is None or attempt.prepared is None:
+            return ""
+        return self._desk.clear(attempt, keep=keep, is_published=is_published)
 
     def _finish(self, attempt: Attempt, wall_s: float) -> None:
         self._logs.close(attempt.id)

@@ -29,9 +29,11 @@ from jubako.flow.engine_events import (
     Found,
     GiveUp,
     Instruction,
+    Pause,
     Planned,
     Published,
     Ran,
+    Resume,
     Start,
     Stop,
     There,
@@ -86,6 +88,7 @@ class Engine:
         self._delayed: list[tuple[float, int]] = []
         self._is_open = False
         self._is_stopped = False
+        self._is_paused = False
         self._out: list[Instruction] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Found: self._on_found,
@@ -100,12 +103,14 @@ class Engine:
             Cancelled: self._on_cancelled,
             Tick: self._on_tick,
             Stop: self._on_stop,
+            Pause: self._on_pause,
+            Resume: self._on_resume,
         }
 
     def handle(self, event: Event, now_s: float) -> list[Instruction]:
         """Takes one event; returns what to do now, in order. Raises BugError for an event the state does not allow."""
         self._handlers[type(event)](event, now_s)
-        if self._is_open and not self._is_stopped:
+        if self._is_open and not self._is_stopped and not self._is_paused:
             self._hand_out()
         out = self._out
         if out:
@@ -241,6 +246,12 @@ class Engine:
 
     def _on_stop(self, event: Stop, now_s: float) -> None:
         self._is_stopped = True
+
+    def _on_pause(self, event: Pause, now_s: float) -> None:
+        self._is_paused = True
+
+    def _on_resume(self, event: Resume, now_s: float) -> None:
+        self._is_paused = False
 
     # moves
 

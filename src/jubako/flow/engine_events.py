@@ -21,9 +21,11 @@ __all__ = [
     "Found",
     "GiveUp",
     "Instruction",
+    "Pause",
     "Planned",
     "Published",
     "Ran",
+    "Resume",
     "Standing",
     "Start",
     "Stop",
@@ -125,7 +127,34 @@ class Stop(_OfRun):
     __slots__ = ()
 
 
-Event = Found | Planned | Ran | Published | Failed | Elsewhere | There | Yielded | Entangled | Cancelled | Tick | Stop
+class Pause(_OfRun):
+    """Start nothing until `Resume`; what runs may end."""
+
+    __slots__ = ()
+
+
+class Resume(_OfRun):
+    """Go on after `Pause`."""
+
+    __slots__ = ()
+
+
+Event = (
+    Found
+    | Planned
+    | Ran
+    | Published
+    | Failed
+    | Elsewhere
+    | There
+    | Yielded
+    | Entangled
+    | Cancelled
+    | Tick
+    | Stop
+    | Pause
+    | Resume
+)
 
 
 class Start(_OfTask):

@@ -8,7 +8,7 @@ and never recursively. Nothing is scheduled here: `explore` yields `engine.Found
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Final, Literal
 
 from jubako.errors import InputError
@@ -41,6 +41,7 @@ class Graph:
         attempts: int = 1,
         obeys_retry_count: bool = True,
         shared_outputs: Literal["refuse", "serialise"] = "refuse",
+        redo: Set[Any] = frozenset(),
         see: Callable[[Any, str], None] | None = None,
     ) -> None:
         self.tasks: list[Any] = []  # None where a task is done and its object was let go
@@ -55,6 +56,7 @@ class Graph:
         self._attempts = attempts
         self._obeys_retry_count = obeys_retry_count
         self._shared_outputs = shared_outputs
+        self._redo = redo
         self._see = see
 
     def number(self, task: Any) -> int:
@@ -100,7 +102,7 @@ class Graph:
         if isinstance(answer, Broken):
             task.trigger_event(Event.DEPENDENCY_MISSING, task)
             return self._disable(number) if task.disabled else self._break(number, answer)
-        if answer:
+        if answer and not self._is_redone(task):
             task.trigger_event(Event.DEPENDENCY_PRESENT, task)
             self._tell(task, "complete")
             return Found(number, "complete")
@@ -125,6 +127,10 @@ class Graph:
             return self._break(number, describe_broken(task, "asking for its priority and resources", error))
         self._tell(task, "pending")
         return found
+
+    def _is_redone(self, task: Any) -> bool:
+        """True if `task` is to be run though it is done. What has no run() of its own cannot be."""
+        return task in self._redo and type(task).run is not Task.run and not is_external(task)
 
     def _disable(self, number: int) -> Found:
         self._tell(self.tasks[number], "disabled")

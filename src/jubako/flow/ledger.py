@@ -26,8 +26,9 @@ from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
 from jubako.records import record
 
-__all__ = ["KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
+__all__ = ["FAILURES", "KEEP_ATTEMPTS", "AttemptRecord", "Ledger", "LedgerRun", "Owed", "storable"]
 
+FAILURES: Final = ("failed", "timeout", "conflict")  # outcomes of attempts; written as SQL writes a list, too
 KEEP_ATTEMPTS: Final = 200_000
 _INSERT: Final = (
     "INSERT INTO attempts (run, pipeline, attempt_id, task_id, label, outcome, error, started_s, wall_s, cpu_s,"
@@ -76,6 +77,7 @@ class Ledger:
         pipeline: str,
         *,
         asked: str,
+        kind: str = "run",
         mode: str,
         pid: int,
         now: Moment,
@@ -90,12 +92,13 @@ class Ledger:
         with write_transaction(self.connection):
             number = self._pipeline(pipeline)
             (run,) = self.connection.execute(
-                "INSERT INTO runs (run_id, pipeline, asked, mode, pid, boot_id, expires_s, started_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+                "INSERT INTO runs (run_id, pipeline, asked, kind, mode, pid, boot_id, expires_s, started_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
                 (
                     run_id,
                     number,
                     storable(asked),
+                    kind,
                     mode,
                     pid,
                     now.boot_id,
@@ -107,6 +110,14 @@ class Ledger:
             begun = LedgerRun(self.connection, run=run, pipeline=number, is_locked=is_locked)
             begun.leases.begin(now)
         return begun
+
+    def wish(self, run_id: str, wish: str) -> bool:
+        """Tells a run that has not ended what is wanted of it, "" to go on; False if it has ended meanwhile."""
+        with write_transaction(self.connection):
+            changed = self.connection.execute(
+                "UPDATE runs SET wish = ? WHERE run_id = ? AND ended_s IS NULL", (wish, run_id)
+            )
+        return changed.rowcount == 1
 
     def settle_recovered(
         self, connection: sqlite3.Connection, run_id: str, attempt_id: str, *, published: bool
@@ -207,6 +218,16 @@ class LedgerRun:
                 )
             else:
                 connection.execute("DELETE FROM pending WHERE number = ?", (number,))
+
+    def note_plan(self, to_run: int) -> None:
+        """Notes how many tasks the run is going to run, for those who look how far it is."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE runs SET to_run = ? WHERE number = ?", (to_run, self._run))
+
+    def read_wish(self) -> str:
+        """What somebody wants of this run: "pause", "cancel", or nothing."""
+        (wish,) = self._connection.execute("SELECT wish FROM runs WHERE number = ?", (self._run,)).fetchone()
+        return str(wish)
 
     def beat(self, now: Moment) -> None:
         """Says that the run lives; its leases hold for another LEASE_S."""

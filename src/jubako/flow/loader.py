@@ -6,9 +6,9 @@
 
 A file that belongs to a package is imported as the part of the package it is, so that its relative imports work.
 
-The pipeline's folder is searched first, as with `python FILE`, but for names of the standard library: jubako's own
-imports, some of which come late, must not depend on what the files beside a pipeline are called. A neighbour with the
-name of one of Python's modules is out of reach under that name (`boxes.search_path`).
+The pipeline's folder is searched first, as with `python FILE`, but for the modules of Python that jubako needs: its own
+imports, some of which come late, must not depend on what the files beside a pipeline are called. A neighbour with such
+a name is out of reach under it (`boxes.search_path`).
 
 A `PipelineSource` is enough to import the pipeline again in a fresh process. Importing is running someone's code: what
 goes wrong in it becomes one sentence that names the file and the line.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -25,13 +26,21 @@ import traceback
 from collections.abc import Mapping
 from types import ModuleType
 
-from jubako.boxes.search_path import reserve_standard_names
+from jubako.boxes.search_path import is_reserved, reserve_standard_names
 from jubako.errors import InputError
 from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.task import Task
 from jubako.records import record
 
-__all__ = ["Pipeline", "PipelineSource", "find_pipeline", "import_source", "load_pipeline", "reload"]
+__all__ = [
+    "Pipeline",
+    "PipelineSource",
+    "find_pipeline",
+    "find_pipeline_file",
+    "import_source",
+    "load_pipeline",
+    "reload",
+]
 
 # Tasks that every pipeline has without importing them.
 _RANGES: Mapping[str, type[Task]] = {
@@ -101,6 +110,11 @@ def reload(source: PipelineSource) -> Pipeline:
 
 def find_pipeline(text: str) -> PipelineSource:
     """What `text` names, without importing it."""
+    if not text:
+        raise InputError(
+            "the pipeline is given as an empty text",
+            hint="is a shell variable not set? The working directory is '.'",
+        )
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path):
         return _find_in_folder(path)
@@ -111,6 +125,22 @@ def find_pipeline(text: str) -> PipelineSource:
     if os.sep in text or text.endswith(".py"):
         raise InputError(f"there is no pipeline {text}", hint=_suggest_path(path))
     return _find_module(text)
+
+
+def find_pipeline_file(text: str) -> str:
+    """The file that loading the pipeline `text` would import, `Pipeline.file`, without importing it."""
+    source = find_pipeline(text)
+    if source.file:
+        return os.path.realpath(source.file)
+    name, path = "", [source.search, *sys.path]
+    origin = None
+    for part in source.module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None:
+            raise InputError(f"there is no module {source.module!r}", hint=_suggest_path(os.path.abspath(text)))
+        origin, path = spec.origin, list(spec.submodule_search_locations or ())
+    return os.path.realpath(origin or source.name)
 
 
 def _find_in_folder(folder: str) -> PipelineSource:
@@ -136,14 +166,15 @@ def _find_file(path: str, *, name: str = "") -> PipelineSource:
     while os.path.isfile(os.path.join(folder, "__init__.py")):
         folder, package = os.path.split(folder)
         parts.insert(0, package)
-    if in_package:
-        return PipelineSource(name=name or path, module=".".join(parts), search=folder)
-    module = parts[0].replace(".", "_")
-    if module in sys.stdlib_module_names:
+    module = ".".join(parts) if in_package else parts[0].replace(".", "_")
+    top = module.partition(".")[0]
+    if is_reserved(top):
+        what, which = ("folder", os.path.join(folder, top)) if in_package else ("file", path)
         raise InputError(
-            f"{path} has the name of Python's own module {module!r} and would hide it", hint="call the file differently"
+            f"{which} has the name of Python's own module {top!r}, which jubako needs",
+            hint=f"call the {what} differently",
         )
-    return PipelineSource(name=name or path, module=module, search=folder, file=path)
+    return PipelineSource(name=name or path, module=module, search=folder, file="" if in_package else path)
 
 
 def _find_module(text: str) -> PipelineSource:
@@ -207,7 +238,8 @@ def _missing_module(source: PipelineSource, error: ModuleNotFoundError) -> str:
 
 def _how_to_install(source: PipelineSource, error: ModuleNotFoundError) -> str:
     top = (error.name or "").partition(".")[0]
-    if top in sys.stdlib_module_names:  # "email.recipes", and it is not the "email" beside it
+    is_pythons = top in sys.stdlib_module_names and not _find_beside(source, top)
+    if is_pythons or is_reserved(top):  # "email.recipes"; "json.recipes", and it is not the "json" beside it
         return _out_of_reach(source, ImportError(name=top)) or f"{top} is Python's own module, and has no such part"
     if error.name and source.module.startswith(error.name):
         return _suggest_path(os.path.abspath(source.module.replace(".", os.sep)))
@@ -215,17 +247,20 @@ def _how_to_install(source: PipelineSource, error: ModuleNotFoundError) -> str:
 
 
 def _out_of_reach(source: PipelineSource, error: BaseException) -> str:
-    """What to do if a module of Python's own was found where one beside the pipeline may have been meant."""
+    """What to do if a module that jubako needs was found where one beside the pipeline may have been meant."""
     name = ""
     if isinstance(error, ImportError):
         name = error.name or ""
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         name = error.obj.__name__
-    if name not in sys.stdlib_module_names:
-        return ""
-    beside = [os.path.join(source.search, found) for found in (f"{name}.py", name)]
-    path = next((found for found in beside if os.path.exists(found)), None)
-    return f"{name} is Python's own module, not {path}: call that differently" if path is not None else ""
+    path = _find_beside(source, name) if is_reserved(name) else ""
+    return f"{name} is Python's own module, which jubako needs, not {path}: call that differently" if path else ""
+
+
+def _find_beside(source: PipelineSource, name: str) -> str:
+    """The file or folder beside the pipeline that is called like the module `name`, "" if there is none."""
+    paths = [os.path.join(source.search, found) for found in (f"{name}.py", name)]
+    return next((path for path in paths if os.path.exists(path)), "")
 
 
 def _place_of(error: BaseException, source: PipelineSource) -> str:

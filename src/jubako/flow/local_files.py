@@ -89,13 +89,28 @@ class LocalFileSystem(FileSystem):
             self.mkdir(parent)
 
 
+class _NamedFile(io.FileIO):
+    """Says in errors of writing too which file they are about: `path`, where it will be, not where it is."""
+
+    def __init__(self, temporary: str, path: str) -> None:
+        super().__init__(temporary, "w")
+        self._path = path
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = self._path
+            raise
+
+
 class atomic_file(io.BufferedWriter):
     """Written aside, it appears at `path` when it is closed; left by an exception or dropped, it never does."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         temporary = self.generate_tmp_path(path)
-        super().__init__(io.FileIO(temporary, "w"))
+        super().__init__(_NamedFile(temporary, path))
         self._temporary = temporary  # last: it says that there is something to close and to remove
 
     @property

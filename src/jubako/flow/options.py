@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
@@ -44,6 +44,9 @@ class RunOptions:
     rules: RunRules = OUR_RULES  # how tasks without a box are run
     prepare: str = ""  # "module:function" that a box's process calls before it imports the pipeline
     winds_down_on_usr1: bool = False  # SIGUSR1 lets running tasks end and starts no more, as Luigi's --take-lock wants
+
+    backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
+    redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     def __post_init__(self) -> None:
         wrong = [

@@ -60,6 +60,10 @@ class OwedCalls:
         """True for the id of a call under way."""
         return attempt_id in self._running
 
+    def find_task(self, attempt_id: str) -> Any | None:
+        """The task of a call under way; None if there is no such call."""
+        return self._running[attempt_id][1] if attempt_id in self._running else None
+
     def end(self, event: Ended) -> None:
         """Notes how a call has ended."""
         owed, _ = self._running.pop(event.attempt_id)

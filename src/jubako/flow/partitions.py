@@ -19,6 +19,7 @@ from jubako.flow.parameters import (
     DateParameter,
     DateSecondParameter,
     MonthParameter,
+    Parameter,
     ParameterVisibility,
     YearParameter,
 )
@@ -30,6 +31,8 @@ __all__ = [
     "Partition",
     "PartitionStatus",
     "find_partition",
+    "find_unit",
+    "find_value",
     "list_partitions",
     "plan_overlay",
     "set_partitions",
@@ -70,6 +73,25 @@ def find_partition(task: Any) -> Partition | None:
         return None
     fixed = ", ".join([f"{name}={serialize(getattr(task, name))}" for name, serialize in series.others])
     return Partition(series.signature.family, fixed, series.parameter, series.unit, series.count_places(value))
+
+
+def find_unit(parameter: Parameter[Any]) -> str | None:
+    """What the values of a dated parameter count: day, month, year, hour, minute or second; None if it isn't dated."""
+    return next((unit for kind, unit, _ in _UNITS if isinstance(parameter, kind)), None)
+
+
+def find_value(parameter: Any, unit: str, place: int) -> Any:
+    """The value of the dated `parameter` that has this place among those of `unit`; inverse of `find_partition`."""
+    step, _, word = unit.rpartition(" ")
+    last = place * int(step or 1) + int(step or 1) - 1  # the value is at one of so many units, moved back to its own
+    if word == "year":
+        return parameter.normalize(datetime.date(1970 + last, 1, 1))
+    if word == "month":
+        year, month = divmod(last, 12)
+        return parameter.normalize(datetime.date(1970 + year, month + 1, 1))
+    if word == "day":
+        return parameter.normalize(datetime.date.fromordinal(_EPOCH + last))
+    return parameter.normalize(datetime.datetime(1970, 1, 1) + last * _SECONDS[word] * datetime.timedelta(seconds=1))
 
 
 def plan_overlay(old: Sequence[Interval], new: Interval) -> list[Interval]:
@@ -188,4 +210,5 @@ _UNITS: tuple[tuple[Any, str, Callable[[Any], int]], ...] = (
     (DateMinuteParameter, "minute", lambda value: _count_seconds(value) // 60),
     (DateSecondParameter, "second", _count_seconds),
 )
+_SECONDS = {"hour": 3600, "minute": 60, "second": 1}
 _SERIES: dict[type, _Series] = {}  # classes are kept for ever by the register anyway

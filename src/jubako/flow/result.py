@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
 from jubako.flow.observer import Mode
-from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
+from jubako.flow.summary import Groups, RunStatus, format_lines, format_summary, get_status
 from jubako.records import field, record
 
 if TYPE_CHECKING:
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["RunResult", "TaskError"]
 
 _JSON_VERSION: Final = 1
+_STOPPED_NAMED: Final = 3
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
-# The standard library, and jubako itself.
-_NOT_THE_PIPELINE: Final = (
-    "<frozen",
-    os.path.dirname(os.__file__) + os.sep,
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
-)
+_PYTHON: Final = ("<frozen", os.path.dirname(os.__file__) + os.sep)
+_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 
 
 @record
@@ -45,13 +43,15 @@ class TaskError:
 
     @property
     def place(self) -> str:
-        """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" without a traceback.
+        """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" if there is none.
 
-        Where none is the pipeline's, the innermost of all: libraries and jubako are passed over, not left out.
+        Python's own files and jubako's are never it. What is installed is passed over as a library; if there is nothing
+        else, so is the pipeline, and it is what jubako called.
         """
-        frames = _FRAME.findall(self.traceback)
-        theirs = [frame for frame in frames if not _is_of_a_library(frame[0])]
-        return "{}:{}, in {}".format(*(theirs or frames)[-1]) if frames else ""
+        frames = [frame for frame in _FRAME.findall(self.traceback) if not _is_python_or_ours(frame[0])]
+        theirs = [frame for frame in frames if not any(folder in frame[0] for folder in _INSTALLED)]
+        found = theirs[-1:] or frames[:1]
+        return "{}:{}, in {}".format(*found[0]) if found else ""
 
 
 @record
@@ -67,6 +67,7 @@ class RunResult:
     groups: Groups
     everything_there: bool
     interrupted: bool = False
+    stopped: Sequence[str] = ()  # tasks that were running when the run was interrupted
     accounts: Sequence[RangeAccount] = ()
     undeclared: Mapping[str, Sequence[Change]] = field(default_factory=dict)  # by task, what was written and dropped
     undeclared_published: Mapping[str, Sequence[Change]] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class RunResult:
     missing: Sequence[str] = ()  # what tasks without a run() stand for and is not there, a sentence each
     notes: Sequence[str] = ()
     recovered: Sequence[str] = ()  # what an earlier run had begun to publish and this one finished or undid
+    left_out: int = 0  # how much of what ranges wanted is not there and counts as missing: strict mode
     wall_s: float = 0.0
 
     def __bool__(self) -> bool:
@@ -112,6 +114,10 @@ class RunResult:
         """Luigi's execution summary, to the letter."""
         return format_summary(self.groups, summary_length=summary_length)
 
+    def format_summary_lines(self) -> list[str]:
+        """The same line by line, whatever line feeds the values of parameters hold."""
+        return format_lines(self.groups)
+
     def format_report(self) -> list[str]:
         """Our lines after it: what ranges left out, undeclared writes, errors, seconds.
 
@@ -131,14 +137,36 @@ class RunResult:
         lines += self.missing
         lines += self.recovered
         if self.interrupted:
-            lines.append("interrupted; the same command carries on")
+            lines.append(f"interrupted{self._describe_interrupt()}; the same command carries on")
+        if self.left_out and not self.errors and not self.interrupted:  # else those say why
+            lines.append(f"exit code 1: --strict counts the {self.left_out} that ranges left out as missing")
         lines.append(f"{self._describe_work()}, {format_seconds(self.wall_s)}")
         return lines
 
+    def _describe_interrupt(self) -> str:
+        """What Ctrl-C cut short: Luigi's summary has no word for that, and says that no permission was granted."""
+        parts = []
+        if self.stopped:
+            names = list(self.stopped[:_STOPPED_NAMED])
+            more = len(self.stopped) - len(names)
+            names += [f"{more} more"] if more else []
+            parts.append(f"{_join(names)} {'was' if len(self.stopped) == 1 else 'were'} stopped")
+        not_begun = len(self.groups.not_run) - len(self.stopped)
+        if not_begun > 0:
+            parts.append(f"{not_begun} task{' was' if not_begun == 1 else 's were'} not begun")
+        return f": {', '.join(parts)}" if parts else ""
+
     def _describe_work(self) -> str:
-        run, failed = len(self.groups.completed), len(self.groups.failed)
-        parts = [f"{run} task{'' if run == 1 else 's'} run"] if run else []
-        parts += [f"{failed} {'' if run else 'task ' if failed == 1 else 'tasks '}failed"] if failed else []
+        groups = self.groups
+        parts: list[str] = []
+        for count, what in (
+            (len(groups.completed), "run"),
+            (len(groups.failed), "failed"),
+            (len(self.stopped), "stopped"),
+        ):
+            if count:
+                noun = "" if parts else " task" if count == 1 else " tasks"
+                parts.append(f"{count}{noun} {what}")
         if not parts:
             return "nothing was run"
         return f"{', '.join(parts)}, {'each in a box' if self.mode == 'host' else 'not boxed'}"
@@ -152,6 +180,7 @@ class RunResult:
             "status": self.status.name,
             "everything_there": self.everything_there,
             "interrupted": self.interrupted,
+            "stopped": list(self.stopped),
             "counts": dict(self.counts),
             "ranges": [
                 {
@@ -187,11 +216,19 @@ class RunResult:
                 for error in self.errors
             ],
             "missing": list(self.missing),
+            "left_out": self.left_out,
             "recovered": list(self.recovered),
             "notes": list(self.notes),
             "wall_s": round(self.wall_s, 3),
         }
 
 
-def _is_of_a_library(file: str) -> bool:
-    return file.startswith(_NOT_THE_PIPELINE) or "/site-packages/" in file or "/dist-packages/" in file
+def _join(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _is_python_or_ours(file: str) -> bool:
+    if file.startswith(_OURS):
+        return True
+    return file.startswith(_PYTHON) and not any(folder in file for folder in _INSTALLED)

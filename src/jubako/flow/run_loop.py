@@ -31,9 +31,11 @@ from jubako.flow.engine_events import (
     Failed,
     Found,
     Instruction,
+    Pause,
     Planned,
     Published,
     Ran,
+    Resume,
     Start,
     Stop,
     There,
@@ -45,7 +47,7 @@ from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed,
 from jubako.flow.graph import Graph, describe_cycle, find_cycle
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.lease import LEASE_S
-from jubako.flow.observer import TaskGivenUp, TaskPrinted, TaskProgressed, TaskStarted
+from jubako.flow.observer import Note, TaskGivenUp, TaskPrinted, TaskProgressed, TaskStarted
 from jubako.flow.options import RunOptions
 from jubako.flow.owed import OwedCalls
 from jubako.flow.standing import Broken
@@ -61,6 +63,7 @@ __all__ = ["RunLoop"]
 
 _ASK_AGAIN_S: Final = 0.5  # how often a task that another run has is asked for
 _BEAT_S: Final = LEASE_S / 10
+_WISH_S: Final = 1.0  # how often a run looks whether somebody wants it to pause
 _SAME_AGAIN: Final = 3  # how often run() may ask for nothing but what is done
 
 
@@ -104,6 +107,8 @@ class RunLoop:
         self._winds_down = False
         self._beats = True
         self._next_beat_s = 0.0
+        self._wish = ""
+        self._next_wish_s = 0.0
 
     def work(self) -> None:
         """Runs until nothing is left to do. Whatever it raises, the caller closes executors and the staging area."""
@@ -117,6 +122,7 @@ class RunLoop:
                 continue
             self._wait()
             self._mind_interrupts()
+            self._mind_wishes()
             self._beat()
             ready: list[Ready] = []
             for executor in self._executors.living:
@@ -161,7 +167,7 @@ class RunLoop:
                 return
         if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
-            if self.graph.find_complete([task]):
+            if task not in self._options.redo and self.graph.find_complete([task]):
                 self._leases.release([task.task_id])
                 self._tell(There(number))
                 return
@@ -204,15 +210,17 @@ class RunLoop:
         if isinstance(event, Ended):
             if self.owed.has(event.attempt_id):
                 self.owed.end(event)
+                self._logs.close(event.attempt_id)
             else:
                 self._end(self._attempts.pop(event.attempt_id), event, ready)
             return
         if isinstance(event, Remarked):
             self.book.note(event.text)
             return
-        if isinstance(event, Printed):
-            self._logs.write(event.attempt_id, event.data)
         attempt = self._attempts.get(event.attempt_id)
+        if isinstance(event, Printed):
+            task = self.owed.find_task(event.attempt_id) if attempt is None else attempt.task
+            self._logs.write(event.attempt_id, event.data, task)
         if attempt is None or not self.book.watches:
             return
         if isinstance(event, Printed):
@@ -324,7 +332,12 @@ class RunLoop:
             if executor.is_ready:
                 return
         self.book.flush()
-        moments = [self._next_beat_s, self.engine.next_due_s, *(executor.due_s for executor in executors)]
+        moments = [
+            self._next_beat_s,
+            self._next_wish_s,
+            self.engine.next_due_s,
+            *(executor.due_s for executor in executors),
+        ]
         now_s = self._clock.monotonic_s()
         timeout_s = min(moment for moment in moments if moment is not None) - now_s
         poll = select.poll()
@@ -340,11 +353,36 @@ class RunLoop:
         if self._interrupts.count > self._seen_interrupts:
             kill = self._seen_interrupts > 0
             self._seen_interrupts = self._interrupts.count
-            self._stop()
-            running = (*self._attempts, *self.owed.running)
-            for executor in self._executors.living:
-                for attempt_id in running:
-                    executor.cancel(attempt_id, kill=kill)
+            self._cut_short(kill=kill)
+
+    def _cut_short(self, *, kill: bool) -> None:
+        self._stop()
+        running = (*self._attempts, *self.owed.running)
+        for executor in self._executors.living:
+            for attempt_id in running:
+                executor.cancel(attempt_id, kill=kill)
+
+    def _mind_wishes(self) -> None:
+        """Does what somebody has said from another terminal (`flow.steering`)."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_wish_s:
+            return
+        self._next_wish_s = now_s + _WISH_S
+        wish = self.book.run.read_wish()
+        if wish == self._wish:
+            return
+        self._wish = wish
+        if wish == "cancel":
+            self.book.tell(Note("cancelled from another terminal"))
+            self._cut_short(kill=False)
+        elif wish == "pause":
+            self.book.tell(Note("paused from another terminal: nothing more is started until it goes on"))
+            self._tell(Pause())
+            at_work = {attempt.task.task_id for attempt in self._attempts.values()}
+            self._leases.release([task_id for task_id in self._leases.tokens if task_id not in at_work])
+        else:
+            self.book.tell(Note("goes on"))
+            self._tell(Resume())
 
     def _mind_wind_down(self) -> None:
         if self._interrupts.is_winding_down and not self._winds_down:

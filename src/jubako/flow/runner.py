@@ -11,15 +11,15 @@ Modules that only boxes need are imported when boxes are needed: they take as lo
 from __future__ import annotations
 
 import os
-import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
 from jubako.boxes.database import open_database
+from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError
+from jubako.errors import BugError, HostError, InputError
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
@@ -37,7 +37,9 @@ from jubako.flow.pipeline_source import find_belonging
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
+from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
+from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
 from jubako.flow.transitions import State
 from jubako.records import replace
@@ -93,9 +95,15 @@ class _Session:
         self._options = options
         self._clock = clock
         self._mode: Mode = options.box or "host"
+        if self._mode == "host":
+            refuse_nesting(
+                "tasks cannot run in boxes inside a box",
+                hint="--box none (box='none') runs them without, if JUBAKO_STATE is a folder in the box: "
+                "JUBAKO_STATE=$PWD/jubako-state jubako run ... --box none",
+            )
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
-        self._run_id = _make_run_id(clock)
+        self._run_id = make_run_id(clock.wall_s())
         self._connection = stack.enter_context(
             closing(open_database(self._state.ledger_path, durability=options.durability))
         )
@@ -104,7 +112,8 @@ class _Session:
         self._ledger_run = ledger.begin_run(
             self._run_id,
             self._belonging.name,
-            asked=", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""),
+            asked=options.backfill or _describe_tasks(tasks),
+            kind="backfill" if options.backfill else "run",
             mode=self._mode,
             pid=os.getpid(),
             now=clock.moment(),
@@ -112,27 +121,41 @@ class _Session:
             beats=True,
             is_locked=lambda other: is_living(self._state, other),
         )
-        prune(self._connection, self._state, clock.wall_s())
         self._book = Book(self._ledger_run, observer)
         self._logs = TaskLogs(os.path.join(self._state.logs_path, self._run_id), options.log_limit_bytes)
 
     def run(self, began_s: float) -> RunResult:
-        """Plans, works, and sums up."""
+        """Plans, works, and sums up; whatever happens, the ledger is told how the run has ended."""
+        try:
+            result = self._work(began_s)
+        except BaseException as error:
+            self._end(_describe_break(error), {})
+            raise
+        self._end(_describe_end(result), result.counts)
+        self._book.tell(RunEnded(result.interrupted))
+        return result
+
+    def _end(self, status: str, counts: Mapping[str, int]) -> None:
+        self._ledger_run.end(status, counts, self._clock.wall_s(), log_bytes=self._logs.size_bytes)
+
+    def _work(self, began_s: float) -> RunResult:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
+        self._tidy_history()
         engine = Engine(slots=options.workers, capacities=options.resources, retry_delay_s=options.retry_delay_s)
         graph = _plan(self._tasks, engine, options, book)
+        if options.backfill:
+            self._ledger_run.note_plan(sum(engine.count(state) for state in _UNFINISHED))
         loop = self._make_loop(engine, graph)
         loop.work()
-        result = self._sum_up(loop, time.perf_counter() - began_s)
-        self._ledger_run.end(
-            "INTERRUPTED" if result.interrupted else result.status.name,
-            result.counts,
-            self._clock.wall_s(),
-            log_bytes=self._logs.size_bytes,
-        )
-        book.tell(RunEnded(result.interrupted))
-        return result
+        return self._sum_up(loop, time.perf_counter() - began_s)
+
+    def _tidy_history(self) -> None:
+        """Lets go of old runs; what stands in the way of that is a note."""
+        try:
+            prune(self._connection, self._state, self._clock.wall_s())
+        except HostError as error:
+            self._book.note(error.message, hint=error.hint)
 
     def _take_place(self, ledger: Ledger) -> Recovery | None:
         """Recovers what dead runs have left, then holds the run's lock."""
@@ -222,6 +245,7 @@ class _Session:
             groups=groups,
             everything_there=is_there,
             interrupted=loop.was_interrupted,
+            stopped=tuple(str(graph.tasks[n]) for n, state in enumerate(engine.states()) if state is State.STOPPED),
             accounts=tuple(accounts),
             undeclared=book.undeclared,
             undeclared_published=book.undeclared_published,
@@ -230,6 +254,7 @@ class _Session:
             missing=tuple(describe_missing(groups.still_pending_ext)),
             notes=tuple(book.notes),
             recovered=self._recovery.sentences if self._recovery is not None else (),
+            left_out=sum(account.left_out for account in accounts) if self._options.strict else 0,
             wall_s=wall_s,
         )
 
@@ -245,6 +270,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
         attempts=options.attempts,
         obeys_retry_count=options.obeys_retry_count,
         shared_outputs=options.shared_outputs,
+        redo=options.redo,
         see=see if book.watches else None,
     )
     found = 0
@@ -264,6 +290,21 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book)
     return graph
 
 
-def _make_run_id(clock: Clock) -> str:
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(clock.wall_s()))
-    return f"{moment}-{secrets.token_hex(3)}"
+def _describe_tasks(tasks: Sequence[Any]) -> str:
+    return ", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+
+
+def _describe_end(result: RunResult) -> str:
+    """How the run has ended, for the ledger: Luigi's word for it where that is the truth."""
+    if result.interrupted:
+        return "INTERRUPTED"
+    if not result.everything_there and result.status in (RunStatus.SUCCESS, RunStatus.SUCCESS_WITH_RETRY):
+        return "INCOMPLETE"
+    return result.status.name
+
+
+def _describe_break(error: BaseException) -> str:
+    """How a run has ended that has no result, for the ledger."""
+    if isinstance(error, (InputError, HostError)):
+        return "REFUSED"
+    return "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "BROKEN"

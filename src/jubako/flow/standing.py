@@ -16,12 +16,12 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from jubako.errors import InputError
-from jubako.flow.local_target import LocalTarget
 from jubako.flow.nesting import flatten
+from jubako.flow.outputs import find_targets
 from jubako.flow.target import Target
 from jubako.flow.task import Task, WrapperTask
 
-__all__ = ["Answer", "Broken", "Standing", "ask_complete", "ask_family", "describe_broken", "flatten_targets"]
+__all__ = ["Answer", "Broken", "Standing", "ask_complete", "ask_family", "describe_broken"]
 
 _BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
 
@@ -82,10 +82,11 @@ class Standing:
                     new = self._expand(task, seen)
                     tasks.extend(new)
                     continue
-                targets = flatten_targets(task.output())
+                is_plain = complete is Task.complete and "complete" not in vars(task)
+                targets = find_targets(task) if is_plain else flatten(task.output())
                 if self._see_outputs is not None:
                     self._see_outputs(task, targets)
-                if complete is Task.complete and "complete" not in vars(task):
+                if is_plain:
                     plain.append((task, targets))
                     asked += len(targets)
                 else:
@@ -154,11 +155,6 @@ class Standing:
             return describe_broken(task, "requires()", error)
 
 
-def flatten_targets(outputs: Any) -> list[Any]:
-    """What `output()` gives, flat; nearly always it is one target."""
-    return [outputs] if isinstance(outputs, LocalTarget) else flatten(outputs)
-
-
 def ask_family(tasks: Sequence[Any], exist_many: ExistMany) -> list[Answer]:
     """Which of `tasks`, all different and of one class, are done, in order. Nothing is remembered."""
     if not tasks or type(tasks[0]).complete is not Task.complete or any("complete" in vars(task) for task in tasks):
@@ -167,7 +163,7 @@ def ask_family(tasks: Sequence[Any], exist_many: ExistMany) -> list[Answer]:
     places, outputs = [], []
     for place, task in enumerate(tasks):
         try:
-            outputs.append(flatten_targets(task.output()))
+            outputs.append(find_targets(task))
             places.append(place)
         except Exception as error:  # noqa: BLE001  (the task's own code)
             answers[place] = describe_broken(task, "complete()", error)
@@ -178,8 +174,9 @@ def ask_family(tasks: Sequence[Any], exist_many: ExistMany) -> list[Answer]:
 
 def ask_complete(task: Any) -> bool:
     """`task.complete()`, without Luigi's warning for a task that has no outputs: such a task is never complete."""
-    if type(task).complete is Task.complete and "complete" not in vars(task) and not flatten(task.output()):
-        return False
+    if type(task).complete is Task.complete and "complete" not in vars(task):
+        targets = find_targets(task)
+        return bool(targets) and all(target.exists() for target in targets)
     done: bool = task.complete()
     return done
 

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 
 from jubako.records import field, record
 
-__all__ = ["Groups", "RunStatus", "Summarised", "format_summary", "get_status"]
+__all__ = ["Groups", "RunStatus", "Summarised", "format_lines", "format_summary", "get_status"]
 
 _TITLE: Final = "Luigi Execution Summary"
 _MANY_IN_A_ROW: Final = 110  # a row of serialized values is cut at 200 characters, so no more of them can be needed
@@ -111,11 +111,16 @@ def get_status(groups: Groups) -> RunStatus:
 
 def format_summary(groups: Groups, *, summary_length: int = 5, title: str = _TITLE) -> str:
     """The framed text, beginning and ending with a line feed. At most `summary_length` lines a group; 0: all."""
+    return "\n".join(format_lines(groups, summary_length=summary_length, title=title))
+
+
+def format_lines(groups: Groups, *, summary_length: int = 5, title: str = _TITLE) -> list[str]:
+    """The same line by line, for who must not take a line feed in a parameter's value for the end of one."""
     frame = f"===== {title} ====="
-    return f"\n{frame}\n\n{_format_body(groups, summary_length)}\n\n{frame}\n"
+    return ["", frame, "", *_format_body(groups, summary_length), "", frame, ""]
 
 
-def _format_body(groups: Groups, summary_length: int) -> str:
+def _format_body(groups: Groups, summary_length: int) -> list[str]:
     not_run = sum(
         len(tasks)
         for tasks in (
@@ -127,7 +132,7 @@ def _format_body(groups: Groups, summary_length: int) -> str:
     )
     total = not_run + len(groups.completed) + len(groups.failed)
     if total == 0:
-        return "Did not schedule any tasks"
+        return ["Did not schedule any tasks"]
     lines = [f"Scheduled {total} tasks of which:"]
     for status, human in _HUMAN.items():
         if status == "still_pending":
@@ -146,7 +151,7 @@ def _format_body(groups: Groups, summary_length: int) -> str:
     else:
         lines.append("")
     lines.append(get_status(groups).sentence)
-    return "\n".join(lines)
+    return lines
 
 
 def _format_other_workers(workers: Mapping[str, int]) -> list[str]:

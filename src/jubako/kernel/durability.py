@@ -82,12 +82,22 @@ def assess_durability(mount: Mount, ext4_options: frozenset[str] | None = None) 
         if not any(option.startswith("data=") for option in ext4_options):
             return no(
                 "this ext4 has no journal: a power loss may undo or tear a rename",
-                "tune2fs -O has_journal on the unmounted device, or another disk",
+                _journal_cure(mount),
             )
         return Durability(mount.mount_point, kind, True)
     if kind in _ORDERED_TYPES:
         return Durability(mount.mount_point, kind, True)
     return no(f"whether {kind} keeps the order of synced renames is not known", move)
+
+
+def _journal_cure(mount: Mount) -> str:
+    """How an ext4 gets a journal, which needs it unmounted."""
+    if mount.mount_point == "/":
+        return (
+            "put outputs and JUBAKO_STATE on a disk that has one, or start the machine from a rescue system and run "
+            "'tune2fs -O has_journal' on this one"
+        )
+    return f"umount {mount.mount_point}, then 'tune2fs -O has_journal' on its device; or another disk"
 
 
 def is_network_type(fstype: str) -> bool:

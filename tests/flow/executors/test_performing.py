@@ -116,6 +116,28 @@ def test_missing_outputs_are_named() -> None:
     assert run(Lazy())[0].error == "run() ended and did not make this, that"
 
 
+def test_task_without_a_run_is_told_from_one_that_forgot_something() -> None:
+    class Idle(Task):
+        def output(self) -> Any:
+            return MockTarget("never made")
+
+    assert run(Idle())[0].error == "it has no run() that would make never made"
+
+
+def test_output_that_is_no_target_is_named_even_where_complete_is_the_tasks_own() -> None:
+    class Named(Task):
+        def output(self) -> Any:
+            return "a/b"
+
+        def run(self) -> None:
+            pass
+
+        def complete(self) -> bool:
+            return False
+
+    assert run(Named())[0].error == "output() of Named() gives 'a/b', which is no target; LocalTarget('a/b') is one"
+
+
 def test_own_complete_decides_where_outputs_are_missing() -> None:
     class Sure(Task):
         n = IntParameter()

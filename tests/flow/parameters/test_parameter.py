@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import datetime
 import pickle
+from typing import Any
 
 import pytest
 
 from jubako.flow.parameters import (
+    DateHourParameter,
+    DateMinuteParameter,
     DateParameter,
+    FloatParameter,
     IntParameter,
     InvalidParameterException,
     MissingParameterException,
+    MonthParameter,
     NoValue,
+    NumericalParameter,
     Parameter,
     ParameterException,
     ParameterVisibility,
@@ -117,11 +123,28 @@ def test_is_global_is_deprecated_and_means_not_positional() -> None:
 def test_parse_argument_names_task_parameter_and_text() -> None:
     with pytest.raises(InvalidParameterException) as caught:
         parse_argument(DateParameter(), "DailySummary", "start_date", "2010-13-45")
-    assert str(caught.value) == (
-        "DailySummary: --start-date '2010-13-45' can't be read: time data '2010-13-45' does not match format '%Y-%m-%d'"
-    )
+    assert str(caught.value) == ("DailySummary: --start-date '2010-13-45' can't be read: its form is not YYYY-MM-DD")
     assert isinstance(caught.value, ParameterException)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "reason"),
+    [
+        (DateParameter(), "2010-01-01T05", "its form is not YYYY-MM-DD"),
+        (DateParameter(), "2010-02-30", "day is out of range for month"),
+        (MonthParameter(), "2010-01-01", "its form is not YYYY-MM"),
+        (DateHourParameter(), "2010-01-01", "its form is not YYYY-MM-DDTHH"),
+        (DateMinuteParameter(), "noon", "its form is not YYYY-MM-DDTHHMM"),
+        (IntParameter(), "3.5", "it is not a whole number"),
+        (FloatParameter(), "much", "it is not a number"),
+        (NumericalParameter(var_type=int, min_value=1, max_value=9), "x", "it is not a whole number"),
+    ],
+)
+def test_text_that_cannot_be_read_is_told_the_form_in_words(parameter: Any, text: str, reason: str) -> None:
+    with pytest.raises(InvalidParameterException) as caught:
+        parse_argument(parameter, "Daily", "n", text)
+    assert str(caught.value) == f"Daily: --n {text!r} can't be read: {reason}"
 
 
 def test_plain_parameter_warns_of_values_that_are_no_text() -> None:

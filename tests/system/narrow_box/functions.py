@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import json
@@ -33,6 +34,30 @@ def load_with_thread(argument: bytes) -> None:
 def load_with_open_file(argument: bytes) -> None:
     load(argument)
     globals()["log"] = open("import.log", "w")  # noqa: SIM115
+
+
+def load_with_odd_streams(argument: bytes) -> None:
+    """A stream with nothing but what `print` needs, and one that fails."""
+
+    class Odd:
+        def write(self, text: str) -> int:
+            raise OSError("no room")
+
+        def flush(self) -> None:
+            raise OSError("no room")
+
+    load(argument)
+    sys.stdout = Odd()  # type: ignore[assignment]
+
+
+def load_with_hook_after_fork(argument: bytes) -> None:
+    """As libraries do that report what a process did when it ends."""
+    load(argument)
+    os.register_at_fork(after_in_child=lambda: atexit.register(report_at_exit))
+
+
+def report_at_exit() -> None:
+    Path("jubako-report").write_text(f"{state['count']}\n")  # in the working directory
 
 
 def load_badly(argument: bytes) -> None:

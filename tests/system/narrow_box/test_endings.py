@@ -177,6 +177,27 @@ def test_pipeline_that_must_not_be_forked_is_loaded_by_every_job(bench: Bench, p
         (bench.home / "import.log").unlink(missing_ok=True)
 
 
+def test_pipeline_that_puts_odd_streams_in_place_fails_its_tasks_and_hangs_nothing(bench: Bench) -> None:
+    try:
+        bench.ask("restart", {"preload": "functions:load_with_odd_streams"})
+        ran = bench.run("nothing")
+        assert (ran.outcome, ran.finished.error) == ("failed", "OSError: no room")
+    finally:
+        bench.ask("restart", {})
+
+
+def test_exit_handlers_registered_after_the_fork_run_in_the_box_when_the_task_ends(bench: Bench) -> None:
+    report = bench.work / "jubako-report"
+    try:
+        bench.ask("restart", {"preload": "functions:load_with_hook_after_fork"})
+        ran = bench.run("count")
+        assert (ran.outcome, ran.undeclared) == ("ok", [str(report)])
+        assert not report.exists()
+        assert not Path("/jubako-report").exists()
+    finally:
+        bench.ask("restart", {})
+
+
 def test_many_jobs_leave_no_descriptor_mount_or_process(bench: Bench) -> None:
     path = bench.work / "out"
     pid = bench.ask("pid")

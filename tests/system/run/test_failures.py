@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jubako.boxes.database import open_database
 from jubako.boxes.kept import list_boxes
 from jubako.errors import InputError
+from jubako.flow.ledger import Ledger
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
 from jubako.testing import FakeClock
+from jubako.testing.ledger import begin_fake_run
 
 UNBOXED = [pytest.param({"box": "none"}, id="in-process"), pytest.param({"box": "none", "workers": 2}, id="forked")]
 BOXED = [pytest.param({"workers": 1}, id="boxed", marks=pytest.mark.box)]
@@ -273,7 +278,7 @@ def test_what_a_task_prints_is_shown_and_kept_in_its_log(world: Any, options: di
     text = Path(error.log_path).read_bytes()
     assert text.splitlines() == [b"to stdout", b"to stderr, \xff", b"from a program"]
     assert b"".join(event.data for event in world.seen.of(TaskPrinted)) == text
-    assert len(os.listdir(world.state / "logs" / result.run_id)) == 1
+    assert sorted(os.listdir(world.state / "logs" / result.run_id)) == [os.path.basename(error.log_path), "tasks"]
 
 
 @pytest.mark.parametrize("options", MODES[1:])
@@ -297,6 +302,27 @@ def test_log_keeps_the_beginning_and_the_end_within_its_limit(world: Any, option
         + line * 5
     )
     assert sum(len(event.data) for event in world.seen.of(TaskPrinted)) == 10_000
+
+
+def test_log_of_a_call_after_publishing_keeps_to_its_limit_too(world: Any) -> None:
+    world.write(
+        """
+        class Floods(Task):
+            def output(self):
+                return LocalTarget("floods")
+
+            def run(self):
+                with self.output().open("w"):
+                    pass
+
+            def after_publish(self):
+                for _ in range(11):
+                    print("x" * 99)
+        """
+    )
+    result = world.run(world.Floods(), log_limit_bytes=1000, box="none", workers=2)
+    text = (world.state / "logs" / result.run_id / "after-1.log").read_bytes()
+    assert b"[jubako: 100 bytes are left out here; of what a task prints 1000 bytes are kept]" in text
 
 
 def test_old_runs_go_with_their_logs_when_a_run_begins(world: Any) -> None:
@@ -583,7 +609,7 @@ def test_pipeline_that_no_other_process_can_import_is_refused(world: Any) -> Non
 
 def _command(pid: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0")
     except OSError:
         return ""
 
@@ -658,3 +684,17 @@ def test_output_where_a_box_has_folders_of_its_own_is_published(world: Any) -> N
         assert world.read("seen.txt") == "", "what other tasks publish there is not seen in a box"
         os.remove(f"{folder}/out/shared.txt")
         assert not world.run(world.Shared(folder=folder)).notes
+
+
+def test_run_goes_on_where_old_history_cannot_be_tidied(world: Any) -> None:
+    world.write(HALF_WAY)
+    assert world.run(world.Other(), box="none")
+    (world.state / "logs" / "killed").touch()  # where its logs would be, and cannot be listed
+    with closing(open_database(str(world.state / "ledger.sqlite"), durability="relaxed")) as connection:
+        begin_fake_run(Ledger(connection), "killed", clock=FakeClock(wall_s=time.time()))
+    os.remove("other.txt")
+    result = world.run(world.Other(), box="none")
+    assert result
+    assert world.read("other.txt") == "other"
+    (note,) = result.notes
+    assert f"{world.state}/logs/killed" in note

@@ -64,6 +64,8 @@ def test_range_that_leaves_dates_out_says_how_many_and_why(world: Any, strict: b
         " + 50 over the limit (task limit 50)"
     )
     assert result.everything_there is not strict
+    reason = "exit code 1: --strict counts the 212 that ranges left out as missing"
+    assert (reason in result.format_report()) is strict
     assert result.to_json()["ranges"][0] == {
         "range": "RangeDaily of MyDailyTask", "wanted": 262, "done_before": 0, "run": 50, "outside": 162,
         "over_limit": 50, "failed": 0, "not_run": 0,

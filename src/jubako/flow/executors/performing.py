@@ -22,8 +22,9 @@ from jubako.flow.dynamic import DynamicRequirements
 from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
 from jubako.flow.nesting import flatten
+from jubako.flow.outputs import find_targets
 from jubako.flow.run_rules import OUR_RULES, RunRules
-from jubako.flow.standing import ask_complete, flatten_targets
+from jubako.flow.standing import ask_complete
 from jubako.flow.task import Task
 
 __all__ = [
@@ -99,7 +100,10 @@ def _perform(task: Any, is_done: IsDone, say: Say, resumed: Suspended | None, ru
             raise WorkError("Task finished running, but complete() is still returning false.")
         unmade = _find_unmade(task)
         if unmade and rules.unmade_outputs == "fail":
-            raise WorkError(f"run() ended and did not make {', '.join(unmade)}")
+            names = ", ".join(unmade)
+            if type(task).run is Task.run:
+                raise WorkError(f"it has no run() that would make {names}")
+            raise WorkError(f"run() ended and did not make {names}")
         task.trigger_event(Event.PROCESSING_TIME, task, time.perf_counter() - began_s)
         task.on_success()
         task.trigger_event(Event.SUCCESS, task)
@@ -178,7 +182,7 @@ def _find_unmade(task: Any) -> list[str]:
 
     A task without outputs has succeeded, and so has one whose own complete() says that it is done.
     """
-    missing = [output for output in flatten_targets(task.output()) if not output.exists()]
+    missing = [target for target in find_targets(task) if not target.exists()]
     if missing and (type(task).complete is Task.complete or not task.complete()):
         return [str(output) for output in missing]
     return []

@@ -20,6 +20,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypedDict, overload
 
 from jubako.flow.parameters.errors import InvalidParameterException, MissingParameterException, ParameterException
+from jubako.flow.parameters.refusals import put_in_words
 from jubako.flow.parameters.source import find_value
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def parse_argument(parameter: Parameter[T], family: str, name: str, text: str) -
     except InvalidParameterException:
         raise
     except (ValueError, TypeError, ArithmeticError, SyntaxError, ParameterException) as error:
-        reason = str(error)
+        reason = put_in_words(str(error), getattr(parameter, "date_format", ""))
         raise InvalidParameterException(
             f"{family}: --{name.replace('_', '-')} {text!r} can't be read: {reason}"
         ) from error
