@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,3 +89,33 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess
         return result
 
     return run
+
+
+@pytest.fixture(scope="module")
+def luigi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs a command line of `jubako luigi`, as `python` would, and sooner: in a fork of one process for all."""
+    home = tmp_path_factory.mktemp("home")
+    printed = (home / "stdout", home / "stderr")
+    command = [sys.executable, "-P", str(HERE / "forks.py")]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(home), cwd=home, text=True
+    )
+    orders, codes = server.stdin, server.stdout
+    assert orders is not None and codes is not None  # made with pipes
+
+    def run(
+        words: list[str], *, cwd: Path = home, fails: bool = False, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        for path in printed:
+            path.write_bytes(b"")
+        order = {"words": words, "cwd": str(cwd), "environment": environment(home, **more)}
+        print(json.dumps({**order, "stdout": str(printed[0]), "stderr": str(printed[1])}), file=orders, flush=True)
+        code = int(codes.readline())
+        result = subprocess.CompletedProcess(words, code, *(path.read_text() for path in printed))
+        assert fails or code == 0, result.stdout + result.stderr
+        return result
+
+    with server:
+        yield run
+        orders.close()
+    assert server.returncode == 0

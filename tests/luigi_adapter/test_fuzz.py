@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-SAMPLE = 40
+SAMPLE = 20
 LONG = int(os.environ.get("JUBAKO_FUZZ", "3000"))
 
 HEAD = """

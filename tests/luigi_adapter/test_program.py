@@ -1,4 +1,7 @@
-"""The program as people start it: scripts, words, errors, exit codes, locks, signals, boxes."""
+"""The program as people start it: scripts, words, errors, exit codes, locks, signals, boxes.
+
+`luigi` takes a command line as the program does, in a fork of a process that has imported it (`forks.py`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
+Luigi = Callable[..., subprocess.CompletedProcess[str]]
 JUBAKO = ["-m", "jubako", "luigi"]
 LUIGI = ["-m", "jubako.luigi"]
 
@@ -47,7 +51,7 @@ def test_both_ways_in_are_one_program(python: Python, tmp_path: Path, words: lis
     assert (tmp_path / "merged.txt").exists()
 
 
-def test_script_runs_as_it_stands(python: Python, tmp_path: Path) -> None:
+def test_script_runs_as_it_stands(luigi: Luigi, tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("NAME = 'made'\n")
     (tmp_path / "script.py").write_text(
         "import sys, luigi, neighbour\n"
@@ -58,13 +62,13 @@ def test_script_runs_as_it_stands(python: Python, tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    print(sys.argv, luigi.run(main_task_cls=Made, local_scheduler=True))\n"
     )
-    result = python([*LUIGI, "script.py", "--n", "3", "--no-lock"], cwd=tmp_path)
+    result = luigi(["script.py", "--n", "3", "--no-lock"], cwd=tmp_path)
     assert result.stdout == "['script.py', '--n', '3', '--no-lock'] True\n"
     assert (tmp_path / "made").exists()
 
 
-def test_deps_lists_the_way_to_a_family(python: Python) -> None:
-    result = python([*LUIGI, "deps", "--module", "fan", "Count", "--number", "1", "--upstream-family", "Shard"])
+def test_deps_lists_the_way_to_a_family(luigi: Luigi) -> None:
+    result = luigi(["deps", "--module", "fan", "Count", "--number", "1", "--upstream-family", "Shard"])
     assert result.stdout.splitlines() == [
         "   TASK: Count(number=1, shards=4)",
         "                       : [FileSystem] counts/1.txt",
@@ -72,33 +76,33 @@ def test_deps_lists_the_way_to_a_family(python: Python) -> None:
         "   TASK: Shard(number=1, shards=4)",
         "                       : [FileSystem] shards/1-of-4.txt.gz",
     ]
-    assert python([*LUIGI, "deps", "--module", "fan", "Merge", "--upstream-family", "Nobody"]).stdout == ""
+    assert luigi(["deps", "--module", "fan", "Merge", "--upstream-family", "Nobody"]).stdout == ""
 
 
-def test_deps_and_tree_are_luigis(python: Python, tmp_path: Path) -> None:
+def test_deps_and_tree_are_luigis(python: Python, luigi: Luigi, tmp_path: Path) -> None:
     code = (
         "import luigi, fan, re\nfrom luigi.tools.deps_tree import print_tree\n"
         "open('merged.txt', 'w').close()\nprint(print_tree(fan.Everything()))\n"
     )
     (tmp_path / "tree.py").write_text(code)
     theirs = python(["tree.py"], cwd=tmp_path)
-    ours = python([*LUIGI, "tree.py"], cwd=tmp_path)
+    ours = luigi(["tree.py"], cwd=tmp_path)
     assert ours.stdout == theirs.stdout
-    drawn = python([*LUIGI, "deps-tree", "--module", "fan", "Everything"], cwd=tmp_path).stdout
+    drawn = luigi(["deps-tree", "--module", "fan", "Everything"], cwd=tmp_path).stdout
     assert drawn.splitlines()[1:3] == [
         "└─--[Everything-{} (PENDING)]",
         "    |---[Merge-{'shards': '4', 'fails': 'False'} (COMPLETE)]",
     ]
 
 
-def test_grep_finds_tasks_of_the_ledger(python: Python, tmp_path: Path) -> None:
+def test_grep_finds_tasks_of_the_ledger(luigi: Luigi, tmp_path: Path) -> None:
     state = str(tmp_path / "state")
-    python([*LUIGI, "--module", "trouble", "NeedsOf", "--what", "Fine,Raises"], cwd=tmp_path, JUBAKO_STATE=state)
-    found = python([*LUIGI, "grep", "--prefix", "Fine"], JUBAKO_STATE=state).stdout
+    luigi(["--module", "trouble", "NeedsOf", "--what", "Fine,Raises"], cwd=tmp_path, JUBAKO_STATE=state)
+    found = luigi(["grep", "--prefix", "Fine"], JUBAKO_STATE=state).stdout
     assert found.startswith("Fine_9_") and found.endswith(": DONE\n") and found.count("\n") == 1
-    failed = python([*LUIGI, "grep", "--status", "failed", "--scheduler-port", "1"], JUBAKO_STATE=state).stdout
+    failed = luigi(["grep", "--status", "failed", "--scheduler-port", "1"], JUBAKO_STATE=state).stdout
     assert failed.startswith("Raises_9_") and failed.count("\n") == 1
-    assert python([*LUIGI, "grep"], fails=True).returncode == 2
+    assert luigi(["grep"], fails=True).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -118,26 +122,25 @@ def test_grep_finds_tasks_of_the_ledger(python: Python, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_line_is_a_sentence_and_an_exit_code(
-    python: Python, tmp_path: Path, line: str, code: int, sentence: str
+    luigi: Luigi, tmp_path: Path, line: str, code: int, sentence: str
 ) -> None:
-    result = python([*LUIGI, "--no-lock", *line.split()] if line[0] == "-" else [*LUIGI, *line.split()],
-                    cwd=tmp_path, fails=True)  # fmt: skip
+    result = luigi([*(["--no-lock"] if line[0] == "-" else []), *line.split()], cwd=tmp_path, fails=True)
     assert (result.returncode, "Traceback" in result.stderr) == (code, False)
     assert sentence in result.stderr
 
 
-def test_flag_of_a_task_comes_before_one_of_ours(python: Python, tmp_path: Path) -> None:
+def test_flag_of_a_task_comes_before_one_of_ours(luigi: Luigi, tmp_path: Path) -> None:
     line = ["--module", "trouble", "Boxes", "--box", "of cards"]
-    assert python([*LUIGI, *line], cwd=tmp_path).stdout == "of cards\n"
-    assert python([*LUIGI, *line, "--jubako-box", "none"], cwd=tmp_path).stdout == "of cards\n"
-    shown = python([*LUIGI, *line, "--help"], cwd=tmp_path).stdout
+    assert luigi(line, cwd=tmp_path).stdout == "of cards\n"
+    assert luigi([*line, "--jubako-box", "none"], cwd=tmp_path).stdout == "of cards\n"
+    shown = luigi([*line, "--help"], cwd=tmp_path).stdout
     assert shown.count("--box BOX") == 2 and "--strict" in shown  # in the usage and in the list
 
 
-def test_settings_that_mean_nothing_are_named(python: Python, tmp_path: Path) -> None:
+def test_settings_that_mean_nothing_are_named(luigi: Luigi, tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text("[worker]\ntask_limit = 3\n[email]\nreceiver = x@example.org\n")
     line = ["--module", "trouble", "Fine", "--scheduler-host", "far", "--scheduler-batch-emails"]
-    said = python([*LUIGI, *line], cwd=tmp_path).stderr
+    said = luigi(line, cwd=tmp_path).stderr
     for text in (
         "[worker] task_limit changes nothing in jubako: there is no limit on how many tasks a run has",
         "[core] scheduler_host changes nothing in jubako: there is no scheduler server, all is scheduled here",
@@ -147,17 +150,17 @@ def test_settings_that_mean_nothing_are_named(python: Python, tmp_path: Path) ->
         assert f"WARNING: {text}" in said
 
 
-def test_strict_makes_what_is_not_there_the_exit_code(python: Python, tmp_path: Path) -> None:
+def test_strict_makes_what_is_not_there_the_exit_code(luigi: Luigi, tmp_path: Path) -> None:
     line = ["--module", "calendar_pages", "RangeDaily", "--of", "MyDailyTask", "--start", "2021-09-01"]
     limit = ["--now", "1632052800", "--task-limit", "2", "--log-level", "WARNING"]
-    plain = python([*LUIGI, *line, *limit], cwd=tmp_path)
+    plain = luigi([*line, *limit], cwd=tmp_path)
     assert plain.stderr == (
         "WARNING: RangeDaily of MyDailyTask: 19 wanted = 2 run + 17 over the limit (task limit 2)\n"
     )
-    assert python([*LUIGI, *line, *limit, "--strict"], cwd=tmp_path, fails=True).returncode == 1
+    assert luigi([*line, *limit, "--strict"], cwd=tmp_path, fails=True).returncode == 1
 
 
-def test_retries_are_made_where_it_is_kept_alive(python: Python, tmp_path: Path) -> None:
+def test_retries_are_made_where_it_is_kept_alive(luigi: Luigi, tmp_path: Path) -> None:
     (tmp_path / "flaky.py").write_text(
         "import luigi, os\n"
         "class Flaky(luigi.Task):\n"
@@ -168,15 +171,15 @@ def test_retries_are_made_where_it_is_kept_alive(python: Python, tmp_path: Path)
         "        if os.path.getsize('tries') < 3: raise ValueError('not yet')\n"
         "        self.output().open('w').close()\n"
     )
-    line = [*LUIGI, "--module", "flaky", "Flaky"]
-    assert "looks :( because there were failed tasks" in python(line, cwd=tmp_path).stderr
+    line = ["--module", "flaky", "Flaky"]
+    assert "looks :( because there were failed tasks" in luigi(line, cwd=tmp_path).stderr
     assert (tmp_path / "tries").read_text() == "x"
     (tmp_path / "tries").unlink()
-    said = python([*line, "--worker-keep-alive", "--scheduler-retry-delay", "0"], cwd=tmp_path).stderr
+    said = luigi([*line, "--worker-keep-alive", "--scheduler-retry-delay", "0"], cwd=tmp_path).stderr
     assert "looks :) because there were failed tasks but they all succeeded in a retry" in said
 
 
-def test_context_is_around_every_task(python: Python, tmp_path: Path) -> None:
+def test_context_is_around_every_task(luigi: Luigi, tmp_path: Path) -> None:
     (tmp_path / "around.py").write_text(
         "class Around:\n"
         "    def __init__(self, process): self.process = process\n"
@@ -184,8 +187,8 @@ def test_context_is_around_every_task(python: Python, tmp_path: Path) -> None:
         "    def __exit__(self, *error): print('out', self.process.worker_timeout)\n"
     )
     line = ["--module", "trouble", "Fine", "--worker-task-process-context", "around.Around", "--worker-id", "me"]
-    assert python([*LUIGI, *line], cwd=tmp_path).stdout == "in Fine(n=0) me\nout 0\n"
-    refused = python([*LUIGI, *line, "--box", "host"], cwd=tmp_path, fails=True)
+    assert luigi(line, cwd=tmp_path).stdout == "in Fine(n=0) me\nout 0\n"
+    refused = luigi([*line, "--box", "host"], cwd=tmp_path, fails=True)
     assert refused.returncode == 4
     assert "task_process_context cannot be put around tasks in boxes" in refused.stderr
 
