@@ -1,5 +1,5 @@
 # make demo    a year of hourly data, day by day, each task in its own box
-# make test    everything that proves it (under 4 minutes)
+# make test    everything that proves it (five minutes)
 # make check   the fast half: style, types, imports, and the tests that need no box
 # make soak    the long proofs          make bench   the claims about speed, as ratios
 # make clean   remove what these made (.venv, caches, the demo's output)
