@@ -121,7 +121,10 @@ def pattern_of(shown: str, folder: Path, *, numbers_vary: bool) -> str:
             continue
         text = re.escape(line.replace("/home/you/jubako", str(folder)))
         text = re.sub(QUANTITY, r"[\\d.]+ \\w+(?: [\\d.]+ \\w+)?", text)
-        pattern += (re.sub(r"(?:\\ )*\d+", r"\\s*\\d+", text) if numbers_vary else text) + r"\n"
+        if numbers_vary:  # and with them the widths of columns
+            text = re.sub(r"(?:\\ )*\d+", r"\\s*\\d+", text)
+            text = re.sub(r"(?:\\ ){2,}", r"\\s+", text)
+        pattern += text + r"\n"
     return pattern
 
 

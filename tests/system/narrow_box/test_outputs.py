@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.system.narrow_box.conftest import Bench
 
 pytestmark = pytest.mark.box
+made_by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to somebody else")
 OTHER_GROUP = 54323
 
 
@@ -37,6 +38,7 @@ def test_output_is_staged_and_nothing_is_undeclared(bench: Bench, way: str, plac
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o644, bench.uid)
 
 
+@made_by_root
 @pytest.mark.parametrize("way", ["write", "write_staged"])
 @pytest.mark.parametrize("place", ["x", "in/x", "in/new/x"])
 def test_output_in_a_folder_of_a_group_that_the_box_lacks_is_staged(bench: Bench, way: str, place: str) -> None:
@@ -54,6 +56,7 @@ def test_output_in_a_folder_of_a_group_that_the_box_lacks_is_staged(bench: Bench
     assert ran.undeclared == []
 
 
+@made_by_root
 def test_output_written_where_a_task_may_not_write_by_name_is_staged_once_it_is_finished(bench: Bench) -> None:
     """As root may publish into the folder of somebody else: in a box it has no capabilities."""
     folder = bench.work / "theirs"
@@ -67,6 +70,7 @@ def test_output_written_where_a_task_may_not_write_by_name_is_staged_once_it_is_
     assert ran.undeclared == []
 
 
+@made_by_root
 def test_file_of_a_group_that_the_box_lacks_cannot_be_changed_in_place_and_says_why(bench: Bench) -> None:
     path = bench.work / "out"
     bench.make_file(path, "old")
