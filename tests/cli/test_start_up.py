@@ -19,6 +19,7 @@ HEAVY = {
     *("threading", "traceback", "typing", "uuid"),
 }
 LESS_HEAVY = {"collections", "contextlib", "enum", "functools", "signal"}  # five milliseconds together
+of_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's doctor has more to look at")
 START = "from jubako.__main__ import start; start()"
 
 
@@ -28,7 +29,7 @@ START = "from jubako.__main__ import start; start()"
         ("--version", 12, HEAVY | LESS_HEAVY),
         ("box ls", 59, HEAVY | LESS_HEAVY),
         pytest.param("box run -- true", 78, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
-        pytest.param("doctor", 61, HEAVY, marks=pytest.mark.box),
+        pytest.param("doctor", 61, HEAVY, marks=[pytest.mark.box, of_root]),
     ],
 )
 def test_command_line_imports_few_modules_and_none_that_is_heavy(
