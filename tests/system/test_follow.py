@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = str(Path(__file__).parents[2] / "src")
+from started import start
 
 PIPELINE = """
 import sys, time
@@ -46,18 +44,6 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "slow.py").write_text(PIPELINE)
     (tmp_path / "gate").mkdir()
     return tmp_path
-
-
-def start(place: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jubako", *words],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def begin(place: Path, box: str, workers: int) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:

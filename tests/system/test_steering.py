@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SOURCE = str(Path(__file__).parents[2] / "src")
+from started import start
+
 PIPELINE = """
 import time
 from pathlib import Path
@@ -29,18 +28,6 @@ class Day(Task):
             time.sleep(0.01)
         self.output().open("w").close()
 """
-
-
-def start(place: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jubako", *words],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": SOURCE, "JUBAKO_STATE": str(place / "state")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def say(place: Path, *words: str) -> str:
