@@ -41,7 +41,14 @@ class HostError(JubakoError):
 
 
 class ConflictError(JubakoError):
-    """Something changed between the start of a run and its publishing; nothing of the run was published."""
+    """Something changed between the start of a run and its publishing; nothing of the run was published.
+
+    `is_repeatable` is False where running again at once would replace what another program has just put there.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", is_repeatable: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.is_repeatable = is_repeatable
 
 
 class WorkError(JubakoError):

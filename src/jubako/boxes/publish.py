@@ -212,7 +212,11 @@ class Publisher:
         if problems:
             work.waits = True
             self.journal.wait(run_id, id, "; ".join(problems))
-            work.refusal = type(refusal)("; ".join((refusal.message, *problems)), hint=refusal.hint)
+            message = "; ".join((refusal.message, *problems))
+            if isinstance(refusal, ConflictError):
+                work.refusal = ConflictError(message, hint=refusal.hint, is_repeatable=False)
+            else:
+                work.refusal = HostError(message, hint=refusal.hint)
 
     def _sync_renamed(self, work: Sequence[_Work]) -> None:
         """Renames must be on the disk before the journal forgets them: else a power cut leaves some of them undone with

@@ -84,7 +84,10 @@ def changed_error(
     return ConflictError(
         f"{path}{role and f', {role},'} was changed by another program while {label} was running: "
         f"{describe_change(expected, found)}",
-        hint="nothing of this task was published; run it again",
+        hint="nothing of this task was published; run it again"
+        if role
+        else "what the other program put there was left as it is; without it, the task makes its own",
+        is_repeatable=bool(role),
     )
 
 

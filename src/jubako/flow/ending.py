@@ -108,8 +108,9 @@ class Endings:
         self._book.record(self.record(attempt, ended, "cancelled"), self._clock.monotonic_s())
 
     def deserves_another(self, attempt: Attempt, ended: Ended) -> bool:
-        """A task's first conflict is no fault of its own."""
-        if not isinstance(ended.exception, ConflictError) or attempt.number in self._had_conflict:
+        """A task's first conflict is no fault of its own. One over its output isn't settled by replacing that."""
+        error = ended.exception
+        if not isinstance(error, ConflictError) or not error.is_repeatable or attempt.number in self._had_conflict:
             return False
         self._had_conflict.add(attempt.number)
         return True
