@@ -34,6 +34,7 @@ check: static
 
 soak: system-packages .venv/installed-dev
 	$(RUN)python -m pytest -m soak
+	$(RUN)python -m pytest -m "hypothesis and not soak" --hypothesis-profile search
 
 bench: .venv/installed-bench
 	$(RUN)python bench/flow.py

@@ -7,6 +7,9 @@ directory; when the session belongs to root every test that asks for it runs twi
 `before` and `look_around` serve `tests/system/test_leaks.py`, which runs last and compares the two.
 
 With JUBAKO_MUST_WORK=1 a skip is a failure: there the machine is known to have everything.
+
+Properties are tried with the same examples each time, so a change can't fail by what chance picks for it. `make soak`
+lets chance pick, and many more.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pkgutil import walk_packages
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from hypothesis import settings
 
 import jubako
 from jubako.kernel import idmap, mounts, namespaces, process
@@ -39,6 +43,10 @@ MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests st
 
 Result = TypeVar("Result")
 
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2000, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

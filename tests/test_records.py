@@ -109,7 +109,7 @@ def facts_of(cls: Any, positional: list[Any], named: dict[str, Any], value: Any,
     ]
 
 
-FEW = settings(max_examples=50, deadline=None)  # each defines two classes
+FEW = settings(max_examples=50)  # each defines two classes
 
 
 @FEW

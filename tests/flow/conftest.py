@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from jubako.flow.register import Register
 from jubako.flow.task import Task
-
-settings.register_profile("patient", deadline=None)  # a machine under load is no failure
-settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

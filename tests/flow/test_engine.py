@@ -350,7 +350,7 @@ def test_member_put_off_has_its_turn_again() -> None:
     assert engine.handle(Cancelled(2), 0.0) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 4), st.integers(0, 2), st.integers(0, 2)), max_size=10),
     st.integers(1, 3),
@@ -450,7 +450,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Found], set[int]]:
     return tasks, draw(st.sets(st.integers(0, size - 1), max_size=3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(graphs(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_engine_agrees_with_a_plain_scheduler(
     graph: tuple[list[Found], set[int]], slots: int, chance: random.Random
@@ -478,7 +478,7 @@ def test_engine_agrees_with_a_plain_scheduler(
     assert sum(engine.count(state) for state in State) == len(tasks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), max_size=3)),

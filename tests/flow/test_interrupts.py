@@ -6,10 +6,19 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from jubako.flow.interrupts import Interrupts
+
+
+@pytest.fixture(autouse=True)
+def hangup_is_not_ignored() -> Iterator[None]:
+    """Below nohup, which ignores it on purpose, it is left alone."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_signals_are_counted_and_wake_a_wait() -> None:

@@ -122,7 +122,7 @@ def groups_of(worker: FakeWorker) -> Groups:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(_tasks, max_size=60, unique=True),
     st.integers(0, 3),

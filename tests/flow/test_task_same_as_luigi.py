@@ -1,7 +1,8 @@
 """The same task class, declared in Luigi and here, called with the same arguments: same ids, texts, and refusals.
 
 Exempt, by name:
-  repr of concealed values    Luigi shows HIDDEN and PRIVATE ones; ours are starred, here and in errors
+  repr of concealed values    Luigi shows HIDDEN and PRIVATE ones; ours are starred, here and in errors. A value without
+                              a text (a timedelta in a DictParameter) makes Luigi's repr fail, and so its complete()
   sets as values              become tuples in the order of their hashes in Luigi, sorted here
 """
 
@@ -72,8 +73,8 @@ def outcome(function: Any) -> Any:
         return type(error).__name__, str(error)
 
 
-def facts(made: Any) -> Any:
-    return {
+def facts(made: Any, *, concealed: bool) -> Any:
+    found = {
         "id": made.task_id,
         "text": made.to_str_params(),
         "identifying": made.to_str_params(only_significant=True, only_public=True),
@@ -82,8 +83,8 @@ def facts(made: Any) -> Any:
         "family": made.task_family,
         "values": repr(made.param_kwargs),
         "hash": hash(made) == hash(made.task_id),
-        "complete": outcome(made.complete),
     }
+    return found if concealed else found | {"complete": outcome(made.complete)}
 
 
 @given(st.data(), declarations(), st.sampled_from(["", "ns", "n.s"]))
@@ -101,13 +102,15 @@ def test_task_is_luigis(luigi: Any, data: st.DataObject, declared: list[Any], sp
         if data.draw(st.integers(0, 9)) == 0:
             kwargs["unknown"] = 1
         ours, theirs = outcome(lambda: ours_cls(*args, **kwargs)), outcome(lambda: their_cls(*args, **kwargs))
+        concealed = any(options.get("visibility") for _, _, options in declared)
         if isinstance(theirs, tuple):
-            concealed = any(options.get("visibility") for _, _, options in declared)
             assert ours[0] == theirs[0]
             assert concealed or ours[1] == theirs[1]
         else:
-            assert facts(ours) == facts(theirs)
-            if not any(options.get("visibility") for _, _, options in declared):
+            assert outcome(lambda: facts(ours, concealed=concealed)) == outcome(
+                lambda: facts(theirs, concealed=concealed)
+            )
+            if not concealed:
                 assert repr(ours) == repr(theirs)
                 assert outcome(lambda: ours.from_str_params(ours.to_str_params()) == ours) == outcome(
                     lambda: theirs.from_str_params(theirs.to_str_params()) == theirs
