@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jubako.errors import HostError
 from jubako.luigi.pid_lock import acquire_for, get_info, getpcmd
 
 # Says when it has the lock, and waits to be ended.
@@ -74,6 +78,39 @@ def test_taker_tells_the_holder_to_wind_down(tmp_path: Path, started: list[subpr
     assert start(started, TAKER, tmp_path) == "True"
     assert start(started, TAKER, tmp_path) == "True"
     assert started[1].communicate(timeout=30)[0] == "told\n"
+
+
+def test_lock_directory_of_another_user_is_passed_by_for_one_beside_it(in_user_child: Any) -> None:
+    def take() -> tuple[bool, list[str], int]:
+        with tempfile.TemporaryDirectory() as place:
+            os.mkdir(f"{place}/locks", 0o500)  # as good as another user's
+            taken = acquire_for(f"{place}/locks/")
+            [folder] = [name for name in os.listdir(place) if os.listdir(f"{place}/{name}")]
+            return taken, [folder.replace(str(os.geteuid()), "UID")], os.stat(f"{place}/{folder}").st_mode & 0o777
+
+    taken, folder, mode = in_user_child(take)
+    # Nothing is forbidden to root.
+    assert (taken, folder, mode) in [(True, ["locks.UID"], 0o700), (True, ["locks"], 0o500)]
+    assert folder == ["locks.UID"] or os.geteuid() == 0
+
+
+def test_lock_directory_that_somebody_else_put_there_is_refused(in_user_child: Any) -> None:
+    def take() -> list[str]:
+        with tempfile.TemporaryDirectory() as place:
+            os.mkdir(f"{place}/elsewhere")
+            os.symlink(f"{place}/elsewhere", f"{place}/locks.{os.geteuid()}")
+            os.mkdir(f"{place}/locks", 0o500)
+            with suppress(HostError):
+                acquire_for(f"{place}/locks")
+            return os.listdir(f"{place}/elsewhere")
+
+    assert in_user_child(take) == []
+
+
+def test_lock_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locks").touch()
+    with pytest.raises(HostError, match="/locks: Not a directory"):
+        acquire_for(str(tmp_path / "locks"))
 
 
 def test_command_line_of_a_process_that_is_gone_is_a_stand_in() -> None:

@@ -3,6 +3,9 @@
 A file in the lock directory, named by the MD5 of the command line, holds the pids of those who run it, one a line. A
 pid counts while a process with this pid and this very command line lives, so nothing has to be cleaned up. Reading and
 writing it happens under a flock: two that start at once would otherwise both find nobody.
+
+The lock directory is private, as in Luigi. Where it belongs to another user (the default one is the same for all), this
+user's is beside it, with the user's number at the end of its name.
 """
 
 from __future__ import annotations
@@ -11,9 +14,14 @@ import fcntl
 import hashlib
 import os
 import signal
+import stat
 from contextlib import suppress
 
+from jubako.errors import HostError
+
 __all__ = ["PidLockAlreadyTakenExit", "acquire_for", "get_info", "getpcmd"]
+
+_HINT = "--lock-pid-dir names another folder; --no-lock does without the lock"
 
 
 class PidLockAlreadyTakenExit(SystemExit):
@@ -41,12 +49,10 @@ def acquire_for(pid_dir: str, num_available: int = 1, kill_signal: int | None = 
     """Notes that this process runs its command line; False if `num_available` others do already.
 
     With `kill_signal` the others are sent that signal, and one more of them is allowed while they wind down.
+    Raises HostError where neither the directory nor the one beside it can be written.
     """
     pid, command, path = get_info(pid_dir)
-    with suppress(FileExistsError):
-        os.mkdir(pid_dir, 0o700)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "r+", encoding="ascii") as file:
+    with os.fdopen(_open(pid_dir, os.path.basename(path)), "r+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
         others = {int(line) for line in file if line.strip().isdecimal()} - {pid}
         others = {other for other in others if getpcmd(other) == command}
@@ -61,3 +67,24 @@ def acquire_for(pid_dir: str, num_available: int = 1, kill_signal: int | None = 
         file.truncate()
         file.writelines(f"{each}\n" for each in sorted(others | {pid}))
     return True
+
+
+def _open(pid_dir: str, name: str) -> int:
+    own = f"{pid_dir.rstrip('/')}.{os.geteuid()}"
+    for folder in (pid_dir, own):
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            if folder == own:
+                # Anybody could have put something of this name into a folder for all, to have a file of ours elsewhere.
+                found = os.lstat(own)
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                    break
+            return os.open(f"{folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError:
+            continue
+        except OSError as error:
+            raise HostError(
+                f"the lock of this command line cannot be made in {folder}: {error.strerror}", hint=_HINT
+            ) from error
+    raise HostError(f"user {os.geteuid()} may not write the lock of this command line in {pid_dir}", hint=_HINT)
