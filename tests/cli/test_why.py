@@ -99,3 +99,11 @@ def test_why_without_a_task_lists_them(past: Past, say: Say, file: str) -> None:
     assert said.code == 2
     assert "which of these tasks?" in said.err
     assert "Report [--name TEXT]" in said.out
+
+
+def test_why_knows_tasks_that_runs_with_the_same_option_leave_alone(past: Past, say: Say, file: str) -> None:
+    Path("rates.csv").touch()
+    assert say("run", file, "Report", "--box", "none").code == 1
+    assert "would run: " in say("why", file, "Report").out
+    assert "has failed too often and is disabled until " in say("why", file, "Report", "--disable-after", "1").out
+    assert say("why", file, "Report", "--disable-after", "x").code == 2

@@ -75,5 +75,5 @@ def test_task_goes_before_the_run_but_where_the_run_turns_it_off(
 
     options = RunOptions(disable_after=after, disable_window_s=100, disable_for_s=1000)
     disabling = Disabling(read, options, 30.0)
-    assert [disabling.look(task()), disabling.look(task())] == [verdict, verdict]
+    assert [disabling.judge(task()), disabling.judge(task())] == [verdict, verdict]
     assert len(reads) == (0 if verdict == Verdict() else 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jubako.flow.disabling import Verdict
 from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.local_target import LocalTarget
@@ -133,6 +134,14 @@ def test_state_of_a_disabled_task_is_disabled_unless_it_is_there(
     (folder / str(day(1))).touch()
     record(ledger, [Day(date=day(1))], "published")
     assert states(ledger, [Day(date=day(1)), Day(date=day(2))]) == ["done", "disabled"]
+
+
+def test_state_of_what_has_failed_too_often_is_disabled_unless_it_is_there(ledger: Ledger, folder: Path) -> None:
+    days = [Day(date=day(number)) for number in (1, 2, 3)]
+    (folder / str(day(1))).touch()
+    history = History(ledger.connection)
+    judge = {days[0]: Verdict(0, 5.0), days[1]: Verdict(0, 5.0), days[2]: Verdict(1)}.__getitem__
+    assert States(history, "p.py", "Day", judge).look(days) == ["unrecorded", "disabled", "missing"]
 
 
 def test_state_of_a_task_that_cannot_be_asked_is_broken(ledger: Ledger, folder: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jubako.flow.disabling import Disabling
 from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.local_target import LocalTarget
+from jubako.flow.options import RunOptions
 from jubako.flow.parameters import DateParameter
 from jubako.flow.partitions import find_partition
 from jubako.flow.range import RangeDaily
@@ -300,6 +303,29 @@ def test_task_that_a_living_run_has_is_being_made(case: Case) -> None:
     assert f"{DAY} is being made: run r1 (pid 1, since at " in answer.sentence
     assert f"{DAY} is being made: run r1" in case.ask(Report(), living=lambda _: True).facts[0].text
     assert case.ask(DAY).verdict == "would_run"
+
+
+def test_task_that_has_failed_too_often_cannot_run_until_then(case: Case) -> None:
+    case.put("raw-2010-03-01", "raw-2010-03-02")
+    case.record(DAY, "failed")
+    history = History(case.ledger.connection)
+
+    def ask(task: Any, now_s: float) -> Why:
+        options = RunOptions(disable_after=1, disable_for_s=100.0)
+        judge = Disabling(lambda: history.list_endings("p.py"), options, now_s).judge
+        return explain_task(task, history, "p.py", str, judge)
+
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_000_100.0))
+    answer = ask(DAY, 1_000_099.0)
+    assert said(answer) == ("cannot", "disabled", f"{DAY} has failed too often and is disabled until {until}")
+    needing = ask(Report(), 1_000_099.0)
+    assert needing.sentence == (
+        f"Report() cannot run: it needs {DAY}, which has failed too often and is disabled until {until}"
+    )
+    assert needing.chain == [Report(), DAY]
+    assert ask(DAY, 1_000_101.0).reason == "failed"
+    assert case.ask(DAY).reason == "failed"
+    assert history.list_endings("other.py") == {}
 
 
 def test_disabled_broken_and_circular_tasks_cannot_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""The options that `run` and `backfill` share: how tasks are to be run. One place, so that they stay the same."""
+"""The options that `run` and `backfill` share: how tasks are to be run. One place, so that they stay the same.
+
+`why` and `status` have the one that bears on what they say.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
+    from jubako.flow.disabling import Verdict
+    from jubako.flow.history import History
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
 
-__all__ = ["format_run_options", "make_run_options", "run_options"]
+__all__ = ["disable_after_option", "format_run_options", "make_judge", "make_run_options", "run_options"]
 
 
 def _read_workers(text: str) -> int:
@@ -70,6 +75,13 @@ def _read_resources(_ctx: click.Context, _option: click.Parameter, texts: Sequen
 
 
 _DISABLING = ("disable_after", "disable_window_s", "disable_for_s")  # fields of RunOptions, as --disable-after has them
+disable_after_option = click.option(
+    "--disable-after",
+    metavar="N[,IN[,FOR]]",
+    type=_read_disabling,
+    default="",
+    help="Failures that disable a task for a while.",
+)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--workers",
@@ -115,13 +127,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         callback=_read_resources,
         help="How much of it all runs here have together.",
     ),
-    click.option(
-        "--disable-after",
-        metavar="N[,IN[,FOR]]",
-        type=_read_disabling,
-        default="",
-        help="Failures that disable a task for a while.",
-    ),
+    disable_after_option,
     click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks to look into."),
     click.option(
         "--undeclared",
@@ -157,6 +163,16 @@ def _format_option(name: str, value: Any) -> list[str]:
     if isinstance(value, dict):  # one that may be given several times
         return [word for key, amount in value.items() for word in (name, f"{key}={amount}")]
     return [name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+def make_judge(history: History, pipeline: str, disable_after: tuple[int, ...]) -> Callable[[Any], Verdict]:
+    """Tells of a task whether it has failed too often, by itself or by what `disable_after_option` read."""
+    from jubako.flow.clock import SystemClock
+    from jubako.flow.disabling import Disabling
+    from jubako.flow.options import RunOptions
+
+    fields: dict[str, Any] = dict(zip(_DISABLING, disable_after, strict=False))
+    return Disabling(lambda: history.list_endings(pipeline), RunOptions(**fields), SystemClock().wall_s()).judge
 
 
 def make_run_options(

@@ -15,6 +15,7 @@ from jubako.cli.formats import echo_document
 from jubako.cli.parameter_words import echo_tasks, told_form_of
 from jubako.cli.past import open_own_history
 from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
+from jubako.cli.run_options import disable_after_option, make_judge
 from jubako.cli.terminal import echo, printable, style
 
 TYPE_CHECKING = False
@@ -74,6 +75,7 @@ class _StatusCommand(PipelineCommand):
 @click.option("--to", "stop", metavar="DATE", help="Where to stop; itself not shown.")
 @click.option("--month", "month", metavar="YYYY-MM", help="That month.")
 @click.option("--year", "year", metavar="YYYY", help="That year.")
+@disable_after_option
 @format_option
 @click.pass_context
 def status(
@@ -83,6 +85,7 @@ def status(
     stop: str | None,
     month: str | None,
     year: str | None,
+    disable_after: tuple[int, ...],
     format_: Format,
     **_: str,
 ) -> int:
@@ -114,7 +117,8 @@ def status(
         (some,) = Wanted(asked.task, name, [parameter.normalize(now)], others).tasks()
         recorded = Recorded(past, asked.pipeline.file, family).find_ends(some)
         values = list_shown(family, parameter, ends, recorded, now)
-        standing = States(past, asked.pipeline.file, family)
+        judge = make_judge(past, asked.pipeline.file, disable_after)
+        standing = States(past, asked.pipeline.file, family, judge)
         chunks = Wanted(asked.task, name, values, others).chunks()
         states = [state for _, tasks in chunks for state in standing.look(tasks)]
     stretches = join_stretches(values, states)

@@ -12,6 +12,7 @@ from jubako.cli.moments import format_moment
 from jubako.cli.parameter_words import echo_tasks
 from jubako.cli.past import open_own_history
 from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments, refusals_of
+from jubako.cli.run_options import disable_after_option, make_judge
 from jubako.cli.terminal import echo, printable
 
 __all__ = ["why"]
@@ -26,9 +27,10 @@ Exit code 0: it is done. 1: it would run, a run is at it, or it cannot run."""
 
 @click.command(cls=PipelineCommand, epilog=_EPILOG)
 @pipeline_arguments
+@disable_after_option
 @format_option
 @click.pass_context
-def why(ctx: click.Context, /, format_: Format, **_: str) -> int:
+def why(ctx: click.Context, /, disable_after: tuple[int, ...], format_: Format, **_: str) -> int:
     """Say why a run would run TASK of PIPELINE, or would not: what is there, what is missing, what happened.
 
     Nothing is run. Parameters are given as with 'jubako run'.
@@ -44,7 +46,8 @@ def why(ctx: click.Context, /, format_: Format, **_: str) -> int:
 
     task = build_task(asked)
     with open_own_history() as past, refusals_of(asked.task):
-        answer = explain_task(task, past, asked.pipeline.file, format_moment)
+        judge = make_judge(past, asked.pipeline.file, disable_after)
+        answer = explain_task(task, past, asked.pipeline.file, format_moment, judge)
     if format_ == "table":
         echo(printable(f"{answer.sentence}."))
         for fact in answer.facts:

@@ -1,18 +1,20 @@
 """Which tasks have failed so often of late that they are left alone for a while.
 
 A task is disabled when its last `after` endings were failures, no more than `window_s` apart, and less than `for_s`
-have passed since. A success starts the count anew, whichever run had it. Endings come from the ledger; nothing is
+have passed since. A success starts the count anew, whichever run had it. Endings come from the ledger; nothing else is
 stored.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jubako.flow.options import RunOptions
 
-__all__ = ["Disabling", "Ending", "Verdict", "judge"]
+__all__ = ["Disabling", "Ending", "Verdict", "describe_disabled", "judge", "read_endings"]
 
 
 class Ending(NamedTuple):
@@ -29,6 +31,20 @@ class Verdict(NamedTuple):
     until_s: float | None = None
 
 
+def read_endings(connection: sqlite3.Connection, pipeline: int) -> dict[str, list[Ending]]:
+    """How attempts at a pipeline's tasks have ended, oldest first, for each task that ever failed, by its id."""
+    rows = connection.execute(
+        "SELECT task_id, outcome, started_s + wall_s FROM attempts WHERE pipeline = ?1"
+        " AND outcome IN ('failed', 'timeout', 'published') AND task_id IN"
+        " (SELECT task_id FROM attempts WHERE pipeline = ?1 AND outcome IN ('failed', 'timeout')) ORDER BY number",
+        (pipeline,),
+    )
+    endings: dict[str, list[Ending]] = {}
+    for task_id, outcome, ended_s in rows:
+        endings.setdefault(task_id, []).append(Ending(outcome != "published", ended_s))
+    return endings
+
+
 class Disabling:
     """The verdict on each task of a run. `read_endings` gives the endings, oldest first, of tasks that ever failed."""
 
@@ -40,7 +56,7 @@ class Disabling:
         self._now_s = now_s
         self._endings: Mapping[str, Sequence[Ending]] | None = None
 
-    def look(self, task: Any) -> Verdict:
+    def judge(self, task: Any) -> Verdict:
         """The verdict on `task`; what the run says goes before what the task says only where that turns it off."""
         of_run, of_task = self._options.disable_after, task.disable_after
         after = of_run if of_run == 0 or of_task is None else of_task
@@ -53,6 +69,12 @@ class Disabling:
         return judge(
             endings, after=int(after), window_s=float(window_s), for_s=self._options.disable_for_s, now_s=self._now_s
         )
+
+
+def describe_disabled(until_s: float) -> str:
+    """What is the matter with a disabled task, to follow its name."""
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s))
+    return f"has failed too often and is disabled until {until}"
 
 
 def judge(endings: Sequence[Ending], *, after: int, window_s: float, for_s: float, now_s: float) -> Verdict:

@@ -19,6 +19,7 @@ from jubako.boxes.run_lock import is_run_locked
 from jubako.boxes.state import StateRoot
 from jubako.errors import InputError
 from jubako.flow.clock import SystemClock
+from jubako.flow.disabling import Ending, read_endings
 from jubako.flow.lease import is_expired
 from jubako.flow.ledger import FAILURES, storable
 from jubako.flow.loader import find_pipeline_file
@@ -239,8 +240,13 @@ class History:
 
     def list_intervals(self, pipeline: str, family: str, *, fixed: str = "") -> dict[tuple[str, str], list[Interval]]:
         """The state of a family's dated tasks, by (parameter, unit); `fixed` are the other parameters, "a=1, b=x"."""
-        row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(pipeline),)).fetchone()
-        return {} if row is None else list_partitions(self._connection, row[0], family, fixed=fixed)
+        number = self._find_number(pipeline)
+        return {} if number is None else list_partitions(self._connection, number, family, fixed=fixed)
+
+    def list_endings(self, pipeline: str) -> dict[str, list[Ending]]:
+        """How attempts at tasks have ended, oldest first, for each task that ever failed, by its id."""
+        number = self._find_number(pipeline)
+        return {} if number is None else read_endings(self._connection, number)
 
     def list_held(self, pipeline: str) -> dict[str, PastRun]:
         """Tasks that a living run works on, or is about to, by task id."""
@@ -284,6 +290,10 @@ class History:
             (None if pipeline is None else storable(pipeline),),
         )
         return [family for (family,) in rows]
+
+    def _find_number(self, pipeline: str) -> int | None:
+        row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(pipeline),)).fetchone()
+        return None if row is None else int(row[0])
 
     def _get_run(self, run_id: str) -> PastRun:
         return self._make_run(self._connection.execute(f"{_RUN} WHERE run_id = ?", (run_id,)).fetchone())

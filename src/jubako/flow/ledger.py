@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 from jubako.boxes.database import ensure_schema, write_transaction
-from jubako.flow.disabling import Ending
+from jubako.flow.disabling import Ending, read_endings
 from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
@@ -224,17 +224,7 @@ class LedgerRun:
 
     def read_endings(self) -> dict[str, list[Ending]]:
         """How attempts at this pipeline's tasks have ended, oldest first, for each task that ever failed."""
-        failures = ("failed", "timeout")
-        rows = self._connection.execute(
-            "SELECT task_id, outcome, started_s + wall_s FROM attempts WHERE pipeline = ?1"
-            " AND outcome IN ('failed', 'timeout', 'published') AND task_id IN"
-            " (SELECT task_id FROM attempts WHERE pipeline = ?1 AND outcome IN ('failed', 'timeout')) ORDER BY number",
-            (self._pipeline,),
-        )
-        endings: dict[str, list[Ending]] = {}
-        for task_id, outcome, ended_s in rows:
-            endings.setdefault(task_id, []).append(Ending(outcome in failures, ended_s))
-        return endings
+        return read_endings(self._connection, self._pipeline)
 
     def note_plan(self, to_run: int) -> None:
         """Notes how many tasks the run is going to run, for those who look how far it is."""

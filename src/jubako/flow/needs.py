@@ -7,9 +7,10 @@ triggered; requires() is called once for each task that is not done.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from jubako.flow.disabling import Verdict, describe_disabled
 from jubako.flow.graph import describe_cycle, is_external
 from jubako.flow.standing import Broken, Standing
 from jubako.records import field, record
@@ -25,7 +26,7 @@ class Obstacle:
 
     kind: Kind
     chain: Sequence[Any]
-    problem: str = ""  # what asking it came to
+    problem: str  # what is the matter with it, to follow its name; "" where it is an external task
 
     @property
     def task(self) -> Any:
@@ -46,8 +47,8 @@ class Needs:
         return _chain(self._above, task)
 
 
-def find_needs(task: Any, standing: Standing) -> Needs:
-    """What `task`, which is not done, needs that is not done."""
+def find_needs(task: Any, standing: Standing, judge: Callable[[Any], Verdict] = lambda task: Verdict()) -> Needs:
+    """What `task`, which is not done, needs that is not done. `judge` tells who has failed too often."""
     above: dict[Any, Any] = {task: None}
     requires: dict[Any, list[Any]] = {}
     obstacles: list[Obstacle] = []
@@ -59,17 +60,20 @@ def find_needs(task: Any, standing: Standing) -> Needs:
         for one, answer in zip(wave, standing.look(wave), strict=True):
             requires[one] = []
             if isinstance(answer, Broken):
-                obstacles.append(Obstacle("broken", _chain(above, one), answer.sentence))
+                obstacles.append(Obstacle("broken", _chain(above, one), f"cannot be scheduled: {answer.sentence}"))
             elif answer:
                 continue
             elif one.disabled:
-                obstacles.append(Obstacle("disabled", _chain(above, one)))
+                obstacles.append(Obstacle("disabled", _chain(above, one), "is disabled (its class says so)"))
             elif is_external(one):
-                obstacles.append(Obstacle("external", _chain(above, one)))
+                obstacles.append(Obstacle("external", _chain(above, one), ""))
+            elif (until_s := judge(one).until_s) is not None:
+                obstacles.append(Obstacle("disabled", _chain(above, one), describe_disabled(until_s)))
             else:
                 required = standing.requirements(one)
                 if isinstance(required, Broken):
-                    obstacles.append(Obstacle("broken", _chain(above, one), required.sentence))
+                    problem = f"cannot be scheduled: {required.sentence}"
+                    obstacles.append(Obstacle("broken", _chain(above, one), problem))
                     continue
                 requires[one] = list(dict.fromkeys(required))
                 for other in requires[one]:

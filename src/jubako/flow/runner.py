@@ -25,7 +25,7 @@ from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
 from jubako.flow.completeness import targets_exist
-from jubako.flow.disabling import Disabling
+from jubako.flow.disabling import Disabling, describe_disabled
 from jubako.flow.engine import Engine
 from jubako.flow.executor_set import ExecutorSet
 from jubako.flow.graph import Graph, refuse_cycle
@@ -277,7 +277,7 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book,
         attempts=options.attempts,
         obeys_retry_count=options.obeys_retry_count,
         backoff=_get_backoff(options),
-        judge=Disabling(book.run.read_endings, options, now_s).look,
+        judge=Disabling(book.run.read_endings, options, now_s).judge,
         shared_outputs=options.shared_outputs,
         redo=options.redo,
         see=see if book.watches else None,
@@ -288,9 +288,8 @@ def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book,
         found += 1
     refuse_cycle(engine, graph.tasks)
     for number, until_s in graph.disabled_until_s.items():
-        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s))
         book.note(
-            f"{graph.tasks[number]} has failed too often and is disabled until {until}",
+            f"{graph.tasks[number]} {describe_disabled(until_s)}",
             hint="--disable-after 0 (disable_after=0) runs it all the same",
         )
     book.tell(

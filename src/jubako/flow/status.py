@@ -18,10 +18,11 @@ were made and have gone since, which are there though no run is known to have ma
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from jubako.flow.completeness import targets_exist
+from jubako.flow.disabling import Verdict
 from jubako.flow.graph import is_external
 from jubako.flow.history import History
 from jubako.flow.partitions import Interval, find_partition, find_value
@@ -96,9 +97,19 @@ class Recorded:
 
 
 class States:
-    """What tasks of one family stand at. The ledger is asked when this is made, outputs at each look."""
+    """What tasks of one family stand at. The ledger is asked when this is made, outputs at each look.
 
-    def __init__(self, history: History, pipeline: str, family: str) -> None:
+    `judge` tells who has failed too often.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        pipeline: str,
+        family: str,
+        judge: Callable[[Any], Verdict] = lambda task: Verdict(),
+    ) -> None:
+        self._judge = judge
         self._recorded = Recorded(history, pipeline, family)
         self._held, self._owed = history.list_held(pipeline), history.list_owed(pipeline)
 
@@ -124,7 +135,7 @@ class States:
     def _of_missing(self, task: Task) -> State:
         if task.task_id in self._held:
             return "running"
-        if task.disabled:
+        if task.disabled or self._judge(task).until_s is not None:
             return "disabled"
         word = self._recorded.ask(task)
         return "failed" if word == "failed" else "gone" if word == "done" else "missing"

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from jubako.flow.backfill import format_spans
 from jubako.flow.completeness import targets_exist
+from jubako.flow.disabling import Verdict as Judgement
 from jubako.flow.graph import is_external
 from jubako.flow.history import History, PastAttempt, PastRun
 from jubako.flow.ledger import FAILURES
@@ -65,17 +66,34 @@ class Why:
     to_run: int = 0
 
 
-def explain_task(task: Any, history: History, pipeline: str, tell_time: Callable[[float], str]) -> Why:
-    """Why a run of `pipeline` would run `task` or not, now. `tell_time` writes seconds since 1970 for people."""
-    return _Case(task, history, pipeline, tell_time).explain()
+def explain_task(
+    task: Any,
+    history: History,
+    pipeline: str,
+    tell_time: Callable[[float], str],
+    judge: Callable[[Any], Judgement] = lambda task: Judgement(),
+) -> Why:
+    """Why a run of `pipeline` would run `task` or not, now.
+
+    `tell_time` writes seconds since 1970 for people; `judge` tells who has failed too often.
+    """
+    return _Case(task, history, pipeline, tell_time, judge).explain()
 
 
 class _Case:
     """One question, and what was found out for it."""
 
-    def __init__(self, task: Any, history: History, pipeline: str, tell_time: Callable[[float], str]) -> None:
+    def __init__(
+        self,
+        task: Any,
+        history: History,
+        pipeline: str,
+        tell_time: Callable[[float], str],
+        judge: Callable[[Any], Judgement],
+    ) -> None:
         self.task = task
         self.tell_time = tell_time
+        self.judge = judge
         self.standing = Standing(targets_exist)
         self.held = history.list_held(pipeline)
         self.owed = history.list_owed(pipeline)
@@ -106,7 +124,7 @@ class _Case:
         if self.task.task_id in self.held:
             run = self.held[self.task.task_id]
             return self._answer("running", "running", f"is being made: {self._describe_run(run)} is at work on it", [])
-        needs = find_needs(self.task, self.standing)
+        needs = find_needs(self.task, self.standing, self.judge)
         if needs.obstacles:
             return self._explain_obstacle(needs)
         if needs.ring:
@@ -275,10 +293,8 @@ class _Case:
 
 def _describe_obstacle(obstacle: Obstacle) -> str:
     """What is the matter with it, to follow its name."""
-    if obstacle.kind == "disabled":
-        return "is disabled (its class says so)"
-    if obstacle.kind == "broken":
-        return f"cannot be scheduled: {obstacle.problem}"
+    if obstacle.problem:
+        return obstacle.problem
     (line,) = describe_missing([obstacle.task])
     return f"is missing: {line.removeprefix(f'{obstacle.task}: ')}"
 
