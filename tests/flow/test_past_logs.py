@@ -59,8 +59,9 @@ def test_logs_of_a_run_are_named_by_the_ledger_or_by_the_file_beside_them(
             [AttemptRecord("2", "Day_1", "Day(n=1)", "published"), AttemptRecord("3", "Q", "Quiet()", "published")]
         )
         run.record([AttemptRecord("4", "B", "Bad()", "failed")])
-    for attempt_id, task in (("10", Other()), ("2", Day()), ("after-7", Day()), ("9", None)):
-        logs.write(attempt_id, b"x", task)
+    for attempt_id, task in (("10", Other()), ("2", Day()), ("after-7", Day())):
+        logs.write(attempt_id, b"x", [task])
+    logs.write("9", b"x")
     assert listed(ledger, tmp_path) == [
         ("Day(n=1)", "published", "2.log"),
         ("Bad()", "failed", ""),
@@ -72,9 +73,32 @@ def test_logs_of_a_run_are_named_by_the_ledger_or_by_the_file_beside_them(
     assert listed(ledger, tmp_path, "Day(n=1)") == [("Day(n=1)", "published", "2.log")]
 
 
+def test_log_of_a_batch_is_that_of_each_task_it_stood_for(ledger: Ledger, logs: TaskLogs, tmp_path: Path) -> None:
+    run = begin_fake_run(ledger)
+    batch = AttemptRecord("1", "Day_1_2", "Day(n=1,2)", "published")
+    members = [
+        AttemptRecord("1", f"Day_{n}", f"Day(n={n})", outcome) for n, outcome in ((1, "published"), (2, "failed"))
+    ]
+    with run.transaction():
+        run.record([batch, *members])
+    logs.write("1", b"x", [Other()])
+    assert listed(ledger, tmp_path) == [("Day(n=1,2)", "published", "1.log")]
+    assert listed(ledger, tmp_path, "Day") == [("Day(n=1,2)", "published", "1.log")]
+    assert listed(ledger, tmp_path, "Day(n=2)") == [("Day(n=2)", "failed", "1.log")]
+    assert listed(ledger, tmp_path, "Day_1") == [("Day(n=1)", "published", "1.log")]
+    assert History(ledger.connection).count_outcomes("run-1") == {"published": 1, "failed": 1}
+
+
+def test_follower_of_a_task_reads_the_log_of_the_batch_that_stands_for_it(logs: TaskLogs, tmp_path: Path) -> None:
+    logs.write("1", b"both\n", [Other(), Day()])
+    logs.write("2", b"neither\n", [Other()])
+    [(log, piece)] = Follower(str(tmp_path), task="Day").look()
+    assert (log.label, piece) == ("Other()", b"both\n")
+
+
 def test_task_the_run_has_not_tried_is_refused_with_the_nearest(ledger: Ledger, logs: TaskLogs, tmp_path: Path) -> None:
     begin_fake_run(ledger)
-    logs.write("1", b"x", Other())
+    logs.write("1", b"x", [Other()])
     with pytest.raises(InputError, match="run run-1 has not tried Othre") as caught:
         listed(ledger, tmp_path, "Othre")
     assert caught.value.hint == "did you mean Other?"
@@ -83,8 +107,8 @@ def test_task_the_run_has_not_tried_is_refused_with_the_nearest(ledger: Ledger, 
 
 def test_half_a_line_that_a_crash_left_is_no_name(ledger: Ledger, logs: TaskLogs, tmp_path: Path) -> None:
     begin_fake_run(ledger)
-    logs.write("1", b"x", Other())
-    logs.write("2", b"x", None)
+    logs.write("1", b"x", [Other()])
+    logs.write("2", b"x")
     with (tmp_path / "tasks").open("a") as file:
         file.write('["2", "Day')
     assert listed(ledger, tmp_path) == [("Other()", "", "1.log"), ("attempt 2", "", "2.log")]
@@ -105,12 +129,12 @@ def test_last_lines_are_those_that_splitting_gives(
 
 
 def test_follower_gives_each_byte_once_and_of_what_was_there_the_last_lines(logs: TaskLogs, tmp_path: Path) -> None:
-    logs.write("1", b"old\nolder\nold", Day())
+    logs.write("1", b"old\nolder\nold", [Day()])
     follower = Follower(str(tmp_path), last_lines=1)
     assert [piece for _, piece in follower.look()] == [b"old"]
     assert list(follower.look()) == []
-    logs.write("1", b"er\n", Day())
-    logs.write("2", b"new\nlines\n", Other())
+    logs.write("1", b"er\n", [Day()])
+    logs.write("2", b"new\nlines\n", [Other()])
     assert [(log.label, piece) for log, piece in follower.look()] == [("Day()", b"er\n"), ("Other()", b"new\nlines\n")]
 
 
@@ -141,7 +165,7 @@ def test_follower_of_a_log_that_is_cut_gives_or_names_each_byte_once(
     for step in steps:
         if step:
             data = bytes(ord("a") + place % 26 for place in range(len(printed), len(printed) + step))
-            logs.write("1", data, Day())
+            logs.write("1", data, [Day()])
             printed += data
         else:
             pieces += [piece for _, piece in follower.look()]
@@ -159,10 +183,10 @@ def test_follower_of_a_log_that_is_cut_gives_or_names_each_byte_once(
 
 def test_follower_of_the_last_lines_goes_on_after_a_gap(tmp_path: Path) -> None:
     logs = TaskLogs(str(tmp_path), 20)
-    logs.write("1", b"one\ntwo\nthree\nfour\nfive\nsix\nseven\n", Day())
+    logs.write("1", b"one\ntwo\nthree\nfour\nfive\nsix\nseven\n", [Day()])
     follower = Follower(str(tmp_path), last_lines=2)
     assert [piece for _, piece in follower.look()] == [b"six\nseven\n"]
-    logs.write("1", b"eight\n", Day())
+    logs.write("1", b"eight\n", [Day()])
     assert [piece for _, piece in follower.look()] == [b"eight\n"]
 
 
@@ -170,7 +194,7 @@ def test_follower_beside_a_task_that_prints_without_end_gives_or_names_each_byte
     logs, follower = TaskLogs(str(tmp_path), 1000), Follower(str(tmp_path))
     alphabet = bytes(range(ord("a"), ord("z") + 1))
     count = 2000
-    writer = threading.Thread(target=lambda: [logs.write("1", alphabet, Day()) for _ in range(count)])
+    writer = threading.Thread(target=lambda: [logs.write("1", alphabet, [Day()]) for _ in range(count)])
     pieces: list[bytes] = []
     writer.start()
     while writer.is_alive():
@@ -184,8 +208,8 @@ def test_follower_beside_a_task_that_prints_without_end_gives_or_names_each_byte
 
 
 def test_follower_of_a_task_leaves_out_the_others(logs: TaskLogs, tmp_path: Path) -> None:
-    logs.write("1", b"one", Day())
-    logs.write("2", b"two", Other())
+    logs.write("1", b"one", [Day()])
+    logs.write("2", b"two", [Other()])
     assert [piece for _, piece in Follower(str(tmp_path), task="Other").look()] == [b"two"]
 
 

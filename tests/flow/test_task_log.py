@@ -83,8 +83,8 @@ def test_size_of_a_run_is_that_of_all_its_files(tmp_path: Path) -> None:
         pass
 
     logs = TaskLogs(str(tmp_path), 100)
-    logs.write("1", b"x" * 250, Day())
-    logs.write("2", b"y", Day())
+    logs.write("1", b"x" * 250, [Day()])
+    logs.write("2", b"y", [Day()])
     logs.close("1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.log", "2.log", NAMES]
     assert logs.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())

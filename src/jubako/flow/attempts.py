@@ -48,6 +48,11 @@ class Attempt:
         self.prepared: Prepared | None = None
 
     @property
+    def tasks(self) -> Sequence[Any]:
+        """The task, and after it those that a batch stands for."""
+        return [self.task, *(task for _, task in self.members if task != self.task)]
+
+    @property
     def is_batch(self) -> bool:
         return len(self.members) > 1
 

@@ -165,9 +165,11 @@ class History:
         return [run for run in map(self._make_run, rows) if run.is_living]
 
     def count_outcomes(self, run_id: str) -> dict[str, int]:
-        """How many attempts of a run have come to what, so far."""
+        """How many attempts of a run have come to what, so far; those that a batch stood for, and not the batch."""
         rows = self._connection.execute(
-            "SELECT outcome, count(*) FROM attempts JOIN runs ON runs.number = run WHERE run_id = ? GROUP BY outcome",
+            "WITH own AS (SELECT attempts.* FROM attempts JOIN runs ON runs.number = run WHERE run_id = ?)"
+            " SELECT outcome, count(*) FROM own WHERE number NOT IN"
+            " (SELECT min(number) FROM own GROUP BY attempt_id HAVING count(*) > 1) GROUP BY outcome",
             (run_id,),
         )
         return dict(rows.fetchall())

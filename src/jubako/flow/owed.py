@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jubako.errors import JubakoError
@@ -60,9 +60,9 @@ class OwedCalls:
         """True for the id of a call under way."""
         return attempt_id in self._running
 
-    def find_task(self, attempt_id: str) -> Any | None:
-        """The task of a call under way; None if there is no such call."""
-        return self._running[attempt_id][1] if attempt_id in self._running else None
+    def find_tasks(self, attempt_id: str) -> Sequence[Any]:
+        """The task of a call under way; none if there is no such call."""
+        return self._running[attempt_id][1:] if attempt_id in self._running else ()
 
     def end(self, event: Ended) -> None:
         """Notes how a call has ended."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from jubako.errors import InputError
-from jubako.flow.history import History, PastRun, suggest
+from jubako.flow.history import History, PastAttempt, PastRun, suggest
 from jubako.flow.ledger import FAILURES, KEEP_ATTEMPTS
 from jubako.flow.task_log import NAMES, describe_gap, find_gap
 from jubako.records import record
@@ -31,11 +31,19 @@ class _Name(NamedTuple):
     label: str
     task_id: str = ""
     limit_bytes: int | None = None
+    members: Sequence[_Name] = ()
+
+    def make_log(self, attempt_id: str, path: str) -> TaskLog:
+        members = [member.make_log(attempt_id, path) for member in self.members]
+        return TaskLog(attempt_id, self.label, path, self.task_id, members=members)
 
 
 @record
 class TaskLog:
-    """What one attempt printed. `outcome` is empty while it works, and where the ledger has forgotten it."""
+    """What one attempt printed. `outcome` is empty while it works, and where the ledger has forgotten it.
+
+    `members` are the tasks that a batch stood for, which have its log; of any other attempt there are none.
+    """
 
     attempt_id: str
     label: str
@@ -43,9 +51,13 @@ class TaskLog:
     task_id: str = ""
     outcome: str = ""
     error: str = ""
+    members: Sequence[TaskLog] = ()
 
-    def is_of(self, task: str) -> bool:
-        """True if `task` names it: by id, as a whole, or by family."""
+    def find(self, task: str) -> TaskLog | None:
+        """This one if `task` names it (by id, as a whole, or by family), else that of its members which it names."""
+        return next((log for log in (self, *self.members) if log._is_named(task)), None)
+
+    def _is_named(self, task: str) -> bool:
         return task in (self.task_id, self.label) or self.label.startswith(f"{task}(")
 
 
@@ -54,20 +66,22 @@ def list_logs(history: History, run: PastRun, directory: str, task: str | None =
 
     With `task` only those that it names, also if they printed nothing; InputError, with suggestions, if none is.
     """
-    attempts = {found.attempt_id: found for found in history.list_attempts(run_id=run.run_id, limit=KEEP_ATTEMPTS)}
+    attempts: dict[str, list[PastAttempt]] = {}  # of a batch the batch's own first
+    for found in reversed(history.list_attempts(run_id=run.run_id, limit=KEEP_ATTEMPTS)):
+        attempts.setdefault(found.attempt_id, []).append(found)
     written = _find_logs(directory)
     names = _read_names(directory)
     logs: list[TaskLog] = []
     for attempt_id in sorted(attempts.keys() | written.keys(), key=_place):
-        path, attempt = written.get(attempt_id, ""), attempts.get(attempt_id)
-        if attempt is not None:
-            logs.append(TaskLog(attempt_id, attempt.label, path, attempt.task_id, attempt.outcome, attempt.error))
+        path = written.get(attempt_id, "")
+        if attempt_id in attempts:
+            own, *others = attempts[attempt_id]
+            logs.append(_make_log(own, path, [_make_log(other, path) for other in others]))
         else:
-            name = _name(names, attempt_id)
-            logs.append(TaskLog(attempt_id, name.label, path, name.task_id))
+            logs.append(_name(names, attempt_id).make_log(attempt_id, path))
     if task is None:
         return [log for log in logs if log.path or log.outcome in FAILURES]
-    chosen = [log for log in logs if log.is_of(task)]
+    chosen = [named for log in logs if (named := log.find(task)) is not None]
     if not chosen and not run.is_living:
         families = sorted({log.label.partition("(")[0] for log in logs})
         hint = suggest(task.partition("(")[0], families) or f"it tried {', '.join(families[:5]) or 'nothing'}"
@@ -102,8 +116,8 @@ class Follower:
         names = _read_names(self._directory)  # in this order: a log is named before it is made
         for attempt_id, path in sorted(found.items(), key=lambda item: _place(item[0])):
             name = _name(names, attempt_id)
-            log = TaskLog(attempt_id, name.label, path, name.task_id)
-            if self._task is not None and not log.is_of(self._task):
+            log = name.make_log(attempt_id, path)
+            if self._task is not None and log.find(self._task) is None:
                 continue
             read = self._read.get(attempt_id, 0)
             if attempt_id not in self._read and self._last_lines is not None:
@@ -175,7 +189,15 @@ def _read_names(directory: str) -> Mapping[str, _Name]:
             lines = file.read().split("\n")[:-1]  # a line without an end is not whole yet
     except FileNotFoundError:
         return {}
-    return {attempt_id: _Name(*said) for attempt_id, *said in map(json.loads, lines)}
+    names: dict[str, _Name] = {}
+    for attempt_id, label, task_id, limit_bytes in map(json.loads, lines):
+        name, first = _Name(label, task_id, limit_bytes), names.get(attempt_id)
+        names[attempt_id] = name if first is None else first._replace(members=[*first.members, name])
+    return names
+
+
+def _make_log(attempt: PastAttempt, path: str, members: Sequence[TaskLog] = ()) -> TaskLog:
+    return TaskLog(attempt.attempt_id, attempt.label, path, attempt.task_id, attempt.outcome, attempt.error, members)
 
 
 def _name(names: Mapping[str, _Name], attempt_id: str) -> _Name:

@@ -258,8 +258,8 @@ class RunLoop:
             return
         attempt = self._attempts.get(event.attempt_id)
         if isinstance(event, Printed):
-            task = self.owed.find_task(event.attempt_id) if attempt is None else attempt.task
-            self._logs.write(event.attempt_id, event.data, task)
+            tasks = self.owed.find_tasks(event.attempt_id) if attempt is None else attempt.tasks
+            self._logs.write(event.attempt_id, event.data, tasks)
         if attempt is None or not self.book.watches:
             return
         if isinstance(event, Printed):

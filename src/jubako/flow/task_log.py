@@ -1,8 +1,8 @@
 """What attempts print, kept in files: logs/RUN/ATTEMPT.log, made when the first byte comes.
 
 Beside them `tasks` says whose they are, for who reads along: the ledger learns of an attempt when it is over. A line
-for each log, `["7", "Day(date=2010-03-14)", "Day_2010_03_14_0a1b2c3d4e", 10000000]`, with its limit in bytes; a crash
-may leave half of the last one.
+for each log, `["7", "Day(date=2010-03-14)", "Day_2010_03_14_0a1b2c3d4e", 10000000]`, with its limit in bytes; more
+lines with the same number name those that a batch stood for. A crash may leave half of the last one.
 
 Of what is too long the beginning and the end are kept, half of the limit each, and a line in between that says how
 much is missing. While the attempt prints its file may be half as large again.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -75,16 +76,16 @@ class TaskLogs:
         """Of all files together."""
         return self._other_bytes + sum(log.size_bytes for log in self._logs.values())
 
-    def write(self, attempt_id: str, data: bytes, task: Any = None) -> None:
-        """Appends to the log of the attempt, which is one at `task`."""
+    def write(self, attempt_id: str, data: bytes, tasks: Sequence[Any] = ()) -> None:
+        """Appends to the log of the attempt, which is one at the first of `tasks`, and stands for the others."""
         if not data:
             return
         log = self._logs.get(attempt_id)
         if log is None:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             log = self._logs[attempt_id] = _Log()
-            if task is not None:
-                self._note(attempt_id, task)
+            if tasks:
+                self._note(attempt_id, tasks)
         log.printed_bytes += len(data)
         if log.is_broken:
             return
@@ -115,12 +116,13 @@ class TaskLogs:
         """Where the attempt's log is, or would be."""
         return os.path.join(self._directory, f"{attempt_id}.log")
 
-    def _note(self, attempt_id: str, task: Any) -> None:
-        line = json.dumps([attempt_id, str(task), task.task_id, self._limit_bytes]) + "\n"
+    def _note(self, attempt_id: str, tasks: Sequence[Any]) -> None:
+        facts = [[attempt_id, str(task), task.task_id, self._limit_bytes] for task in tasks]
+        lines = "".join(json.dumps(fact) + "\n" for fact in facts)
         with suppress(OSError):  # where it cannot be written, the log goes by its attempt's number
             with open(os.path.join(self._directory, NAMES), "a", encoding="ascii") as file:
-                file.write(line)
-            self._other_bytes += len(line)
+                file.write(lines)
+            self._other_bytes += len(lines)
 
     def _cut(self, attempt_id: str, log: _Log) -> None:
         """Leaves the beginning and the end of what was printed; a line that says what is missing replaces the last."""
