@@ -188,9 +188,13 @@ def test_context_is_around_every_task(luigi: Luigi, tmp_path: Path) -> None:
     )
     line = ["--module", "trouble", "Fine", "--worker-task-process-context", "around.Around", "--worker-id", "me"]
     assert luigi(line, cwd=tmp_path).stdout == "in Fine(n=0) me\nout 0\n"
-    refused = luigi([*line, "--box", "host"], cwd=tmp_path, fails=True)
+    boxed = luigi([*line, "--n", "1", "--box", "host"], cwd=tmp_path)
+    assert boxed.stdout == "in Fine(n=1) me\nout 0\n"
+    assert "each in a box" in boxed.stderr
+    line[line.index("around.Around")] = "around.Nowhere"
+    refused = luigi(line, cwd=tmp_path, fails=True)
     assert refused.returncode == 4
-    assert "task_process_context cannot be put around tasks in boxes" in refused.stderr
+    assert "[worker] task_process_context: there is no around.Nowhere" in refused.stderr
 
 
 def test_same_line_runs_once_at_a_time(tmp_path: Path, python: Python, start: Any) -> None:
@@ -246,6 +250,29 @@ def test_box_publishes_whole_and_names_what_was_not_declared(python: Python, tmp
     assert "WARNING: Boxed(week=2021-W01) wrote 1 undeclared paths (dropped)" in made
     assert (tmp_path / "two").read_text() == "<class 'luigi.date_interval.Week'> here"
     assert not (tmp_path / "stray").exists()
+
+
+@pytest.mark.box
+def test_box_that_makes_less_than_declared_has_luigis_status_and_is_named(python: Python, tmp_path: Path) -> None:
+    (tmp_path / "less.py").write_text(
+        "import luigi\n"
+        "class Less(luigi.Task):\n"
+        "    def output(self): return [luigi.LocalTarget('made'), luigi.LocalTarget('unmade')]\n"
+        "    def run(self):\n"
+        "        with self.output()[0].open('w') as file: file.write('made')\n"
+        "class Needs(luigi.Task):\n"
+        "    def requires(self): return Less()\n"
+        "    def output(self): return luigi.LocalTarget('needs')\n"
+        "    def run(self): raise AssertionError\n"
+    )
+    line = [*LUIGI, "--module", "less", "--box", "host"]
+    said = python([*line, "Less"], cwd=tmp_path).stderr
+    assert "1 ran successfully" in said and "each in a box" in said
+    assert f"Less() ran and did not make {tmp_path}/unmade" in said
+    assert (tmp_path / "made").read_text() == "made"
+    (tmp_path / "made").unlink()
+    needing = python([*line, "Needs"], cwd=tmp_path).stderr
+    assert "RuntimeError: Unfulfilled dependency at run time: Less__99914b932b (unmade)" in needing
 
 
 LINE = ["--module", "slow", "--retcode-already-running", "33", "--retcode-not-run", "25"]

@@ -27,6 +27,7 @@ class Prepared:
     kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
     kept_fd: int = -1
     stages_undeclared: bool = False
+    unmade: tuple[str, ...] = ()  # outputs that the box has not made, where that is no failure
 
 
 class Attempt:

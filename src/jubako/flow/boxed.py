@@ -10,15 +10,23 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Generator
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, Literal
 
 from jubako.boxes.inside import send
 from jubako.errors import JubakoError, WorkError
 from jubako.flow.event import Event
-from jubako.flow.executors.performing import reporting, take_requirements
+from jubako.flow.executors.performing import (
+    Suspended,
+    ask_requirements,
+    refuse_incomplete,
+    reporting,
+    take_requirements,
+)
 from jubako.flow.loader import PipelineSource, reload
 from jubako.flow.local_target import set_start_directory
+from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.flow.task_reference import TaskReference, dump_references
 from jubako.records import record
 
@@ -35,6 +43,8 @@ __all__ = [
 
 LOAD = "jubako.flow.boxed:load"
 
+_rules = OUR_RULES  # of the run this process works for
+
 
 @record
 class Preload:
@@ -44,6 +54,7 @@ class Preload:
     start_directory: str
     is_main: bool = False  # the runner has the pipeline as `__main__`
     prepare: str = ""  # "module:function" to call before
+    rules: RunRules = OUR_RULES
 
 
 @record
@@ -60,7 +71,9 @@ class NeedsMore(JubakoError):
 
 def load(argument: bytes) -> None:
     """Imports the pipeline in this process, so that forks of it have it. InputError if that does not work."""
+    global _rules  # noqa: PLW0603
     preload: Preload = pickle.loads(argument)
+    _rules = preload.rules
     set_start_directory(preload.start_directory)
     if preload.prepare:
         module, _, function = preload.prepare.partition(":")
@@ -73,20 +86,15 @@ def load(argument: bytes) -> None:
 def run_task(payload: bytes) -> bytes:
     """Runs the task that `payload`, a pickled reference, names."""
     task = _make(payload)
-    task.trigger_event(Event.START, task)
     try:
-        with reporting(task, lambda what, value: _send(BoxMessage(what, value))):
-            produced = task.run()
-            if isinstance(produced, Generator):
-                suspended = take_requirements(produced, lambda _: False)
-                if suspended is not None:
-                    _send(BoxMessage("needs", dump_references(suspended.requirements.flat_requirements)))
-                    raise NeedsMore(f"{task} needs tasks that are not done yet")
-    except NeedsMore:
-        raise
+        with nullcontext() if _rules.around is None else _rules.around(task):
+            suspended = _run(task)
     except Exception as error:
         _send_exception(error)
         raise
+    if suspended is not None:
+        _send(BoxMessage("needs", dump_references(suspended.requirements.flat_requirements)))
+        raise NeedsMore(f"{task} needs tasks that are not done yet")
     return b""
 
 
@@ -115,6 +123,19 @@ def load_exception(data: bytes) -> BaseException | None:
     except Exception:  # noqa: BLE001  (an exception class whose __init__ takes other arguments than it keeps)
         return None
     return error if isinstance(error, BaseException) else None
+
+
+def _run(task: Any) -> Suspended | None:
+    """Calls `run()`, and what the run's rules want before and after it; what it waits for, if it yielded that."""
+    if _rules.asks_requirements:
+        ask_requirements(task)
+    task.trigger_event(Event.START, task)
+    with reporting(task, lambda what, value: _send(BoxMessage(what, value))):
+        produced = task.run()
+        suspended = take_requirements(produced, lambda _: False) if isinstance(produced, Generator) else None
+    if suspended is None and _rules.asks_complete:
+        refuse_incomplete(task)
+    return suspended
 
 
 def _make(payload: bytes) -> Any:

@@ -87,7 +87,9 @@ class Desk:
         from jubako.flow.boxed import Preload  # what workers call; it imports the loader, which is not needed else
 
         source = self.belonging.get_source()
-        preload = Preload(source, self.start_directory, self.belonging.is_main, self.options.prepare)
+        preload = Preload(
+            source, self.start_directory, self.belonging.is_main, self.options.prepare, self.options.rules
+        )
         return Worker.start(
             _LOAD,
             pickle.dumps(preload),
@@ -136,11 +138,12 @@ class Desk:
         if finished is None:
             raise BugError(f"attempt {attempt.id} ended in a box that said nothing")
         missing = [*finished.missing, *(str(target) for target in prepared.other_targets if not target.exists())]
-        if missing:
+        if missing and self.options.rules.unmade_outputs == "fail":
             why = f" ({'; '.join(finished.refused)})" if finished.refused else ""
             return Collected(
                 problem=Ended(attempt.id, "failed", f"run() ended and did not make {', '.join(missing)}{why}")
             )
+        prepared.unmade = tuple(missing)
         try:
             moves, left_out = self._plan_moves(attempt, prepared, finished)
         except (ConflictError, HostError) as error:
@@ -179,6 +182,7 @@ class Desk:
         moves = tuple(
             Move(staged.staged, staged.path, expected)
             for staged, expected in zip(prepared.staged, prepared.expected, strict=True)
+            if staged.path not in prepared.unmade
         )
         if not finished.undeclared_in:
             return moves, ()

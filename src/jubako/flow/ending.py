@@ -7,7 +7,7 @@ here; unboxed, they were called where the task ran.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jubako.errors import ConflictError, HostError, WorkError
@@ -45,6 +45,7 @@ class Endings:
     def succeed(self, attempt: Attempt, wall_s: float) -> None:
         """After publishing what a box has made."""
         task = attempt.task
+        self._note_unmade(task, attempt.prepared.unmade if attempt.prepared is not None else ())
         self._clear(attempt, keep=False, is_published=True)
         task.trigger_event(Event.PROCESSING_TIME, task, wall_s)
         try:
@@ -67,8 +68,7 @@ class Endings:
                 run.record([record])
                 run.owe(record, owed, self._clock.wall_s())
                 run.leases.release_within([record.task_id])
-        if ended.unmade:
-            self._book.unmade[str(attempt.task)] = ended.unmade
+        self._note_unmade(attempt.task, ended.unmade)
         self._finish(attempt, ended.wall_s)
         return owed is not None
 
@@ -141,6 +141,10 @@ class Endings:
             [change.path for change in finished.undeclared] if finished is not None else (),
             find_partition(task),
         )
+
+    def _note_unmade(self, task: Any, unmade: Sequence[str]) -> None:
+        if unmade:
+            self._book.unmade[str(task)] = unmade
 
     def _clear(self, attempt: Attempt, *, keep: bool, is_published: bool = False) -> str:
         if self._desk is None or attempt.prepared is None:

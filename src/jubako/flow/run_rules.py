@@ -1,4 +1,4 @@
-"""How a task is run where it has no box: what is asked of it before and after, and what is put around it.
+"""How a task is run: what is asked of it before and after, and what is put around it.
 
 The defaults are jubako's own. The Luigi adapter sets what Luigi does, and what its users have configured.
 """
@@ -16,7 +16,7 @@ __all__ = ["OUR_RULES", "RunRules"]
 
 @record
 class RunRules:
-    """What an attempt without a box consists of, beside `run()`."""
+    """What an attempt consists of, beside `run()`. Workers of boxes get it pickled."""
 
     # What a run() is that ends and has not made the task's outputs: a failure, or a success that the result names.
     unmade_outputs: Literal["fail", "name"] = "fail"

@@ -22,6 +22,7 @@ from jubako.flow.runner import run
 from jubako.luigi import sections
 from jubako.luigi.configuration import get_config
 from jubako.luigi.log import RunLog, logger
+from jubako.records import record
 
 if TYPE_CHECKING:
     from jubako.boxes.database import Durability
@@ -55,6 +56,28 @@ class TaskProcess:
         self.task = task
         self.worker_id = worker_id
         self.worker_timeout = worker_timeout if task.worker_timeout is None else task.worker_timeout
+
+
+@record
+class _Around:
+    """Makes the context around a task. `name` is its class; workers of boxes look it up when they have the pipeline."""
+
+    name: str
+    worker_id: str
+    worker_timeout: float
+
+    def __call__(self, task: Any) -> AbstractContextManager[Any]:
+        process = TaskProcess(task, self.worker_id, self.worker_timeout)
+        context: AbstractContextManager[Any] = self.find_context()(process)
+        return context
+
+    def find_context(self) -> Any:
+        """The class of this name; InputError if there is none."""
+        module, _, attribute = self.name.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"[worker] task_process_context: there is no {self.name}: {error}") from error
 
 
 class Worker:
@@ -103,11 +126,6 @@ class Worker:
 
     def _make_options(self) -> RunOptions:
         config, own, retries = self._config, self._own, self._scheduler._config
-        if own.box == "host" and config.task_process_context:
-            raise InputError(
-                "[worker] task_process_context cannot be put around tasks in boxes",
-                hint="leave out --box, or the context",
-            )
         return RunOptions(
             workers=max(1, self.worker_processes),
             box=own.box,
@@ -138,9 +156,6 @@ class Worker:
         name = self._config.task_process_context
         if not name:
             return None
-        module, _, attribute = name.rpartition(".")
-        try:
-            context = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"[worker] task_process_context: there is no {name}: {error}") from error
-        return lambda task: context(TaskProcess(task, self._id, self._config.timeout))
+        around = _Around(name, self._id, self._config.timeout)
+        around.find_context()
+        return around

@@ -528,15 +528,26 @@ def test_input_that_changes_while_the_task_runs_gives_it_a_second_chance(world: 
 
 
 @pytest.mark.box
-def test_output_changed_by_somebody_else_twice_is_a_conflict(world: Any) -> None:
+def test_output_changed_by_somebody_else_is_a_conflict_and_stays(world: Any) -> None:
     world.write(f"SHARED = {str(world.shared)!r}\n{MEANWHILE}")
     (world.folder / "raw.txt").write_text("ours")
-    result = world.run(world.Copy(), also=Meanwhile(world, ("copy.txt", "theirs"), ("copy.txt", "theirs again")))
+    result = world.run(world.Copy(), also=Meanwhile(world, ("copy.txt", "theirs")))
     (error,) = result.errors
     assert error.is_conflict
     assert "copy.txt was changed by another program" in error.sentence
+    assert [event.again for event in world.seen.of(TaskFailed)] == [False]
+    assert world.read("copy.txt") == "theirs"
+
+
+@pytest.mark.box
+def test_input_that_changes_at_every_try_is_a_conflict(world: Any) -> None:
+    world.write(f"SHARED = {str(world.shared)!r}\n{MEANWHILE}")
+    (world.folder / "raw.txt").write_text("first")
+    changes = [("raw.txt", "second, longer"), ("raw.txt", "third, longer still")]
+    result = world.run(world.Copy(), also=Meanwhile(world, *changes))
     assert [event.again for event in world.seen.of(TaskFailed)] == [True, False]
-    assert world.read("copy.txt") == "theirs again"
+    assert [error.is_conflict for error in result.errors] == [True]
+    assert not (world.folder / "copy.txt").exists()
 
 
 @pytest.mark.parametrize("options", MODES)

@@ -30,9 +30,11 @@ from jubako.flow.task import Task
 __all__ = [
     "Performed",
     "Suspended",
+    "ask_requirements",
     "call_after_publish",
     "describe_error",
     "perform",
+    "refuse_incomplete",
     "reporting",
     "take_requirements",
 ]
@@ -84,7 +86,7 @@ def _perform(task: Any, is_done: IsDone, say: Say, resumed: Suspended | None, ru
     began_s = time.perf_counter()
     try:
         if rules.asks_requirements and resumed is None:
-            _ask_requirements(task)
+            ask_requirements(task)
         with reporting(task, say):
             if resumed is None:
                 task.trigger_event(Event.START, task)
@@ -96,8 +98,8 @@ def _perform(task: Any, is_done: IsDone, say: Say, resumed: Suspended | None, ru
                 suspended = take_requirements(resumed.generator, is_done, resumed.requirements)
         if suspended is not None:
             return Performed("needs", suspended=suspended)
-        if rules.asks_complete and not task.complete():
-            raise WorkError("Task finished running, but complete() is still returning false.")
+        if rules.asks_complete:
+            refuse_incomplete(task)
         unmade = _find_unmade(task)
         if unmade and rules.unmade_outputs == "fail":
             names = ", ".join(unmade)
@@ -137,6 +139,26 @@ def take_requirements(
         answered = produced if isinstance(produced, DynamicRequirements) else DynamicRequirements(produced)
         if not answered.complete(lambda task: is_done(task) or ask_complete(task)):
             return Suspended(generator, answered)
+
+
+def ask_requirements(task: Any) -> None:
+    """RuntimeError in Luigi's words for requirements that are not complete: their run() may have made nothing."""
+    required = task.deps()
+    done = set(find_complete(required))
+    missing = []
+    for other in required:
+        if other not in done:
+            paths = [str(output) for output in flatten(other.output()) if not output.exists()]
+            missing.append(f"{other.task_id} ({', '.join(paths)})" if paths else other.task_id)
+    if missing:
+        what = "dependency" if len(missing) == 1 else "dependencies"
+        raise RuntimeError(f"Unfulfilled {what} at run time: {', '.join(missing)}")
+
+
+def refuse_incomplete(task: Any) -> None:
+    """WorkError in Luigi's words for a task that has run and says that it is not complete."""
+    if not task.complete():
+        raise WorkError("Task finished running, but complete() is still returning false.")
 
 
 def describe_error(error: BaseException) -> str:
@@ -186,20 +208,6 @@ def _find_unmade(task: Any) -> list[str]:
     if missing and (type(task).complete is Task.complete or not task.complete()):
         return [str(output) for output in missing]
     return []
-
-
-def _ask_requirements(task: Any) -> None:
-    """RuntimeError in Luigi's words for requirements that are not complete: their run() may have made nothing."""
-    required = task.deps()
-    done = set(find_complete(required))
-    missing = []
-    for other in required:
-        if other not in done:
-            paths = [str(output) for output in flatten(other.output()) if not output.exists()]
-            missing.append(f"{other.task_id} ({', '.join(paths)})" if paths else other.task_id)
-    if missing:
-        what = "dependency" if len(missing) == 1 else "dependencies"
-        raise RuntimeError(f"Unfulfilled {what} at run time: {', '.join(missing)}")
 
 
 def _fail(task: Any, error: BaseException) -> Performed:
