@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from jubako.flow.event import Event as Event
     from jubako.flow.local_target import DirectoryTarget as DirectoryTarget
     from jubako.flow.local_target import LocalTarget as LocalTarget
+    from jubako.flow.notices.hooks import CommandHook as CommandHook
+    from jubako.flow.notices.hooks import MailHook as MailHook
+    from jubako.flow.notices.hooks import Secret as Secret
+    from jubako.flow.notices.hooks import WebHook as WebHook
     from jubako.flow.parameters import BoolParameter as BoolParameter
     from jubako.flow.parameters import ChoiceListParameter as ChoiceListParameter
     from jubako.flow.parameters import ChoiceParameter as ChoiceParameter
@@ -105,6 +109,12 @@ _NAMES_IN = {
     "jubako.flow.local_target": (
         "DirectoryTarget",
         "LocalTarget",
+    ),
+    "jubako.flow.notices.hooks": (
+        "CommandHook",
+        "MailHook",
+        "Secret",
+        "WebHook",
     ),
     "jubako.flow.parameters": (
         "BoolParameter",

@@ -150,6 +150,15 @@ def test_settings_that_mean_nothing_are_named(luigi: Luigi, tmp_path: Path) -> N
         assert f"WARNING: {text}" in said
 
 
+def test_hooks_of_a_file_that_the_environment_names_are_told(python: Python, tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_text(
+        """[[notify]]\ncommand = ["sh", "-c", "echo $JUBAKO_OUTCOME $JUBAKO_ASKED > told"]\non = ["success"]\n"""
+    )
+    settings = {"JUBAKO_CONFIG": str(tmp_path / "hooks.toml")}
+    assert python([*LUIGI, "--module", "fan", "Merge"], cwd=tmp_path, **settings).returncode == 0
+    assert (tmp_path / "told").read_text() == "success Merge(shards=4, fails=False)\n"
+
+
 def test_strict_makes_what_is_not_there_the_exit_code(luigi: Luigi, tmp_path: Path) -> None:
     line = ["--module", "calendar_pages", "RangeDaily", "--of", "MyDailyTask", "--start", "2021-09-01"]
     limit = ["--now", "1632052800", "--task-limit", "2", "--log-level", "WARNING"]

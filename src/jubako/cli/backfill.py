@@ -52,7 +52,8 @@ Examples:
   jubako backfill examples/weather DailySummary --from 2010-01-01 --to 2011-01-01 --dry-run
   jubako backfill examples/weather MonthlySummary --from 2010-01 --to 2010-12 --inclusive
 
-Interrupt it as you like (Ctrl-C, kill -9, a power cut) and run it again: it carries on."""
+Interrupt it as you like (Ctrl-C, kill -9, a power cut) and run it again: it
+carries on. It is reported as runs are: --config as with 'jubako run'."""
 
 
 class _BackfillCommand(PipelineCommand):
@@ -80,7 +81,7 @@ class _BackfillCommand(PipelineCommand):
         return asked.flags[name]
 
 
-@click.command(cls=_BackfillCommand, epilog=_EPILOG)
+@click.command(cls=_BackfillCommand, reports=True, epilog=_EPILOG)
 @partial(pipeline_arguments, required=False)
 @click.option("--from", "start", metavar="DATE", help="The first date, hour, month or year.")
 @click.option("--to", "stop", metavar="DATE", help="Where to stop; itself not part of the range.")
@@ -92,7 +93,7 @@ class _BackfillCommand(PipelineCommand):
     metavar="missing|failed|all",
     type=click.Choice(["missing", "failed", "all"]),
     default="missing",
-    help="Run what is missing, only what failed, or all.  [default: missing]",
+    help="Run what is missing, what failed, or all.",
 )
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), help="Run N dates at most; the rest counts as missing."
@@ -100,7 +101,7 @@ class _BackfillCommand(PipelineCommand):
 @click.option("--downstream", is_flag=True, help="Run what depends on these dates too.")
 @click.option("--yes", is_flag=True, help="Do not ask before a very long range.")
 @control_options
-@run_options
+@partial(run_options, shows_reporting=False)
 @click.pass_context
 def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     """Run TASK of PIPELINE for every date of a range that is not done yet. There is no hidden limit.

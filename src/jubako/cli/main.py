@@ -51,6 +51,7 @@ _COMMANDS = {
     "logs": _Entry("jubako.cli.logs:logs", "What the tasks of a run printed, or print.", "Pipelines"),
     "luigi": _Entry("jubako.cli.luigi:luigi", "Run an existing Luigi pipeline as it stands.", "Pipelines"),
     "schedule": _Entry("jubako.cli.schedule:schedule", "Run what a pipeline schedules when it is due.", "Pipelines"),
+    "notify": _Entry("jubako.cli.notify:notify", "Try out who is told how runs end.", "Pipelines"),
     "box": _Entry("jubako.cli.box:box", "Run any command on a copy-on-write view of this machine.", "Boxes"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
     "completion": _Entry("jubako.cli.completion:completion", "Print the completion script of a shell.", "The tool"),

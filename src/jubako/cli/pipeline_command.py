@@ -63,10 +63,11 @@ class Asked:
 
 
 class PipelineCommand(click.Command):
-    """See the head of the file."""
+    """See the head of the file. `reports`: hooks are told when the pipeline of a task cannot be imported."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, reports: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._reports = reports
         self.context_settings["token_normalize_func"] = lambda word: word.replace("_", "-")
 
     def about_parameter(self, task: type[Task], name: str, parameter: Parameter[Any]) -> str:
@@ -77,13 +78,19 @@ class PipelineCommand(click.Command):
         asked = ctx.meta[_META] = Asked()
         pipeline, task = _find_words(self.params, args)
         if pipeline is not None:
-            if not ctx.resilient_parsing and not {"-h", "--help"}.intersection(args):
+            is_meant = not ctx.resilient_parsing and not {"-h", "--help"}.intersection(args)
+            if is_meant:
                 from jubako.cli.progress import load_display
 
                 load_display()
             try:
-                _look_up(asked, pipeline, task)
-            except JubakoError:
+                asked.pipeline = _load(pipeline)
+                asked.task = None if task is None else asked.pipeline.get_task(task)
+            except JubakoError as error:
+                if is_meant and self._reports and task is not None and asked.pipeline is None:
+                    from jubako.cli.unloadable import find_config, tell_of_unloadable
+
+                    tell_of_unloadable(pipeline, task, find_config(args), error)
                 if not ctx.resilient_parsing:  # a shell that completes a half-typed line wants no errors
                     raise
         try:
@@ -206,13 +213,11 @@ def _sentence_of(error: click.UsageError, ctx: click.Context) -> str:
     return f"no such option {error.option_name}{also}"
 
 
-def _look_up(asked: Asked, pipeline: str, task: str | None) -> None:
+def _load(pipeline: str) -> Pipeline:
     from jubako.flow.loader import load_pipeline
 
     with redirect_stdout(sys.stderr):  # what importing it prints is no part of a result
-        asked.pipeline = load_pipeline(pipeline)
-    if task is not None:
-        asked.task = asked.pipeline.get_task(task)
+        return load_pipeline(pipeline)
 
 
 def _find_words(options: Sequence[click.Parameter], args: Sequence[str]) -> tuple[str | None, str | None]:

@@ -30,7 +30,7 @@ Examples:
 What is done is not done again. Exit code 0 says that everything asked for is there."""
 
 
-@click.command(cls=PipelineCommand, epilog=_EPILOG)
+@click.command(cls=PipelineCommand, reports=True, epilog=_EPILOG)
 @pipeline_arguments
 @run_options
 @click.option("--now", metavar="SECONDS", type=int, help="What time ranges take it to be, in seconds since 1970.")

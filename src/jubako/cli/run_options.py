@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 from click.core import ParameterSource
 
@@ -19,8 +21,16 @@ if TYPE_CHECKING:
     from jubako.flow.history import History
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
+    from jubako.flow.settings import Settings
 
-__all__ = ["disable_after_option", "format_run_options", "make_judge", "make_run_options", "run_options"]
+__all__ = [
+    "disable_after_option",
+    "find_settings",
+    "format_run_options",
+    "make_judge",
+    "make_run_options",
+    "run_options",
+]
 
 
 def _read_workers(text: str) -> int:
@@ -135,12 +145,15 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(["warn", "fail", "publish"]),
         help="Drop, refuse or keep what no task declared.",
     ),
-    format_option,
 )
+_REPORTING = (("--config", "FILE|none", "Instead of the pipeline's jubako.toml."),)
 
 
-def run_options(command: Any) -> Any:
-    """Give a command the options of a run, to be passed on to `make_run_options`."""
+def run_options(command: Any, *, shows_reporting: bool = True) -> Any:
+    """Give a command the options of a run, to be passed on to `make_run_options`; its help may leave some out."""
+    command = format_option(command)
+    for name, metavar, about in reversed(_REPORTING):
+        command = click.option(name, metavar=metavar, help=about, hidden=not shows_reporting)(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -183,6 +196,7 @@ def make_run_options(
     from jubako.flow.options import RunOptions
 
     backoff = Backoff(*given["retry_delay"])
+    settings = find_settings("" if pipeline is None else pipeline.file, given["config"])
     return RunOptions(
         workers=given["workers"],
         box=given["box"],
@@ -198,6 +212,19 @@ def make_run_options(
         keep_failed=given["keep"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
+        notify=() if settings is None else settings.notify,
         backfill=backfill,
         redo=frozenset(redo),
     )
+
+
+def find_settings(pipeline_file: str, given: str | None) -> Settings | None:
+    """What the `jubako.toml` beside the pipeline says, or the file that --config gives; None if there is neither."""
+    from jubako.flow.settings_file import find_settings_file
+
+    path = find_settings_file(pipeline_file, os.environ, given=given)
+    if not path:
+        return None
+    from jubako.flow.settings import read_settings  # 10 ms, for those who have such a file
+
+    return read_settings(path)

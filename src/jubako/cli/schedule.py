@@ -12,7 +12,7 @@ from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from jubako.cli.main import is_debugging
 from jubako.cli.run_options import format_run_options, make_run_options, run_options
 from jubako.cli.terminal import echo
-from jubako.errors import InputError
+from jubako.errors import InputError, JubakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,14 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     It stays in the foreground. What was missed while it did not run is made up for, as each schedule says.
     """
     _check(given)
-    loaded = _load(pipeline, shows_progress=given["fire"] is not None)
+    try:
+        loaded = _load(pipeline, shows_progress=given["fire"] is not None)
+    except JubakoError as error:
+        if given["fire"] is not None:
+            from jubako.cli.unloadable import tell_of_unloadable
+
+            tell_of_unloadable(pipeline, given["fire"], given["config"], error)
+        raise
 
     from jubako.boxes.state import find_state_root
     from jubako.flow.firing_process import ProcessLauncher

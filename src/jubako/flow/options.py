@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 from jubako.boxes.database import Durability
@@ -14,6 +14,7 @@ from jubako.records import field, record
 
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
+    from jubako.flow.notices.hooks import Hook
 
 __all__ = ["RunOptions"]
 
@@ -51,8 +52,14 @@ class RunOptions:
     prepare: str = ""  # "module:function" that a box's process calls before it imports the pipeline
     winds_down_on_usr1: bool = False  # SIGUSR1 lets running tasks end and starts no more, as Luigi's --take-lock wants
 
+    notify: Sequence[Hook] = ()  # who is told how the run has ended
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether the run is reported to anybody but its observer."""
+        return bool(self.notify)
 
     @property
     def capacities(self) -> Mapping[str, int]:

@@ -77,13 +77,23 @@ def run(
 
         shortcuts["workers"] = count_processors()
     options = replace(options or RunOptions(), **shortcuts)
-    began_s = time.perf_counter()
-    set_start_directory(os.getcwd())
-    try:
-        with ExitStack() as stack:
-            return _Session(stack, tasks, options, observer, clock or SystemClock()).run(began_s)
-    finally:
-        set_start_directory(None)
+    clock = clock or SystemClock()
+
+    def work(watching: Observer | None) -> RunResult:
+        began_s = time.perf_counter()
+        set_start_directory(os.getcwd())
+        try:
+            with ExitStack() as stack:
+                return _Session(stack, tasks, options, watching, clock).run(began_s)
+        finally:
+            set_start_directory(None)
+
+    if not options.is_reported:
+        return work(observer)
+    from jubako.flow.reporting import About, report_run  # 10 ms that most runs need not pay
+
+    about = About(find_belonging(tasks, options.pipeline).name, options.backfill or _describe_tasks(tasks))
+    return report_run(work, about, options, observer, clock)
 
 
 class _Session:

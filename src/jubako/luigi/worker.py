@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -19,6 +19,7 @@ from jubako.flow.options import RunOptions
 from jubako.flow.result import RunResult
 from jubako.flow.run_rules import RunRules
 from jubako.flow.runner import run
+from jubako.flow.settings_file import find_settings_file
 from jubako.luigi import sections
 from jubako.luigi.configuration import get_config
 from jubako.luigi.log import RunLog, logger
@@ -27,6 +28,7 @@ from jubako.records import record
 if TYPE_CHECKING:
     from jubako.boxes.database import Durability
     from jubako.boxes.spec import Undeclared
+    from jubako.flow.notices.hooks import Hook
 
 __all__ = ["Scheduler", "TaskProcess", "Worker"]
 
@@ -148,6 +150,7 @@ class Worker:
                 around=self._find_context(),
             ),
             prepare="jubako.luigi:install",
+            notify=_find_hooks(),
             winds_down_on_usr1=not config.no_install_shutdown_handler,
         )
 
@@ -159,3 +162,13 @@ class Worker:
         around = _Around(name, self._id, self._config.timeout)
         around.find_context()
         return around
+
+
+def _find_hooks() -> Sequence[Hook]:
+    """Who is told how the run has ended: what $JUBAKO_CONFIG says, for a luigi.cfg says nothing of it."""
+    path = find_settings_file("", os.environ)
+    if not path:
+        return ()
+    from jubako.flow.settings import read_settings  # 10 ms, for those who have such a file
+
+    return read_settings(path).notify

@@ -1,0 +1,41 @@
+"""Tells the hooks of a pipeline that it cannot be imported: a run that was to be, at night say, is none."""
+
+from __future__ import annotations
+
+from jubako.cli.lines import describe_note
+from jubako.cli.run_options import find_settings
+from jubako.cli.terminal import echo
+from jubako.errors import JubakoError
+from jubako.flow.clock import SystemClock
+from jubako.flow.loader import find_pipeline_file
+from jubako.flow.reporting import About, open_notifier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["find_config", "tell_of_unloadable"]
+
+
+def tell_of_unloadable(pipeline: str, asked: str, config: str | None, error: JubakoError) -> None:
+    """Tells whoever wants to hear of failures. `error` is what the command goes on to end with."""
+    try:
+        file = find_pipeline_file(pipeline)
+        settings = find_settings(file, config)
+        if settings is None or not settings.notify:
+            return
+        notifier = open_notifier(settings.notify, About(file, asked), SystemClock())
+    except JubakoError:  # there is no such pipeline; or its settings are wrong too, of which the next run will tell
+        return
+    for note in notifier.finish(None, error):
+        echo(describe_note(note), err=True)
+
+
+def find_config(words: Sequence[str]) -> str | None:
+    """What --config gives on a line that is not parsed yet."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config":
+            return following
+        if word.startswith("--config="):
+            return word.partition("=")[2]
+    return None

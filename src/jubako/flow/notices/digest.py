@@ -1,0 +1,67 @@
+"""Makes a message of how a run has ended: which outcome it was, and what of it is worth sending. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jubako.errors import JubakoError
+from jubako.flow.notices.hooks import Outcome
+from jubako.flow.notices.message import NAMED, Message, Trouble
+from jubako.records import replace
+
+if TYPE_CHECKING:
+    from jubako.flow.observer import TaskFailed
+    from jubako.flow.result import RunResult, TaskError
+
+__all__ = ["describe_break", "describe_result", "describe_task", "find_outcome"]
+
+_Clean = Callable[[str], str]
+
+
+def find_outcome(result: RunResult) -> Outcome:
+    """How a run has ended, in one word."""
+    if result.interrupted:
+        return "interrupted"
+    if result.everything_there:
+        return "success"
+    return "failure" if result.errors else "missing"
+
+
+def describe_result(about: Message, result: RunResult, clean: _Clean) -> Message:
+    """`about` with what the run came to."""
+    accounts = [account.describe() for account in result.accounts if not account.is_whole]
+    return replace(
+        about,
+        event="run",
+        outcome=find_outcome(result),
+        run_id=result.run_id,
+        counts=result.counts,
+        errors=[_describe_error(error, clean) for error in result.errors[:NAMED]],
+        more_errors=max(0, len(result.errors) - NAMED),
+        missing=[clean(text) for text in result.missing[:NAMED]],
+        more_missing=max(0, len(result.missing) - NAMED),
+        ranges=[clean(text) for text in accounts[:NAMED]],
+    )
+
+
+def describe_break(about: Message, error: BaseException, clean: _Clean) -> Message:
+    """`about` with why there is no result: the run was refused, or it broke."""
+    if isinstance(error, KeyboardInterrupt):
+        return replace(about, event="run", outcome="interrupted")
+    problem = error.message if isinstance(error, JubakoError) else f"{type(error).__name__}: {error}"
+    return replace(about, event="run", outcome="failure", problem=clean(problem))
+
+
+def describe_task(about: Message, event: TaskFailed, clean: _Clean) -> Message:
+    """`about` with one task that has failed."""
+    trouble = Trouble(
+        clean(str(event.task)), event.task.task_id, clean(event.error), log=event.log_path, kept_box=event.kept_box
+    )
+    return replace(about, event="task", outcome="failure", errors=[trouble])
+
+
+def _describe_error(error: TaskError, clean: _Clean) -> Trouble:
+    return Trouble(
+        clean(error.label), error.task_id, clean(error.sentence), clean(error.place), error.log_path, error.kept_box
+    )

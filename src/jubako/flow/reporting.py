@@ -1,0 +1,95 @@
+"""Reports a run to those who are not there: around `run`, and only where that is asked for.
+
+Whoever reports is an observer of the run that is asked once more when it is over, for notes on what went wrong with its
+reports. Nothing of that changes what the run came to: the result, or the error, is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from jubako.flow.observer import Note, Observer, RunEvent
+from jubako.records import record, replace
+
+if TYPE_CHECKING:
+    from jubako.flow.clock import Clock
+    from jubako.flow.notices.hooks import Hook
+    from jubako.flow.notices.notifier import Notifier
+    from jubako.flow.options import RunOptions
+    from jubako.flow.result import RunResult
+
+__all__ = ["About", "Reporter", "open_notifier", "report_run"]
+
+
+@record
+class About:
+    """What is known of a run before it begins."""
+
+    pipeline: str
+    asked: str
+
+
+class Reporter(Observer, Protocol):
+    """An observer that reports elsewhere."""
+
+    def finish(self, result: RunResult | None, error: BaseException | None = None) -> Sequence[Note]:
+        """The run is over, with a result or an error. What should be said of the reports."""
+
+
+def report_run(
+    work: Callable[[Observer | None], RunResult],
+    about: About,
+    options: RunOptions,
+    observer: Observer | None,
+    clock: Clock,
+) -> RunResult:
+    """Does `work`, a run, with all reporters that `options` ask for watching. InputError if one can't."""
+    watchers = _Watchers(observer, _make_reporters(about, options, clock))
+    try:
+        result = work(watchers)
+    except BaseException as error:
+        watchers.finish(None, error)
+        raise
+    notes = [note.text for note in watchers.finish(result)]
+    return replace(result, notes=(*result.notes, *notes)) if notes else result
+
+
+class _Watchers:
+    """All who watch a run, as one observer."""
+
+    def __init__(self, observer: Observer | None, reporters: Sequence[Reporter]) -> None:
+        self._observer = observer
+        self._reporters = reporters
+        self._all: list[Observer] = [*reporters] if observer is None else [observer, *reporters]
+
+    def see(self, event: RunEvent) -> None:
+        for each in self._all:
+            each.see(event)
+
+    def finish(self, result: RunResult | None, error: BaseException | None = None) -> list[Note]:
+        """Lets every reporter finish, and passes on what they have to say."""
+        notes = [note for reporter in self._reporters for note in reporter.finish(result, error)]
+        if self._observer is not None:
+            for note in notes:
+                self._observer.see(note)
+        return notes
+
+
+def open_notifier(hooks: Sequence[Hook], about: About, clock: Clock) -> Notifier:
+    """Who tells the hooks of a run that begins now. InputError if one lacks its secret."""
+    from jubako.flow.notices.message import Message
+    from jubako.flow.notices.notifier import Notifier
+
+    now_s = clock.wall_s()
+    message = Message("test", "success", about.pipeline, about.asked, socket.gethostname(), now_s, now_s)
+    return Notifier(hooks, message, clock=clock, environ=os.environ, make_id=lambda: f"msg_{os.urandom(12).hex()}")
+
+
+def _make_reporters(about: About, options: RunOptions, clock: Clock) -> list[Reporter]:
+    reporters: list[Reporter] = []
+    if options.notify:
+        reporters.append(open_notifier(options.notify, about, clock))
+    return reporters
