@@ -65,7 +65,7 @@ def test_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> Non
     script = f"(setsid sleep 1000 & echo $! > {tmp_path}/pid; wait) & echo $! > {tmp_path}/other; wait"
     assert deliver(order(script, timeout_s=0.3)) == "it was not over within 0.3 s, and was killed"
     for name in ("pid", "other"):
-        assert is_gone(int((tmp_path / name).read_text()))
+        wait_until_gone(int((tmp_path / name).read_text()))
 
 
 def test_command_that_leaves_something_behind_is_over_when_it_ends_itself(tmp_path: Path) -> None:
@@ -76,6 +76,14 @@ def test_command_that_leaves_something_behind_is_over_when_it_ends_itself(tmp_pa
 def test_what_cannot_be_started_is_an_error_that_says_why() -> None:
     with pytest.raises(FileNotFoundError):
         Delivery(Order([str(Path(sys.executable) / "no")[1:]], b"", 1.0, os.environ), 0.0)
+
+
+def wait_until_gone(pid: int) -> None:
+    """A process that was killed may take a moment to die."""
+    deadline_s = time.monotonic() + 10
+    while not is_gone(pid):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
 
 
 def is_gone(pid: int) -> bool:
