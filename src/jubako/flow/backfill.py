@@ -149,7 +149,9 @@ def find_dated_parameter(family: type[Task], given: Iterable[str] = ()) -> tuple
             hint="a backfill needs a DateParameter, DateHourParameter, MonthParameter or YearParameter",
         )
     if not free:
-        raise InputError(f"{name}'s {' and '.join(fixed)} was given, and a range as well", hint="give only one")
+        raise InputError(
+            f"{name}'s {' and '.join(given for given, _ in dated)} was given, and a range as well", hint="give only one"
+        )
     names = [f"--{entry[0].replace('_', '-')}" for entry in free]
     raise InputError(
         f"{name} has several parameters for a date: {', '.join(names)}",
