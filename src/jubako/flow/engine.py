@@ -369,7 +369,7 @@ class Engine:
             number, incoming = pending.pop()
             node = self._nodes[number]
             new = incoming & ~node.blame
-            if not new:
+            if not new or node.state is State.UNSCHEDULED:  # that one was given up: its own blame comes round a ring
                 continue
             node.blame |= new
             if node.state is State.WAITING:
