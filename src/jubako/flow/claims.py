@@ -34,5 +34,11 @@ class Claims:
         quick = now.monotonic_s - self._last_s < _QUICK_S
         self._ahead = min(max(1, self._ahead * 2), _MOST) if quick else 0
         self._last_s = now.monotonic_s
-        claim = self._leases.claim(dict.fromkeys((task_id, *self._upcoming(self._ahead))), now)
+        claim = self._leases.claim(dict.fromkeys((task_id, *self._look_ahead())), now)
         return claim.holders.get(task_id)
+
+    def _look_ahead(self) -> Iterable[str]:
+        """What to claim along with a task. While what comes next is ours most of the rest is too: then nothing."""
+        if self._ahead > 1 and not self._leases.tokens.keys().isdisjoint(self._upcoming(1)):
+            return ()
+        return self._upcoming(self._ahead)
