@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crash.tracer import count_calls
 from jubako.flow.completeness import targets_exist
 from jubako.flow.local_target import LocalTarget
-from jubako.flow.parameters import IntParameter
+from jubako.flow.parameters import DateParameter, IntParameter
 from jubako.flow.standing import Broken, Standing, ask_family
 from jubako.flow.target import Target
 from jubako.flow.task import Task, WrapperTask
@@ -91,3 +94,30 @@ def test_wrapper_is_answered_for_by_the_first_requirement_that_is_not_done(
         expected = error
     (answer,) = Standing(targets_exist).look([pair])
     assert str(answer.error if isinstance(answer, Broken) else answer) == str(expected)
+
+
+class Dated(Task):
+    date = DateParameter()
+    folder = ""
+
+    def output(self) -> Any:
+        return LocalTarget(f"{self.folder}/{self.date}.txt")
+
+
+def test_many_dated_tasks_of_one_folder_cost_one_listing_and_no_question_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dated, "folder", str(tmp_path))
+    tasks = [Dated(datetime.date.fromordinal(700_000 + n)) for n in range(20_000)]
+    for task in tasks[::2]:
+        Path(task.output().path).touch()
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+
+    def ask() -> None:
+        assert Standing(targets_exist).look(tasks) == [True, False] * 10_000
+
+    ask()
+    assert listed == [str(tmp_path)]
+    assert count_calls(ask) < 1000

@@ -38,12 +38,12 @@ def set_start_directory(path: str | None) -> None:
 
 def resolve_path(path: str) -> str:
     """`path`, absolute and without "." or doubled slashes. ".." follows symbolic links, as the kernel does."""
+    is_normal = "//" not in path and "/." not in path and path[-1:] not in ("", "/")  # all but perhaps the beginning
+    if is_normal and path[0] == "/":
+        return path
     start = _start_directory or os.getcwd()
-    if "//" not in path and "/." not in path and path[-1:] not in ("", "/"):  # all is normal but perhaps the beginning
-        if path[0] == "/":
-            return path
-        if path[0] != "." and start != "/":
-            return f"{start}/{path}"
+    if is_normal and path[0] != "." and start != "/":
+        return f"{start}/{path}"
     path = os.path.join(start, path)
     if ".." in path.split("/"):
         head, tail = os.path.split(path.rstrip("/"))

@@ -23,7 +23,9 @@ from jubako.flow.task import Task, WrapperTask
 
 __all__ = ["Answer", "Broken", "Standing", "ask_complete", "ask_family", "describe_broken"]
 
-_BULK: Final = 10_000  # targets asked for at once, so that they need not all be in memory
+# Targets asked for at once: not all there are, which need not be in memory together, but those of a large folder, or
+# it would be listed again and again.
+_BULK: Final = 100_000
 
 
 class Broken(NamedTuple):
