@@ -20,22 +20,20 @@ from jubako.boxes.database import open_database
 from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
 from jubako.errors import BugError, HostError, InputError
-from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.closing import account_for_ranges, group_tasks
-from jubako.flow.completeness import targets_exist
-from jubako.flow.disabling import Disabling, describe_disabled
 from jubako.flow.engine import Engine
 from jubako.flow.executor_set import ExecutorSet
-from jubako.flow.graph import Graph, refuse_cycle
+from jubako.flow.graph import Graph
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.ledger import Ledger
 from jubako.flow.local_target import set_start_directory
 from jubako.flow.missing import describe_missing
-from jubako.flow.observer import Mode, Observer, RunEnded, RunPlanned, RunStarted, TaskFound
+from jubako.flow.observer import Mode, Observer, RunEnded, RunStarted
 from jubako.flow.options import RunOptions
 from jubako.flow.pipeline_source import find_belonging
+from jubako.flow.planning import UNFINISHED, get_backoff, plan_run
 from jubako.flow.presence import has_remains, hold_presence, is_living
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.retention import prune
@@ -54,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _FINISHED: Final = (State.DONE, State.COMPLETE)
-_UNFINISHED: Final = (State.WAITING, State.READY, State.BLOCKED)
 
 
 def run(
@@ -159,10 +156,10 @@ class _Session:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         self._tidy_history()
-        engine = Engine(slots=options.workers, capacities=options.capacities, backoff=_get_backoff(options))
-        graph = _plan(self._tasks, engine, options, book, self._clock.wall_s())
+        engine = Engine(slots=options.workers, capacities=options.capacities, backoff=get_backoff(options))
+        graph = plan_run(self._tasks, engine, options, book, self._clock.wall_s())
         if options.backfill:
-            self._ledger_run.note_plan(sum(engine.count(state) for state in _UNFINISHED))
+            self._ledger_run.note_plan(sum(engine.count(state) for state in UNFINISHED))
         loop = self._make_loop(engine, graph)
         loop.work()
         return self._sum_up(loop, time.perf_counter() - began_s)
@@ -199,7 +196,7 @@ class _Session:
 
         executors = ExecutorSet(self._mode, self._options, is_done, start_worker, hidden=self._state.path)
         self._stack.callback(executors.close)
-        to_run = [number for number, state in enumerate(engine.states()) if state in _UNFINISHED]
+        to_run = [number for number, state in enumerate(engine.states()) if state in UNFINISHED]
         if desk is not None and any(executors.needs_box(graph.tasks[number]) for number in to_run):
             desk.require_boxes()
             executors.boxed.warm_up(len(to_run))
@@ -274,48 +271,6 @@ class _Session:
             left_out=sum(account.left_out for account in accounts) if self._options.strict else 0,
             wall_s=wall_s,
         )
-
-
-def _plan(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book, now_s: float) -> Graph:
-    """Explores what is asked for and tells the engine. InputError for a cycle, or outputs that clash."""
-
-    def see(task: Any, standing: Any) -> None:
-        book.tell(TaskFound(task, standing))
-
-    graph = Graph(
-        targets_exist,
-        attempts=options.attempts,
-        obeys_retry_count=options.obeys_retry_count,
-        backoff=_get_backoff(options),
-        judge=Disabling(book.run.read_endings, options, now_s).judge,
-        shared_outputs=options.shared_outputs,
-        redo=options.redo,
-        see=see if book.watches else None,
-    )
-    found = 0
-    for event in graph.explore(tasks):
-        engine.handle(event, 0.0)
-        found += 1
-    refuse_cycle(engine, graph.tasks)
-    for number, until_s in graph.disabled_until_s.items():
-        book.note(
-            f"{graph.tasks[number]} {describe_disabled(until_s)}",
-            hint="--disable-after 0 (disable_after=0) runs it all the same",
-        )
-    book.tell(
-        RunPlanned(
-            found=found,
-            complete=engine.count(State.COMPLETE),
-            to_run=sum(engine.count(state) for state in _UNFINISHED),
-            missing=engine.count(State.MISSING),
-            broken=engine.count(State.UNSCHEDULED),
-        )
-    )
-    return graph
-
-
-def _get_backoff(options: RunOptions) -> Backoff:
-    return Backoff(options.retry_delay_s, options.retry_backoff, options.retry_delay_max_s)
 
 
 def _describe_tasks(tasks: Sequence[Any]) -> str:
