@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.disabling import Disabling, Ending, Verdict, judge
-from jubako.flow.options import RunOptions
+from jubako.flow.disabling import Disabling, Ending, Limit, Verdict, judge
 from jubako.flow.task import Task
 
 
@@ -73,7 +72,6 @@ def test_task_goes_before_the_run_but_where_the_run_turns_it_off(
         reads.append(1)
         return {task().task_id: failed(10, 20)}
 
-    options = RunOptions(disable_after=after, disable_window_s=100, disable_for_s=1000)
-    disabling = Disabling(read, options, 30.0)
+    disabling = Disabling(read, Limit(after, window_s=100, for_s=1000), 30.0)
     assert [disabling.judge(task()), disabling.judge(task())] == [verdict, verdict]
     assert len(reads) == (0 if verdict == Verdict() else 1)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.disabling import Disabling
+from jubako.flow.disabling import Disabling, Limit
 from jubako.flow.history import History
 from jubako.flow.ledger import AttemptRecord, Ledger
 from jubako.flow.local_target import LocalTarget
-from jubako.flow.options import RunOptions
 from jubako.flow.parameters import DateParameter
 from jubako.flow.partitions import find_partition
 from jubako.flow.range import RangeDaily
@@ -311,8 +310,8 @@ def test_task_that_has_failed_too_often_cannot_run_until_then(case: Case) -> Non
     history = History(case.ledger.connection)
 
     def ask(task: Any, now_s: float) -> Why:
-        options = RunOptions(disable_after=1, disable_for_s=100.0)
-        judge = Disabling(lambda: history.list_endings("p.py"), options, now_s).judge
+        limit = Limit(after=1, for_s=100.0)
+        judge = Disabling(lambda: history.list_endings("p.py"), limit, now_s).judge
         return explain_task(task, history, "p.py", str, judge)
 
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_000_100.0))

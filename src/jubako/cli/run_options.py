@@ -181,11 +181,9 @@ def _format_option(name: str, value: Any) -> list[str]:
 def make_judge(history: History, pipeline: str, disable_after: tuple[int, ...]) -> Callable[[Any], Verdict]:
     """Tells of a task whether it has failed too often, by itself or by what `disable_after_option` read."""
     from jubako.flow.clock import SystemClock
-    from jubako.flow.disabling import Disabling
-    from jubako.flow.options import RunOptions
+    from jubako.flow.disabling import Disabling, Limit
 
-    fields: dict[str, Any] = dict(zip(_DISABLING, disable_after, strict=False))
-    return Disabling(lambda: history.list_endings(pipeline), RunOptions(**fields), SystemClock().wall_s()).judge
+    return Disabling(lambda: history.list_endings(pipeline), Limit(*disable_after), SystemClock().wall_s()).judge
 
 
 def make_run_options(

@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jubako.flow.options import RunOptions
-
-__all__ = ["Disabling", "Ending", "Verdict", "describe_disabled", "judge", "read_endings"]
+__all__ = ["Disabling", "Ending", "Limit", "Verdict", "describe_disabled", "judge", "read_endings"]
 
 
 class Ending(NamedTuple):
@@ -22,6 +20,14 @@ class Ending(NamedTuple):
 
     is_failure: bool
     ended_s: float
+
+
+class Limit(NamedTuple):
+    """What a run says: `after` so many failures (None: as a task says itself; 0: never), within, and for, so long."""
+
+    after: int | None = None
+    window_s: float = 3600.0  # where a task says nothing else
+    for_s: float = 86_400.0
 
 
 class Verdict(NamedTuple):
@@ -48,27 +54,23 @@ def read_endings(connection: sqlite3.Connection, pipeline: int) -> dict[str, lis
 class Disabling:
     """The verdict on each task of a run. `read_endings` gives the endings, oldest first, of tasks that ever failed."""
 
-    def __init__(
-        self, read_endings: Callable[[], Mapping[str, Sequence[Ending]]], options: RunOptions, now_s: float
-    ) -> None:
+    def __init__(self, read_endings: Callable[[], Mapping[str, Sequence[Ending]]], limit: Limit, now_s: float) -> None:
         self._read_endings = read_endings
-        self._options = options
+        self._limit = limit
         self._now_s = now_s
         self._endings: Mapping[str, Sequence[Ending]] | None = None
 
     def judge(self, task: Any) -> Verdict:
         """The verdict on `task`; what the run says goes before what the task says only where that turns it off."""
-        of_run, of_task = self._options.disable_after, task.disable_after
+        of_run, of_task = self._limit.after, task.disable_after
         after = of_run if of_run == 0 or of_task is None else of_task
         if not after:
             return Verdict()
         if self._endings is None:
             self._endings = self._read_endings()
-        window_s = self._options.disable_window_s if task.disable_window is None else task.disable_window
+        window_s = self._limit.window_s if task.disable_window is None else task.disable_window
         endings = self._endings.get(task.task_id, ())
-        return judge(
-            endings, after=int(after), window_s=float(window_s), for_s=self._options.disable_for_s, now_s=self._now_s
-        )
+        return judge(endings, after=int(after), window_s=float(window_s), for_s=self._limit.for_s, now_s=self._now_s)
 
 
 def describe_disabled(until_s: float) -> str:

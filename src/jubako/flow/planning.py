@@ -8,7 +8,7 @@ from typing import Any, Final
 from jubako.flow.backoff import Backoff
 from jubako.flow.book import Book
 from jubako.flow.completeness import targets_exist
-from jubako.flow.disabling import Disabling, describe_disabled
+from jubako.flow.disabling import Disabling, Limit, describe_disabled
 from jubako.flow.engine import Engine
 from jubako.flow.graph import Graph, refuse_cycle
 from jubako.flow.observer import RunPlanned, TaskFound
@@ -29,12 +29,13 @@ def plan_run(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Bo
     def see(task: Any, standing: Any) -> None:
         book.tell(TaskFound(task, standing))
 
+    limit = Limit(options.disable_after, options.disable_window_s, options.disable_for_s)
     graph = Graph(
         targets_exist,
         attempts=options.attempts,
         obeys_retry_count=options.obeys_retry_count,
         backoff=get_backoff(options),
-        judge=Disabling(book.run.read_endings, options, now_s).judge,
+        judge=Disabling(book.run.read_endings, limit, now_s).judge,
         shared_outputs=options.shared_outputs,
         redo=options.redo,
         see=see if book.watches else None,
