@@ -20,6 +20,7 @@ import importlib
 import json
 import marshal
 import os
+import select
 import socket
 import struct
 import sys
@@ -40,7 +41,17 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Final, NoReturn
 
-__all__ = ["FAILURE", "REJECTED", "REPORT", "Call", "Nursery", "format_call", "load_function", "run_child"]
+__all__ = [
+    "COMMAND_BYTES",
+    "FAILURE",
+    "REJECTED",
+    "REPORT",
+    "Call",
+    "Nursery",
+    "format_call",
+    "load_function",
+    "run_child",
+]
 
 REPORT: Final = b"R"  # the bytes the function returned
 FAILURE: Final = b"F"  # JSON: {"error": sentence, "traceback": text}
@@ -52,7 +63,7 @@ _LEFT_OVER_BYTES = 64 << 10
 _MAX_FD = 0x7FFFFFFF
 _LENGTH = struct.Struct("<Q")
 _DESCRIPTORS = struct.Struct("3i")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTORS.size)
+COMMAND_BYTES = socket.CMSG_SPACE(_DESCRIPTORS.size)  # of ancillary data
 _READ_BYTES = 1 << 13  # a bigger buffer would be mapped anew and unmapped again
 
 
@@ -61,7 +72,7 @@ class Nursery:
     """What every child of one zygote starts with."""
 
     commands: socket.socket
-    taken_fd: int  # written to when the command was taken
+    taken_fd: int  # written to when the command is about to be taken
     null_fd: int
     kept_fds: tuple[int, ...]  # what importing the pipeline opened, sorted
     preload: str = ""  # called first, in a worker that does not import the pipeline itself
@@ -98,9 +109,12 @@ def run_child(nursery: Nursery) -> NoReturn:
         os.setsid()
         set_process_name("jubako-task")  # also copies, before the wait, the pages that a system call by name takes
         _rehearse(nursery)
-        _, ancillary, _, _ = nursery.commands.recvmsg(1, _ANCILLARY_BYTES)
+        # Said before it is done: whoever is killed in between has the command, and a child that has said nothing has
+        # not. The zygote does away with a command whose child could not take it any more.
+        select.select([nursery.commands], [], [])
+        os.write(nursery.taken_fd, b".")
+        _, ancillary, _, _ = nursery.commands.recvmsg(1, COMMAND_BYTES)
         if ancillary:
-            os.write(nursery.taken_fd, b".")
             namespace_fd, line_fd, output_fd = _DESCRIPTORS.unpack(ancillary[0][2])
             _move_in(nursery, namespace_fd, line_fd, output_fd)
             data = os.read(line_fd, _READ_BYTES)

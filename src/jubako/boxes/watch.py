@@ -6,8 +6,6 @@ it runs, its output and its frames are passed on, and the runner is listened to.
 
 from __future__ import annotations
 
-import array
-import fcntl
 import os
 import select
 import signal
@@ -36,7 +34,6 @@ GARBLED = b"?"  # a frame that our code did not write, or that is too long
 _READ_BYTES = 1 << 16
 _UNSENT_LIMIT_BYTES = 1 << 20  # beyond it a task that prints waits for the runner to read
 _ANSWER_LIMIT_BYTES = 1 << 28
-_SIOCOUTQ = 0x5411  # unix(7): what was sent and not yet received
 
 
 class ZygoteGone(Exception):
@@ -101,12 +98,6 @@ class ZygoteLink:
             errand.close()
             raise ZygoteGone(str(error)) from error
         return errand
-
-    def was_taken(self) -> bool:
-        """True if no command waits in the socket to be taken."""
-        unread = array.array("i", [0])
-        fcntl.ioctl(self.links.commands, _SIOCOUTQ, unread)
-        return unread[0] == 0
 
 
 @record(frozen=False)
@@ -232,8 +223,7 @@ class _Watch:
             self._listen(self._line_fd, select.POLLIN)
 
     def _read_notices(self) -> None:
-        """What the zygote says: that a child has ended; perhaps one that had not taken our command, which the next
-        will take."""
+        """What the zygote says: that a child has ended; perhaps one that had no command, and the next has ours."""
         data = os.read(self._control_fd, _READ_BYTES)
         if not data:
             raise ZygoteGone("it has ended")
@@ -243,7 +233,7 @@ class _Watch:
             took, status, cpu_s, peak_bytes = DONE_FIELDS.unpack_from(self._notices, FRAME_HEADER.size)
             del self._notices[:size]
             self._zygote.command += took
-            if took or self._zygote.was_taken():
+            if took:
                 # Nobody lives who could write to them, so what the pipes hold now is all there will be.
                 for fd in (self._line_fd, self._output_fd):
                     while self._read(fd):

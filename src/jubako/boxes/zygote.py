@@ -26,7 +26,7 @@ import sys
 import traceback
 from contextlib import suppress
 
-from jubako.boxes.child import Nursery, load_function, run_child
+from jubako.boxes.child import COMMAND_BYTES, Nursery, load_function, run_child
 from jubako.boxes.explain import explain_failure
 from jubako.boxes.hazards import find_hazards, list_descriptors
 from jubako.boxes.inside import FRAME_HEADER, write_frame
@@ -180,6 +180,17 @@ def _tell(links: Links, kind: bytes, what: object) -> None:
     write_frame(links.control.fileno(), kind, json.dumps(what).encode())
 
 
+def _discard_command(commands: socket.socket) -> None:
+    """Does away with the command of a child that was killed between saying that it takes it and taking it."""
+    try:
+        _, ancillary, _, _ = commands.recvmsg(1, COMMAND_BYTES, socket.MSG_DONTWAIT)
+    except BlockingIOError:  # it had taken it
+        return
+    for _, _, data in ancillary:
+        for (fd,) in struct.iter_unpack("i", data):
+            os.close(fd)
+
+
 class _Zygote:
     """The loop: one child at a time, from its fork to the death of all it started.
 
@@ -207,6 +218,8 @@ class _Zygote:
                 return
             self._kill_the_rest()
             took = self._took_command()
+            if took and status:
+                _discard_command(nursery.commands)
             write_frame(self._control_fd, DONE, DONE_FIELDS.pack(took, status, self._cpu_s, self._peak_kb * 1024))
             self._command += took
             untaken = 0 if took else untaken + 1
@@ -257,7 +270,7 @@ class _Zygote:
         return True
 
     def _took_command(self) -> bool:
-        """True if the child that has just ended had taken a command; one that was waiting leaves it to the next."""
+        """True if the child that has just ended had a command; one that was waiting leaves it to the next."""
         try:
             return bool(os.read(self._taken_fd, 1))
         except BlockingIOError:

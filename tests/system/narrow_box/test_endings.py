@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +139,26 @@ def test_orphans_are_reaped_dead_or_alive(bench: Bench) -> None:
 def test_task_cannot_end_its_zygote(bench: Bench) -> None:
     assert bench.run("kill_all_others").report == "still here"
     assert bench.run("say_loaded").report == "preloaded"
+
+
+def test_child_killed_at_any_moment_costs_its_own_job_at_most(bench: Bench) -> None:
+    pid = bench.ask("pid")
+    chance = random.Random(7)
+
+    def kill_child(after_s: float) -> None:
+        time.sleep(after_s)
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended by itself
+            for child in descendants(pid)[2:]:
+                os.kill(child, signal.SIGKILL)
+
+    for number in range(40):
+        killer = threading.Thread(target=kill_child, args=(chance.uniform(0, 0.006),))
+        killer.start()
+        ran = bench.run("shell", f"echo {number}")
+        killer.join()
+        assert (ran.outcome, ran.report) in [("ok", f"{number}\n"), ("failed", "")]
+        assert ran.outcome == "ok" or "was killed by SIGKILL" in ran.finished.error
+    assert bench.run("shell", "echo last").report == "last\n"
 
 
 def test_flood_of_output_comes_whole(bench: Bench) -> None:
