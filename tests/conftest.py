@@ -55,7 +55,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def _import_late_modules() -> None:
     """Imports now whatever jubako imports late: a child that has become an ordinary user may not read this Python."""
     for module in walk_packages(jubako.__path__, "jubako."):
-        if module.name not in ("jubako.__main__", "jubako.cli.live"):
+        if module.name not in ("jubako.__main__", "jubako.cli.live", "jubako.verify.arrays", "jubako.verify.parquet"):
             import_module(module.name)
     for file in Path(jubako.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -60,17 +60,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circle == {}
 
 
-def test_third_party_packages_are_imported_by_the_command_line_and_for_cron_only() -> None:
+def test_third_party_packages_are_imported_where_they_are_meant_to_be_only() -> None:
     foreign = {
         (str(module.relative_to(SOURCE)), name)
         for module in MODULES
         for name in top_level_imports(module)
         if name not in sys.stdlib_module_names and name not in {"jubako", "typing_extensions"}
     }
-    assert {name for _, name in foreign} == {"click", "rich", "cronsim"}
+    assert {name for _, name in foreign} == {"click", "rich", "cronsim", "numpy", "pyarrow"}
     assert {module.split("/")[1] for module, name in foreign if name == "click"} == {"cli"}
     assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
     assert {module for module, name in foreign if name == "cronsim"} == {"jubako/flow/cron.py"}
+    assert {module for module, name in foreign if name == "numpy"} == {"jubako/verify/arrays.py"}
+    assert {module for module, name in foreign if name == "pyarrow"} == {"jubako/verify/parquet.py"}
 
 
 def test_kernel_imports_the_standard_library_and_what_is_below_it_only() -> None:
