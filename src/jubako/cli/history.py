@@ -141,7 +141,7 @@ def _run_for_people(run: PastRun, undeclared: int) -> dict[str, object]:
         "undeclared": undeclared,
         "box": run.mode,
         "run": run.run_id,
-        "asked": f"backfill {run.asked}" if run.kind == "backfill" else run.asked,
+        "asked": run.asked if run.kind == "run" else f"{run.kind} {run.asked}",
     }
 
 

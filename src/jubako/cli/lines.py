@@ -10,18 +10,30 @@ from typing import Any, TextIO
 
 from jubako.cli.terminal import echo, printable
 from jubako.flow.accounting import format_seconds
-from jubako.flow.observer import Note, RunEvent, RunPlanned, TaskFailed, TaskPrinted, TaskPublished, TaskStarted
+from jubako.flow.observer import (
+    Note,
+    RunEvent,
+    RunPlanned,
+    TaskFailed,
+    TaskPrinted,
+    TaskPublished,
+    TaskStarted,
+    TaskVerified,
+)
 
 __all__ = [
+    "AGREEING",
     "Lines",
     "PrintedBeginnings",
     "PrintedLines",
     "Tally",
     "describe_failure",
     "describe_note",
+    "describe_verified",
     "printable_line",
 ]
 
+AGREEING = ("same", "within")  # verdicts of a verification that bear out what is published
 _SHOWN_BYTES = 64 << 10  # of what one attempt prints; its log has more
 
 
@@ -46,6 +58,10 @@ class Tally:
         elif isinstance(event, TaskPublished):
             self.running.pop(event.task.task_id, None)
             self.done += 1
+        elif isinstance(event, TaskVerified):
+            self.running.pop(event.task.task_id, None)
+            self.done += event.verdict in AGREEING
+            self.failed += event.verdict not in AGREEING
         elif isinstance(event, TaskFailed):
             self.running.pop(event.task.task_id, None)
             if not event.again:
@@ -65,6 +81,8 @@ class Lines:
         self._printed.see(event)
         if isinstance(event, TaskPublished):
             self._end(f"done    {printable(str(event.task))}  {format_seconds(event.wall_s)}")
+        elif isinstance(event, TaskVerified):
+            self._end(describe_verified(event))
         elif isinstance(event, TaskFailed):
             self._end(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}")
         elif isinstance(event, Note):
@@ -90,7 +108,7 @@ class PrintedBeginnings:
     def see(self, event: RunEvent) -> None:
         if isinstance(event, TaskPrinted):
             self._show(event)
-        elif isinstance(event, (TaskPublished, TaskFailed)):
+        elif isinstance(event, (TaskPublished, TaskVerified, TaskFailed)):
             self._lines.end(event.task.task_id, str(event.task))
             self._printed_bytes.pop(event.task.task_id, None)
 
@@ -138,6 +156,15 @@ def printable_line(line: bytes) -> str:
 def describe_failure(event: TaskFailed) -> str:
     """The failed task and the first line of why."""
     return f"{printable(str(event.task))}: {printable(event.error.partition(chr(10))[0])}"
+
+
+def describe_verified(event: TaskVerified) -> str:
+    """What verifying the task came to; at once why, where it does not agree."""
+    verdict = event.verdict if event.verdict in AGREEING else event.verdict.upper()
+    label = printable(str(event.task))
+    if event.verdict in AGREEING:
+        return f"{verdict:<9}  {label}  {format_seconds(event.wall_s)}"
+    return f"{verdict:<9}  {label}: {printable(event.sentence)}"
 
 
 def describe_note(event: Note) -> str:

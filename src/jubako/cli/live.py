@@ -17,9 +17,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jubako.cli.lines import PrintedBeginnings, Tally, describe_failure, describe_note
+from jubako.cli.lines import (
+    AGREEING,
+    PrintedBeginnings,
+    Tally,
+    describe_failure,
+    describe_note,
+    describe_verified,
+)
 from jubako.cli.terminal import printable
-from jubako.flow.observer import Note, RunEvent, TaskFailed
+from jubako.flow.observer import Note, RunEvent, TaskFailed, TaskVerified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +69,8 @@ class Live:
         self._printed.see(event)
         if isinstance(event, TaskFailed):
             self.say(f"{'retry ' if event.again else 'FAILED'}  {describe_failure(event)}", style="red")
+        elif isinstance(event, TaskVerified) and event.verdict not in AGREEING:
+            self.say(describe_verified(event), style="red")
         elif isinstance(event, Note):
             self.say(describe_note(event), style="yellow")
         if time.monotonic() - self._drawn_s >= _REFRESH_S:

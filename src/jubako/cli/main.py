@@ -47,6 +47,7 @@ _COMMANDS = {
     "backfill": _Entry("jubako.cli.backfill:backfill", "Run a dated task for every date of a range.", "Pipelines"),
     "status": _Entry("jubako.cli.status:status", "A calendar of what a dated task stands at.", "Pipelines"),
     "why": _Entry("jubako.cli.why:why", "Why a task would run, or would not.", "Pipelines"),
+    "verify": _Entry("jubako.cli.verify:verify", "Make what is done again and compare it.", "Pipelines"),
     "history": _Entry("jubako.cli.history:history", "Runs and attempts, the newest first.", "Pipelines"),
     "logs": _Entry("jubako.cli.logs:logs", "What the tasks of a run printed, or print.", "Pipelines"),
     "luigi": _Entry("jubako.cli.luigi:luigi", "Run an existing Luigi pipeline as it stands.", "Pipelines"),

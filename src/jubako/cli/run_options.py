@@ -29,11 +29,12 @@ __all__ = [
     "format_run_options",
     "make_judge",
     "make_run_options",
+    "read_workers",
     "run_options",
 ]
 
 
-def _read_workers(text: str) -> int:
+def read_workers(text: str) -> int:
     """A number from 1, or "auto": a worker for each processor that jubako may use."""
     if text == "auto":
         from jubako.kernel.processors import count_processors  # reads the mount table; few ask for it
@@ -96,7 +97,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--workers",
         metavar="N|auto",
-        type=_read_workers,
+        type=read_workers,
         default="1",
         help="Tasks at a time (1); auto: one per CPU.",
     ),

@@ -1,4 +1,5 @@
 """What a worker calls to run tasks: `load` once in the fresh process, then in each box `run_task`, and `check_task`.
+`rerun_task` takes the place of `run_task` where a task that is done is made again to be compared.
 
 Nothing is returned but by message: what the task says, what it found it needs, the exception it raised. The task is
 made again from its reference each time, so `check` shares no memory with `run`. Events: START here; SUCCESS and FAILURE
@@ -7,10 +8,11 @@ are triggered by the runner, when the outputs are published or discarded.
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import Any, Literal
 
@@ -26,22 +28,27 @@ from jubako.flow.executors.performing import (
 )
 from jubako.flow.loader import PipelineSource, reload
 from jubako.flow.local_target import set_start_directory
+from jubako.flow.outputs import find_targets
 from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.flow.task_reference import TaskReference, dump_references
+from jubako.layers.remove import remove_tree
 from jubako.records import record
 
 __all__ = [
     "LOAD",
+    "RERUN",
     "BoxMessage",
     "Preload",
     "check_task",
     "load",
     "load_exception",
     "read_message",
+    "rerun_task",
     "run_task",
 ]
 
 LOAD = "jubako.flow.boxed:load"
+RERUN = "jubako.flow.boxed:rerun_task"
 
 _rules = OUR_RULES  # of the run this process works for
 
@@ -85,17 +92,14 @@ def load(argument: bytes) -> None:
 
 def run_task(payload: bytes) -> bytes:
     """Runs the task that `payload`, a pickled reference, names."""
+    return _perform(_make(payload), is_rerun=False)
+
+
+def rerun_task(payload: bytes) -> bytes:
+    """Runs the task as if it had never been done: in this box its outputs are not there. No event is triggered."""
     task = _make(payload)
-    try:
-        with nullcontext() if _rules.around is None else _rules.around(task):
-            suspended = _run(task)
-    except Exception as error:
-        _send_exception(error)
-        raise
-    if suspended is not None:
-        _send(BoxMessage("needs", dump_references(suspended.requirements.flat_requirements)))
-        raise NeedsMore(f"{task} needs tasks that are not done yet")
-    return b""
+    _hide_outputs(task)
+    return _perform(task, is_rerun=True)
 
 
 def check_task(payload: bytes) -> bytes:
@@ -125,11 +129,40 @@ def load_exception(data: bytes) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def _run(task: Any) -> Suspended | None:
+def _hide_outputs(task: Any) -> None:
+    """Removes what is published from this box's own view. What it cannot remove is on a place without an overlay."""
+    for target in find_targets(task):
+        as_output = getattr(target, "as_output", None)
+        if as_output is None:
+            continue
+        output = as_output()
+        with suppress(OSError):
+            if output.kind == "directory" and not os.path.islink(output.path):
+                for name in os.listdir(output.path):  # mostly none: a new directory is in its place already
+                    remove_tree(os.path.join(output.path, name))
+            else:
+                remove_tree(output.path)
+
+
+def _perform(task: Any, *, is_rerun: bool) -> bytes:
+    try:
+        with nullcontext() if _rules.around is None else _rules.around(task):
+            suspended = _run(task, is_rerun=is_rerun)
+    except Exception as error:
+        _send_exception(error)
+        raise
+    if suspended is not None:
+        _send(BoxMessage("needs", dump_references(suspended.requirements.flat_requirements)))
+        raise NeedsMore(f"{task} needs tasks that are not done yet")
+    return b""
+
+
+def _run(task: Any, *, is_rerun: bool) -> Suspended | None:
     """Calls `run()`, and what the run's rules want before and after it; what it waits for, if it yielded that."""
     if _rules.asks_requirements:
         ask_requirements(task)
-    task.trigger_event(Event.START, task)
+    if not is_rerun:
+        task.trigger_event(Event.START, task)
     with reporting(task, lambda what, value: _send(BoxMessage(what, value))):
         produced = task.run()
         suspended = take_requirements(produced, lambda _: False) if isinstance(produced, Generator) else None

@@ -71,6 +71,7 @@ class Desk:
     belonging: Belonging
     start_directory: str
     note: Callable[..., None]  # says something once, as `Book.note`
+    call: str = _RUN  # what runs a task in its box
     _known_devices: set[int] = field(default_factory=set)
 
     def require_boxes(self) -> None:
@@ -118,7 +119,7 @@ class Desk:
             return Job(
                 id=attempt.id,
                 label=str(task),
-                call=_RUN,
+                call=self.call,
                 payload=payload,
                 outputs=prepared.staged,
                 check=_CHECK if task.has_check() else "",

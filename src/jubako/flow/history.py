@@ -54,7 +54,7 @@ class PastRun(NamedTuple):
     run_id: str
     pipeline: str
     asked: str
-    kind: str  # run, backfill
+    kind: str  # run, backfill, verify
     mode: str  # how its tasks really ran: host, none
     pid: int
     started_s: float

@@ -29,6 +29,7 @@ __all__ = [
     "TaskProgressed",
     "TaskPublished",
     "TaskStarted",
+    "TaskVerified",
     "UndeclaredWrites",
 ]
 
@@ -99,6 +100,16 @@ class TaskPublished:
 
 
 @record
+class TaskVerified:
+    """A task was made again and what came out compared with what is published; nothing was published."""
+
+    task: Any
+    verdict: Literal["same", "within", "different", "cannot"]
+    sentence: str  # what the verdict rests on
+    wall_s: float
+
+
+@record
 class TaskFailed:
     """An attempt failed and left nothing. `again`: there will be another one."""
 
@@ -150,6 +161,7 @@ RunEvent = (
     | TaskPrinted
     | TaskProgressed
     | TaskPublished
+    | TaskVerified
     | TaskFailed
     | TaskGivenUp
     | UndeclaredWrites

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from jubako.flow.desk import Desk
     from jubako.flow.recovering import Recovery
 
-__all__ = ["run"]
+__all__ = ["describe_tasks", "run"]
 
 _FINISHED: Final = (State.DONE, State.COMPLETE)
 
@@ -89,7 +89,7 @@ def run(
         return work(observer)
     from jubako.flow.reporting import About, report_run  # 10 ms that most runs need not pay
 
-    about = About(find_belonging(tasks, options.pipeline).name, options.backfill or _describe_tasks(tasks))
+    about = About(find_belonging(tasks, options.pipeline).name, options.backfill or describe_tasks(tasks))
     return report_run(work, about, options, observer, clock)
 
 
@@ -126,7 +126,7 @@ class _Session:
         self._ledger_run = ledger.begin_run(
             self._run_id,
             self._belonging.name,
-            asked=options.backfill or _describe_tasks(tasks),
+            asked=options.backfill or describe_tasks(tasks),
             kind="backfill" if options.backfill else "run",
             mode=self._mode,
             pid=os.getpid(),
@@ -273,7 +273,8 @@ class _Session:
         )
 
 
-def _describe_tasks(tasks: Sequence[Any]) -> str:
+def describe_tasks(tasks: Sequence[Any]) -> str:
+    """What a run is asked for, in a few words."""
     return ", ".join(map(str, tasks[:3])) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
 
 

@@ -4,9 +4,9 @@
 
     pipelines    a number per pipeline, so that rows stay small
     runs         one row per run; `expires_s` is CLOCK_MONOTONIC of `boot_id`, null: only its lock says if it lives;
-                 `log_bytes` is the size of its logs, null: nobody has looked since it ended; `kind` is run or
-                 backfill; `wish` what others want of it: pause, cancel or nothing; `to_run` how many tasks a backfill
-                 planned to run
+                 `log_bytes` is the size of its logs, null: nobody has looked since it ended; `kind` is run,
+                 backfill or verify; `wish` what others want of it: pause, cancel or nothing; `to_run` how many tasks
+                 a backfill planned to run
     attempts     one row per attempt, the newest `KEEP_ATTEMPTS` of them; outcome "publishing" from the commit that
                  makes the journal valid to the one that closes it (or that recovery closes it with). No index: one
                  would cost every task more than the row itself, and reading through all of them takes 30 ms

@@ -86,6 +86,7 @@ class Task(metaclass=Register):
     accepts_messages: Any = False
     use_cmdline_section: Any = True
     box: Box | None = None  # how the task's box is made; None: what the run says
+    verification: Any = None  # how outputs made again are compared with these: a `jubako.verify.Rules`
 
     # Set while the task runs, by whoever runs it.
     set_tracking_url: Callable[[str], None] | None = None

@@ -1,0 +1,91 @@
+"""What a verification came to, on the command line: a line for each output that matters, or a document."""
+
+from __future__ import annotations
+
+from jubako.cli.document import Document, Format
+from jubako.cli.formats import echo_document
+from jubako.cli.lines import AGREEING
+from jubako.cli.terminal import echo, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jubako.flow.verification import OutputVerdict, TaskVerdict, Verification
+
+__all__ = ["echo_verification"]
+
+_SHOWN = 20
+_COLUMNS = (
+    *("task", "task_id", "verdict", "reason", "output", "how", "differing", "within"),
+    *("where", "published", "recomputed", "file", "largest", "notes", "sentence", "log"),
+)
+
+
+def echo_verification(
+    found: Verification, format_: Format, *, facts: Mapping[str, object] | None, is_single: bool
+) -> None:
+    """Print what came of it. `facts` are those of a range; of a single task all outputs are shown."""
+    if format_ != "table":
+        whole = {
+            "run": found.run_id,
+            "agrees": bool(found),
+            "verdicts": dict(found.counts),
+            "not_verified": found.not_verified,
+            "interrupted": found.is_interrupted,
+            "wall_s": round(found.wall_s, 3),
+            "range": dict(facts) if facts else None,
+            "notes": [text for text, _ in found.notes],
+        }
+        rows = [row for verdict in found.verdicts for row in _rows(verdict)]
+        echo_document(Document("jubako.verify/1", _COLUMNS, rows, whole, "outputs"), format_)
+        return
+    for sentence in found.recovered:
+        echo(printable(sentence))
+    shown = [verdict for verdict in found.verdicts if is_single or verdict.verdict not in AGREEING]
+    for verdict in shown[:_SHOWN]:
+        _echo_verdict(verdict)
+    if len(shown) > _SHOWN:
+        echo(f"and {len(shown) - _SHOWN} more like these; --format json has them all")
+
+    from jubako.flow.accounting import format_seconds
+
+    echo(f"{found.describe()}, each made again in a box, {format_seconds(found.wall_s)}")
+
+
+def _echo_verdict(verdict: TaskVerdict) -> None:
+    word = verdict.verdict if verdict.verdict in AGREEING else verdict.verdict.upper()
+    because = f" be compared: {verdict.sentence}" if verdict.sentence else " be compared" if word == "CANNOT" else ""
+    echo(printable(f"{verdict.task}: {word}{because}"))
+    for output in verdict.outputs:
+        echo(f"    {printable(_describe_output(output))}")
+    if verdict.sentence and verdict.log_path:
+        echo(f"    log: {printable(verdict.log_path)}")
+
+
+def _describe_output(output: OutputVerdict) -> str:
+    comparison = output.comparison
+    text = comparison.describe() or ("the same bytes" if comparison.how == "bytes" else "the same")
+    return f"{comparison.verdict:<9}  {output.path}: {text}"
+
+
+def _rows(verdict: TaskVerdict) -> Iterator[dict[str, object]]:
+    common: dict[str, object] = {
+        "task": str(verdict.task),
+        "task_id": verdict.task.task_id,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason or None,
+        "sentence": verdict.describe() or None,
+        "log": verdict.log_path or None,
+    }
+    if not verdict.outputs:
+        yield common
+    for output in verdict.outputs:
+        told = output.comparison.to_json()
+        first = told.pop("first") or {}
+        reason = told.pop("reason") or common["reason"]
+        yield {**common, "output": output.path, **told, **_as_dict(first), "reason": reason}
+
+
+def _as_dict(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
