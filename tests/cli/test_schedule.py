@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -187,13 +188,13 @@ def test_once_makes_up_for_what_was_missed_and_no_moment_twice(folder: Path) -> 
 class Service:
     """A scheduler with one firing of `slow` under way, which goes on until `go` is written to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         assert run(folder, "--once", "--box", "none", pipeline="slow.py")[0] == 0
         put_back(folder, "slow", 60)
         os.mkfifo(folder / "go")
         os.mkfifo(folder / "started")
         self.folder = folder
-        self.process = start(folder, "--box", "none", "--durability", "relaxed", pipeline="slow.py")
+        self.process = start(folder, "--box", "none", "--durability", "relaxed", *words, pipeline="slow.py")
         with (folder / "started").open() as started:
             started.read()
 
@@ -251,10 +252,44 @@ def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started
     assert settled_s >= datetime.datetime.fromisoformat(f"{moment}+00:00").timestamp()
 
 
+def test_metrics_of_the_scheduler_and_of_its_runs_are_served(folder: Path) -> None:
+    service = Service(folder, "--metrics-address", "127.0.0.1:0")
+    assert service.process.stdout is not None
+    url = service.process.stdout.readline().removeprefix("metrics at ").strip()
+    pipeline = str(folder / "slow.py")
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+        assert f'jubako_schedule_running{{pipeline="{pipeline}",schedule="slow"}} 1\n' in answer.read().decode()
+    with (folder / "go").open("w"):
+        pass
+    for line in service.process.stdout:
+        if ": done, " in line:
+            break
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+        served = answer.read().decode()
+    assert f'jubako_schedule_firings_total{{outcome="done",pipeline="{pipeline}",schedule="slow"}} 1\n' in served
+    assert f'jubako_runs_total{{outcome="success",pipeline="{pipeline}"}} 1\n' in served
+    assert f'jubako_tasks_total{{family="Slow",pipeline="{pipeline}",status="done"}} 1\n' in served
+    service.process.send_signal(signal.SIGTERM)
+    assert service.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [("9108", 2, "'9108' is not of the form HOST:PORT"), ("192.0.2.1:9108", 3, "cannot be served at 192.0.2.1:9108")],
+)
+def test_address_that_cannot_be_served_is_refused(folder: Path, address: str, code: int, said: str) -> None:
+    refused = run(folder, "--once", "--metrics-address", address)
+    assert (refused[0], said in refused[2]) == (code, True), refused
+
+
 def test_print_systemd_unit_has_the_options_given_and_starts_nothing(folder: Path) -> None:
     code, out, _ = run(folder, "--print-systemd-unit", "--workers", "3", "--strict", "--box", "none")
     assert code == 0
     assert f"\nWorkingDirectory={folder}\n" in out
     assert f"\nEnvironment=JUBAKO_STATE={folder.parent}/state\n" in out
+    serving = run(
+        folder, "--print-systemd-unit", "--metrics-file", "jubako.prom", "--metrics-address", "localhost:9108"
+    )
+    assert " schedule --metrics-file jubako.prom --metrics-address localhost:9108 -- pipe.py\n" in serving[1]
     assert "-P -m jubako schedule --workers 3 --box none --strict -- pipe.py\n" in out
     assert not (folder.parent / "state").exists()

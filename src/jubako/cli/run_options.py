@@ -147,7 +147,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Drop, refuse or keep what no task declared.",
     ),
 )
-_REPORTING = (("--config", "FILE|none", "Instead of the pipeline's jubako.toml."),)
+_REPORTING = (
+    ("--config", "FILE|none", "Instead of the pipeline's jubako.toml."),
+    ("--metrics-file", "PATH", "Add what it comes to there, for Prometheus."),
+)
 
 
 def run_options(command: Any, *, shows_reporting: bool = True) -> Any:
@@ -212,6 +215,7 @@ def make_run_options(
         undeclared=given["undeclared"],
         pipeline=pipeline,
         notify=() if settings is None else settings.notify,
+        metrics_file=given["metrics_file"] or ("" if settings is None else settings.metrics_file),
         backfill=backfill,
         redo=frozenset(redo),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 
 import click
 
@@ -16,12 +16,12 @@ from jubako.errors import InputError, JubakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from jubako.flow.loader import Pipeline
     from jubako.flow.schedule import Schedule
-    from jubako.flow.scheduler import Launcher
+    from jubako.flow.scheduler import Launcher, SchedulerEvent
 
 __all__ = ["schedule"]
 
@@ -41,6 +41,7 @@ Examples:
 @click.option("--once", is_flag=True, help="Run what is due now, then end.")
 @click.option("--fire", metavar="NAME", help="Run what the schedule NAME runs at the moment --at, then end.")
 @click.option("--at", metavar="MOMENT", help="2026-03-14T06:00 is in the schedule's zone, unless Z or +09:00 follows.")
+@click.option("--metrics-address", metavar="HOST:PORT", help="Serve metrics there, for Prometheus.")
 @click.option("--print-systemd-unit", is_flag=True, help="Print a unit that keeps this command running.")
 @run_options
 @click.pass_context
@@ -60,6 +61,7 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
         raise
 
     from jubako.boxes.state import find_state_root
+    from jubako.cli.schedule_report import SchedulerLines
     from jubako.flow.firing_process import ProcessLauncher
     from jubako.flow.schedule import find_schedules, get_schedule
 
@@ -74,13 +76,20 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     if given["list_"]:
         return _list(schedules, given)
     words = [sys.executable, "-P", "-m", "jubako", "schedule", *format_run_options(ctx)]
+    address = given["metrics_address"]
     if given["print_systemd_unit"]:
         from jubako.cli.systemd_unit import format_unit
 
         state = find_state_root(os.environ, os.path.expanduser("~"))
-        echo(format_unit([*words, "--", pipeline], os.getcwd(), state, is_root=os.geteuid() == 0))
+        serving = [] if address is None else ["--metrics-address", address]
+        echo(format_unit([*words, *serving, "--", pipeline], os.getcwd(), state, is_root=os.geteuid() == 0))
         return 0
-    return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given)
+    tell = SchedulerLines(err=given["format_"] != "table").tell
+    if address is None:
+        return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given, tell)
+    with _measured(loaded, schedules, given, tell) as (path, tell_meter):
+        counted = [*words, "--metrics-file", path]
+        return _serve(loaded, schedules, ProcessLauncher(counted, pipeline, os.environ), given, tell_meter)
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -149,10 +158,41 @@ def _fire(ctx: click.Context, pipeline: Pipeline, fired: Schedule, given: dict[s
     return get_exit_code(result)
 
 
-def _serve(pipeline: Pipeline, schedules: Sequence[Schedule], launcher: Launcher, given: dict[str, Any]) -> int:
+@contextmanager
+def _measured(
+    pipeline: Pipeline, schedules: Sequence[Schedule], given: dict[str, Any], tell: Callable[[SchedulerEvent], None]
+) -> Iterator[tuple[str, Callable[[SchedulerEvent], None]]]:
+    """Serves metrics: those of the file that runs are counted in, which it answers with, and the scheduler's own."""
+    import time
+
+    from jubako.boxes.state import default_state_root
+    from jubako.flow.metrics.endpoint import parse_address, serve_metrics
+    from jubako.flow.metrics.file import check_file, find_file_of, read_text
+    from jubako.flow.metrics.schedule_meter import ScheduleMeter
+
+    address = parse_address(given["metrics_address"])
+    path = make_run_options(pipeline, given).metrics_file or find_file_of(default_state_root().path, pipeline.file)
+    check_file(path)
+    meter = ScheduleMeter(pipeline.file, schedules, time.time)
+
+    def tell_both(event: SchedulerEvent) -> None:
+        meter.tell(event)
+        tell(event)
+
+    with serve_metrics(address, lambda: read_text(path) + meter.format()) as url:
+        echo(f"metrics at {url}", err=given["format_"] != "table")
+        yield path, tell_both
+
+
+def _serve(
+    pipeline: Pipeline,
+    schedules: Sequence[Schedule],
+    launcher: Launcher,
+    given: dict[str, Any],
+    tell: Callable[[SchedulerEvent], None],
+) -> int:
     """Runs what is due, each firing by a command of its own, until it is stopped."""
     from jubako.boxes.state import default_state_root
-    from jubako.cli.schedule_report import SchedulerLines
     from jubako.flow.clock import SystemClock
     from jubako.flow.interrupts import Interrupts
     from jubako.flow.schedule_book import hold_schedules, open_schedule_book
@@ -166,7 +206,7 @@ def _serve(pipeline: Pipeline, schedules: Sequence[Schedule], launcher: Launcher
             launcher,
             clock=SystemClock(),
             interrupts=interrupts,
-            tell=SchedulerLines(err=given["format_"] != "table").tell,
+            tell=tell,
             wait=wait_for,
         )
         scheduler.serve(once=given["once"])

@@ -53,13 +53,14 @@ class RunOptions:
     winds_down_on_usr1: bool = False  # SIGUSR1 lets running tasks end and starts no more, as Luigi's --take-lock wants
 
     notify: Sequence[Hook] = ()  # who is told how the run has ended
+    metrics_file: str = ""  # where the run is counted, for Prometheus
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     @property
     def is_reported(self) -> bool:
         """Whether the run is reported to anybody but its observer."""
-        return bool(self.notify)
+        return bool(self.notify or self.metrics_file)
 
     @property
     def capacities(self) -> Mapping[str, int]:

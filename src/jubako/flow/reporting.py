@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from jubako.flow.observer import Note, Observer, RunEvent
@@ -47,8 +47,11 @@ def report_run(
     clock: Clock,
 ) -> RunResult:
     """Does `work`, a run, with all reporters that `options` ask for watching. InputError if one can't."""
-    watchers = _Watchers(observer, _make_reporters(about, options, clock))
+    reporters: list[Reporter] = []
+    watchers = _Watchers(observer, reporters)
     try:
+        for reporter in _make_reporters(about, options, clock):
+            reporters.append(reporter)  # so that those that are there hear of it if the next can't be made
         result = work(watchers)
     except BaseException as error:
         watchers.finish(None, error)
@@ -63,11 +66,12 @@ class _Watchers:
     def __init__(self, observer: Observer | None, reporters: Sequence[Reporter]) -> None:
         self._observer = observer
         self._reporters = reporters
-        self._all: list[Observer] = [*reporters] if observer is None else [observer, *reporters]
 
     def see(self, event: RunEvent) -> None:
-        for each in self._all:
-            each.see(event)
+        if self._observer is not None:
+            self._observer.see(event)
+        for reporter in self._reporters:
+            reporter.see(event)
 
     def finish(self, result: RunResult | None, error: BaseException | None = None) -> list[Note]:
         """Lets every reporter finish, and passes on what they have to say."""
@@ -88,8 +92,10 @@ def open_notifier(hooks: Sequence[Hook], about: About, clock: Clock) -> Notifier
     return Notifier(hooks, message, clock=clock, environ=os.environ, make_id=lambda: f"msg_{os.urandom(12).hex()}")
 
 
-def _make_reporters(about: About, options: RunOptions, clock: Clock) -> list[Reporter]:
-    reporters: list[Reporter] = []
+def _make_reporters(about: About, options: RunOptions, clock: Clock) -> Iterator[Reporter]:
     if options.notify:
-        reporters.append(open_notifier(options.notify, about, clock))
-    return reporters
+        yield open_notifier(options.notify, about, clock)
+    if options.metrics_file:
+        from jubako.flow.metrics.meter import Meter
+
+        yield Meter(options.metrics_file, about.pipeline, clock)

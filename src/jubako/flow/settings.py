@@ -20,6 +20,7 @@ from jubako.records import record
 
 __all__ = ["Settings", "read_settings"]
 
+_SECTIONS: Final = ("notify", "metrics")
 _KINDS: Final = ("command", "webhook", "mail")
 _OF_ALL: Final = ("name", "on", "timeout_s", "each_failed_task")
 _KEYS: Final[Mapping[str, Sequence[str]]] = {
@@ -45,6 +46,7 @@ class Settings:
     """What a file asks for; what it does not mention is left out."""
 
     notify: Sequence[Hook] = ()
+    metrics_file: str = ""
 
 
 def read_settings(path: str) -> Settings:
@@ -58,7 +60,7 @@ def read_settings(path: str) -> Settings:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
-    problems = [f"there is no [{name}]{_suggest(name, ('notify',))}" for name in found if name != "notify"]
+    problems = [f"there is no [{name}]{_suggest(name, _SECTIONS)}" for name in found if name not in _SECTIONS]
     hooks: list[Hook] = []
     tables = found.get("notify", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -71,9 +73,26 @@ def read_settings(path: str) -> Settings:
             problems.append(f"[[notify]] number {number}: {error.message}")
     names = [hook.name for hook in hooks if hook.name]
     problems += [f"two hooks are called {name!r}" for name in dict.fromkeys(names) if names.count(name) > 1]
+    metrics = _read_section(found, "metrics", ("file",), problems)
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}", hint="docs/notifications.md lists what it may say")
-    return Settings(tuple(hooks))
+    metrics_file = os.path.join(os.path.dirname(path), metrics["file"]) if metrics.get("file") else ""
+    return Settings(tuple(hooks), metrics_file)
+
+
+def _read_section(found: Mapping[str, Any], name: str, known: Sequence[str], problems: list[str]) -> dict[str, str]:
+    """The texts of a section; what is wrong with it goes to `problems`."""
+    section = found.get(name, {})
+    if not isinstance(section, dict):
+        problems.append(f"{name} is written as [{name}]")
+        return {}
+    problems += [f"[{name}] has no {key!r}{_suggest(key, known)}" for key in section if key not in known]
+    problems += [
+        f"{key} of [{name}] is {value!r}, not a text"
+        for key, value in section.items()
+        if key in known and not isinstance(value, str)
+    ]
+    return section
 
 
 def _read_hook(table: Mapping[str, Any], folder: str) -> Hook:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -28,7 +28,7 @@ from jubako.records import record
 if TYPE_CHECKING:
     from jubako.boxes.database import Durability
     from jubako.boxes.spec import Undeclared
-    from jubako.flow.notices.hooks import Hook
+    from jubako.flow.settings import Settings
 
 __all__ = ["Scheduler", "TaskProcess", "Worker"]
 
@@ -128,6 +128,7 @@ class Worker:
 
     def _make_options(self) -> RunOptions:
         config, own, retries = self._config, self._own, self._scheduler._config
+        settings = _find_settings()
         return RunOptions(
             workers=max(1, self.worker_processes),
             box=own.box,
@@ -150,7 +151,8 @@ class Worker:
                 around=self._find_context(),
             ),
             prepare="jubako.luigi:install",
-            notify=_find_hooks(),
+            notify=() if settings is None else settings.notify,
+            metrics_file="" if settings is None else settings.metrics_file,
             winds_down_on_usr1=not config.no_install_shutdown_handler,
         )
 
@@ -164,11 +166,11 @@ class Worker:
         return around
 
 
-def _find_hooks() -> Sequence[Hook]:
-    """Who is told how the run has ended: what $JUBAKO_CONFIG says, for a luigi.cfg says nothing of it."""
+def _find_settings() -> Settings | None:
+    """Whom the run is reported to: what $JUBAKO_CONFIG says, for a luigi.cfg says nothing of it."""
     path = find_settings_file("", os.environ)
     if not path:
-        return ()
+        return None
     from jubako.flow.settings import read_settings  # 10 ms, for those who have such a file
 
-    return read_settings(path).notify
+    return read_settings(path)

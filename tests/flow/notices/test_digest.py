@@ -9,9 +9,10 @@ import pytest
 
 from jubako.errors import HostError
 from jubako.flow.accounting import RangeAccount
-from jubako.flow.notices.digest import describe_break, describe_result, describe_task, find_outcome
+from jubako.flow.notices.digest import describe_break, describe_result, describe_task
 from jubako.flow.notices.message import NAMED, Message
 from jubako.flow.observer import TaskFailed
+from jubako.flow.outcome import find_outcome
 from jubako.flow.parameters import IntParameter
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups

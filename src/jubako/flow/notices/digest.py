@@ -1,4 +1,4 @@
-"""Makes a message of how a run has ended: which outcome it was, and what of it is worth sending. Pure."""
+"""Makes a message of how a run has ended: what of it is worth sending. Pure."""
 
 from __future__ import annotations
 
@@ -6,26 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jubako.errors import JubakoError
-from jubako.flow.notices.hooks import Outcome
 from jubako.flow.notices.message import NAMED, Message, Trouble
+from jubako.flow.outcome import find_outcome
 from jubako.records import replace
 
 if TYPE_CHECKING:
     from jubako.flow.observer import TaskFailed
     from jubako.flow.result import RunResult, TaskError
 
-__all__ = ["describe_break", "describe_result", "describe_task", "find_outcome"]
+__all__ = ["describe_break", "describe_result", "describe_task"]
 
 _Clean = Callable[[str], str]
-
-
-def find_outcome(result: RunResult) -> Outcome:
-    """How a run has ended, in one word."""
-    if result.interrupted:
-        return "interrupted"
-    if result.everything_there:
-        return "success"
-    return "failure" if result.errors else "missing"
 
 
 def describe_result(about: Message, result: RunResult, clean: _Clean) -> Message:
@@ -47,10 +38,11 @@ def describe_result(about: Message, result: RunResult, clean: _Clean) -> Message
 
 def describe_break(about: Message, error: BaseException, clean: _Clean) -> Message:
     """`about` with why there is no result: the run was refused, or it broke."""
-    if isinstance(error, KeyboardInterrupt):
-        return replace(about, event="run", outcome="interrupted")
+    outcome = find_outcome(None, error)
+    if outcome == "interrupted":
+        return replace(about, event="run", outcome=outcome)
     problem = error.message if isinstance(error, JubakoError) else f"{type(error).__name__}: {error}"
-    return replace(about, event="run", outcome="failure", problem=clean(problem))
+    return replace(about, event="run", outcome=outcome, problem=clean(problem))
 
 
 def describe_task(about: Message, event: TaskFailed, clean: _Clean) -> Message:

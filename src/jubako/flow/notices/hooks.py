@@ -12,13 +12,12 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from jubako.errors import InputError
+from jubako.flow.outcome import OUTCOMES, Outcome
 from jubako.records import record
 
-__all__ = ["OUTCOMES", "CommandHook", "Hook", "MailHook", "Outcome", "Secret", "Security", "WebHook", "split_server"]
+__all__ = ["CommandHook", "Hook", "MailHook", "Secret", "Security", "WebHook", "check_url", "split_server"]
 
-Outcome = Literal["success", "failure", "missing", "interrupted"]
 Security = Literal["starttls", "ssl", "none"]
-OUTCOMES: Final[tuple[Outcome, ...]] = ("success", "failure", "missing", "interrupted")
 
 _USUAL: Final[tuple[Outcome, ...]] = ("failure", "missing")
 _PORTS: Final = {"starttls": 587, "ssl": 465, "none": 25}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from jubako.flow.accounting import format_seconds
-from jubako.flow.notices.hooks import Outcome
+from jubako.flow.outcome import Outcome
 from jubako.records import field, record
 
 __all__ = ["NAMED", "Message", "Trouble"]

@@ -1,0 +1,1 @@
+"""What runs and schedules come to in numbers, as Prometheus reads them. `flow.reporting` starts it."""
