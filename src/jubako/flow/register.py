@@ -176,7 +176,8 @@ class Register(ABCMeta):
 
     @classmethod
     def _missing_task_msg(mcs, name: str) -> str:
-        near = sorted((_edit_distance(name, other), other) for other in mcs.task_names())
+        alike = [other for other in mcs.task_names() if abs(len(name) - len(other)) <= _SUGGESTION_DISTANCE]
+        near = sorted((_edit_distance(name, other), other) for other in alike)
         suggested = [other for distance, other in near if distance <= _SUGGESTION_DISTANCE and distance < len(other)]
         if suggested:
             return f"No task {name}. Did you mean:\n" + "\n".join(suggested)

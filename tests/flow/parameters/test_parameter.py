@@ -16,6 +16,7 @@ from jubako.flow.parameters import (
     FloatParameter,
     IntParameter,
     InvalidParameterException,
+    ListParameter,
     MissingParameterException,
     MonthParameter,
     NoValue,
@@ -23,6 +24,7 @@ from jubako.flow.parameters import (
     Parameter,
     ParameterException,
     ParameterVisibility,
+    PathParameter,
     no_value,
     parse_argument,
     values_from,
@@ -126,6 +128,28 @@ def test_parse_argument_names_task_parameter_and_text() -> None:
     assert str(caught.value) == ("DailySummary: --start-date '2010-13-45' can't be read: its form is not YYYY-MM-DD")
     assert isinstance(caught.value, ParameterException)
     assert isinstance(caught.value, ValueError)
+
+
+def test_text_whose_value_is_refused_is_refused() -> None:
+    with pytest.raises(InvalidParameterException, match="--where 'gone' can't be read: The path gone does not exist"):
+        parse_argument(PathParameter(exists=True), "Daily", "where", "gone")
+    with pytest.raises(InvalidParameterException, match="--week '0001-01-01' can't be read: date value out of range"):
+        parse_argument(DateParameter(interval=7), "Daily", "week", "0001-01-01")
+    assert parse_argument(DateParameter(interval=7), "Daily", "week", "2010-01-02") == datetime.date(2010, 1, 2)
+
+
+def test_long_text_is_shown_in_part() -> None:
+    with pytest.raises(InvalidParameterException) as caught:
+        parse_argument(ListParameter(), "Daily", "n", "[" * 100_000)
+    assert str(caught.value) == f"Daily: --n '{'[' * 77}...' can't be read: it is nested too deeply"
+
+
+@pytest.mark.parametrize("visibility", [ParameterVisibility.HIDDEN, ParameterVisibility.PRIVATE])
+def test_text_for_a_concealed_parameter_is_not_shown(visibility: ParameterVisibility) -> None:
+    with pytest.raises(InvalidParameterException) as caught:
+        parse_argument(IntParameter(visibility=visibility), "Daily", "pin", "hunter2")
+    assert str(caught.value) == "Daily: --pin *** can't be read"
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(

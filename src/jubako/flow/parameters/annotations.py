@@ -73,6 +73,16 @@ class _ListParameter(ListParameter[Any]):
         return freeze(super().parse(x))
 
 
+class _TimeDeltaParameter(TimeDeltaParameter):
+    """A length of time whose text can always be read again: Luigi's drops fractions, and garbles what is negative."""
+
+    def serialize(self, x: datetime.timedelta) -> str:
+        if x.days >= 0 and not x.microseconds:
+            return super().serialize(x)
+        seconds, fraction = divmod(abs(x // datetime.timedelta(microseconds=1)), 1_000_000)
+        return f"{'-' if x.days < 0 else ''}{seconds}.{fraction:06}"
+
+
 class _TupleParameter(TupleParameter[Any]):
     """A tuple, written as a JSON array of anything (Luigi's can't read all it writes), or as a Python literal."""
 
@@ -99,6 +109,7 @@ _STRICT: dict[type[Parameter[Any]], type[Parameter[Any]]] = {
     FloatParameter: _FloatParameter,
     ListParameter: _ListParameter,
     PathParameter: _PathParameter,
+    TimeDeltaParameter: _TimeDeltaParameter,
     TupleParameter: _TupleParameter,
 }
 _JSON = (str, int, float, bool, types.NoneType, Any, object)

@@ -34,6 +34,7 @@ else:
     T = TypeVar("T")
 
 __all__ = [
+    "CONCEALED",
     "ConfigPath",
     "Expected",
     "NoValue",
@@ -60,6 +61,7 @@ class NoValue:
 
 
 no_value: Final = NoValue()
+CONCEALED: Final = "***"  # what is shown of a value that isn't public
 
 
 class ParameterVisibility(IntEnum):
@@ -235,13 +237,31 @@ def next_place() -> int:
 
 
 def parse_argument(parameter: Parameter[T], family: str, name: str, text: str) -> T:
-    """The value `text` stands for; an InvalidParameterException that names task and parameter when there is none."""
+    """The value `text` stands for; an InvalidParameterException that names task and parameter when there is none.
+
+    A text for a concealed parameter is not shown, nor is what is said about it.
+    """
     try:
-        return parameter.parse(text)
+        value = parameter.parse(text)
+        parameter.normalize(value)  # which may refuse what can be read: a path that is not there, a date without a week
+        return value
     except InvalidParameterException:
         raise
-    except (ValueError, TypeError, ArithmeticError, SyntaxError, ParameterException) as error:
-        reason = put_in_words(str(error), getattr(parameter, "date_format", ""))
-        raise InvalidParameterException(
-            f"{family}: --{name.replace('_', '-')} {text!r} can't be read: {reason}"
-        ) from error
+    except _UNREADABLE as error:
+        refused = error
+    flag = f"--{name.replace('_', '-')}"
+    if parameter.visibility is not ParameterVisibility.PUBLIC:
+        raise InvalidParameterException(f"{family}: {flag} {CONCEALED} can't be read")
+    if isinstance(refused, (RecursionError, MemoryError)):
+        reason = "it is nested too deeply"
+    else:
+        reason = put_in_words(_shorten(str(refused), 200), getattr(parameter, "date_format", ""))
+    raise InvalidParameterException(f"{family}: {flag} {_shorten(text, 80)!r} can't be read: {reason}") from refused
+
+
+# What `parse` and `normalize` raise, Luigi's and those of pipelines; the last two for what is nested too deeply.
+_UNREADABLE = (ValueError, TypeError, ArithmeticError, SyntaxError, ParameterException, RecursionError, MemoryError)
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
