@@ -5,13 +5,21 @@ from __future__ import annotations
 from jubako.flow.executors.executor import Ended
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.flow.owed import OwedCalls, dump_owed
-from jubako.flow.parameters import IntParameter
+from jubako.flow.parameters import IntParameter, Parameter, ParameterVisibility, values_from
 from jubako.flow.task import Task
 from jubako.testing import FakeExecutor, begin_fake_run, open_memory_ledger
 
 
 class Plain(Task):
     pass
+
+
+class Confides(Task):
+    n = IntParameter()
+    token = Parameter(visibility=ParameterVisibility.PRIVATE)
+
+    def after_publish(self) -> None:
+        raise AssertionError("the executor is a fake")
 
 
 class Tells(Task):
@@ -89,4 +97,27 @@ def test_payload_that_means_nothing_here_is_said() -> None:
         calls = OwedCalls(run, FakeExecutor, limit=1)
         calls.look()
         assert "cannot be made again" in calls.errors[0].sentence
+        assert len(run.list_owed()) == 1
+
+
+def test_call_that_was_just_owed_is_made_on_the_very_task() -> None:
+    with open_memory_ledger() as ledger:
+        run, executor = begin_fake_run(ledger), FakeExecutor()
+        task = Confides(1, "hunter2")
+        owe(run, task)
+        OwedCalls(run, lambda: executor, limit=2).look([task])
+        assert executor.orders[0].task is task
+
+
+def test_concealed_value_is_not_written_down_and_comes_from_settings_later() -> None:
+    assert b"hunter2" not in (dump_owed(Confides(1, "hunter2")) or b"hunter2")
+    with open_memory_ledger() as ledger:
+        run, executor = begin_fake_run(ledger), FakeExecutor()
+        owe(run, Confides(1, "hunter2"))
+        with values_from({("Confides", "token"): "of today"}):
+            OwedCalls(run, lambda: executor, limit=2).look([Tells(1), None])
+        assert executor.orders[0].task.token == "of today"
+        lost = OwedCalls(run, lambda: executor, limit=2)
+        lost.look()
+        assert "Confides conceals token, which was not written down" in lost.errors[0].sentence
         assert len(run.list_owed()) == 1

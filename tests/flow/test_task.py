@@ -117,12 +117,20 @@ def test_repr_hides_concealed_values_and_insignificant_ones() -> None:
     assert repr(T(DAY)) == "T(d=2024-01-02, n=3)"
 
 
+def test_value_of_the_wrong_type_is_not_warned_of_if_it_is_concealed(recwarn: pytest.WarningsRecorder) -> None:
+    class Odd(Task):
+        pin = Parameter(visibility=ParameterVisibility.HIDDEN)
+
+    Odd(4815)  # type: ignore[arg-type]
+    assert not recwarn.list
+
+
 def test_error_about_a_call_does_not_show_its_secrets() -> None:
     with pytest.raises(UnknownParameterException) as caught:
         Secretive("a", "hunter2", user="root", zz=1)
     assert "hunter2" not in str(caught.value)
     assert "root" not in str(caught.value)
-    assert str(caught.value).endswith("kwargs={'user': '***', 'zz': 1}]: unknown parameter zz")
+    assert str(caught.value).endswith("kwargs={'user': '***', 'zz': '***'}]: unknown parameter zz")
 
 
 def test_task_is_pickled_and_copied_with_its_values() -> None:

@@ -3,6 +3,9 @@
 A call is made at least once: it is written down in the commit that publishes the task, and struck out when it has
 returned. One that raises stays owed, the run says so, and the next run of the pipeline calls it again. Calls run beside
 the tasks, in processes of their own where tasks do; dependents do not wait for them.
+
+Values that are not public are never written down. A later run calls the task that it was asked for itself, if it was;
+else it makes it with the values that settings and defaults have.
 """
 
 from __future__ import annotations
@@ -44,12 +47,16 @@ class OwedCalls:
         """Ids of the calls under way."""
         return tuple(self._running)
 
-    def look(self) -> None:
-        """Takes up what has become due, and starts what can be started."""
-        for owed in self._run.list_owed():
-            if owed.number not in self._known:
-                self._known.add(owed.number)
-                self._take(owed)
+    def look(self, tasks: Iterable[Any] = ()) -> None:
+        """Takes up what has become due, and starts what can be started.
+
+        What is owed for one of `tasks` is called on it; other tasks are made again, without what they conceal.
+        """
+        new = [owed for owed in self._run.list_owed() if owed.number not in self._known]
+        here = {task.task_id: task for task in tasks if task is not None} if new else {}
+        for owed in new:
+            self._known.add(owed.number)
+            self._take(owed, here.get(owed.task_id))
         self._start()
 
     def stop(self) -> None:
@@ -74,7 +81,10 @@ class OwedCalls:
             self._complain(owed, event.error, event.traceback)
         self._start()
 
-    def _take(self, owed: Owed) -> None:
+    def _take(self, owed: Owed, task: Any) -> None:
+        if task is not None:
+            self._waiting.append((owed, task))
+            return
         from jubako.flow.task_reference import TaskReference  # as below
 
         try:
@@ -96,9 +106,9 @@ class OwedCalls:
 
 
 def dump_owed(task: Any) -> bytes | None:
-    """What has to be remembered to call `task.after_publish()` later; None if it has none."""
+    """What has to be remembered to call `task.after_publish()` later; None if it has none. Nothing concealed."""
     if not task.has_after_publish():
         return None
     from jubako.flow.task_reference import refer  # 2 ms that few runs need
 
-    return pickle.dumps(refer(task))
+    return pickle.dumps(refer(task, concealed=False))

@@ -23,11 +23,14 @@ from jubako.flow.parameters import (
     IntParameter,
     Parameter,
     ParameterException,
+    ParameterVisibility,
     TaskParameter,
 )
+from jubako.flow.parameters.parameter import CONCEALED
 from jubako.flow.range_missing import ask_bulk_complete, infer_bulk_complete_from_fs
 from jubako.flow.range_plan import RangePlan, Window, plan_range, plan_window
 from jubako.flow.range_points import Grid
+from jubako.flow.register import find_signature
 from jubako.flow.task import WrapperTask
 
 __all__ = ["NONE", "InferredCompleteness", "RangeBase", "RangeEvent"]
@@ -77,6 +80,21 @@ class RangeBase(WrapperTask):
     _plan: RangePlan | None = None
     _required: list[Any] | None = None
     notes_on_missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """As that of any task; what the ranged task conceals is starred among its arguments, too."""
+        given = self.of_params
+        concealed = [
+            name
+            for name, parameter in self.of.get_params()
+            if name in given and parameter.visibility is not ParameterVisibility.PUBLIC
+        ]
+        signature = find_signature(type(self))
+        if not concealed:
+            return signature.describe(self._values)
+        shown = {**given, **dict.fromkeys(concealed, CONCEALED)}
+        values = dict(zip(signature.names, self._values, strict=True)) | {"of_params": shown}
+        return signature.describe(tuple(values.values()))
 
     # -- what a kind of range says of itself ---------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class RunLoop:
 
     def work(self) -> None:
         """Runs until nothing is left to do. Whatever it raises, the caller closes executors and the staging area."""
-        self.owed.look()
+        self.owed.look(self.graph.tasks)
         self._tell(Planned())
         while True:
             self._obey()
@@ -281,7 +281,7 @@ class RunLoop:
         else:
             unmade = self._leave_unmade(attempt) if self._options.rules.unmade_outputs == "fail" else ()
             if self._endings.succeed_unboxed(attempt, ended):
-                self.owed.look()
+                self.owed.look([attempt.task])
             self._tell_of_each(attempt, Published)
             self._fail_unmade(attempt, unmade)
 
@@ -298,7 +298,7 @@ class RunLoop:
             self._fail(attempt, collected.problem)
 
     def _publish(self, ready: Sequence[Ready]) -> None:
-        is_owed = False
+        owing: list[Any] = []
         for each, outcome in zip(ready, self._get_desk().publish(ready, self._clock.wall_s()), strict=True):
             attempt = each.attempt
             if isinstance(outcome, Exception):
@@ -307,11 +307,11 @@ class RunLoop:
             else:
                 unmade = self._leave_unmade(attempt)
                 self._endings.succeed(attempt, each.record.wall_s)
-                is_owed |= each.owed is not None
+                owing += [attempt.task] if each.owed is not None else []
                 self._tell_of_each(attempt, Published)
                 self._fail_unmade(attempt, unmade)
-        if is_owed:
-            self.owed.look()
+        if owing:
+            self.owed.look(owing)
 
     def _get_desk(self) -> Desk:
         if self._desk is None:

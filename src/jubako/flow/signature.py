@@ -24,7 +24,7 @@ from jubako.flow.parameters.errors import (
     MissingParameterException,
     UnknownParameterException,
 )
-from jubako.flow.parameters.parameter import Parameter, ParameterVisibility
+from jubako.flow.parameters.parameter import CONCEALED, Parameter, ParameterVisibility
 
 __all__ = [
     "TASK_ID_INCLUDE_PARAMS",
@@ -41,7 +41,6 @@ TASK_ID_TRUNCATE_PARAMS: Final = 16
 TASK_ID_TRUNCATE_HASH: Final = 10
 TASK_ID_INVALID_CHAR_REGEX: Final = re.compile(r"[^A-Za-z0-9_]")
 
-_CONCEALED = "***"
 _SHOWN = 80  # characters of a value in an error message
 
 
@@ -82,16 +81,14 @@ class Signature:
         self.names = tuple(name for name, _ in parameters)
         self.by_name = dict(parameters)
         # What makes a parameter's value of an argument.
-        self._readers: dict[str, Callable[[Any], Any]] = {
-            name: parameter.normalize if parameter.expected is None else partial(self._read_expected, name, parameter)
-            for name, parameter in parameters
-        }
+        self._readers = {name: self._find_reader(name, parameter) for name, parameter in parameters}
         self._positional = tuple(item for item in parameters if item[1].positional)
         # Those that may have something to say about a value of the wrong type; most kinds don't.
         self._checked = tuple(
             (index, name, parameter)
             for index, (name, parameter) in enumerate(parameters)
-            if type(parameter) is Parameter or type(parameter).warn_on_wrong_type is not Parameter.warn_on_wrong_type
+            if _is_public(parameter)  # the warning shows the value
+            and (type(parameter) is Parameter or type(parameter).warn_on_wrong_type is not Parameter.warn_on_wrong_type)
         )
         # What the id is made of: position, JSON key and serializer, by name.
         self._identifying: tuple[tuple[int, str, str, Callable[[Any], str]], ...] = tuple(
@@ -131,6 +128,11 @@ class Signature:
             resolved.append(value)
         return tuple(resolved)
 
+    def parse(self, name: str, text: str) -> Any:
+        """What the parameter `name` reads `text` as; raises what it raises, unless that would show a secret."""
+        parameter = self.by_name[name]
+        return parameter.parse(text) if _is_public(parameter) else self._read_concealed(name, parameter.parse, text)
+
     def task_id(self, values: Sequence[Any]) -> str:
         """The id of the task with these values; the same as `task_id_str` of their texts, only quicker."""
         texts = []
@@ -151,7 +153,7 @@ class Signature:
     def describe(self, values: Sequence[Any]) -> str:
         """The task as people read it, `Family(a=1, b=x)`; concealed values are starred."""
         shown = [
-            f"{name}={parameter.serialize(value) if _is_public(parameter) else _CONCEALED}"
+            f"{name}={parameter.serialize(value) if _is_public(parameter) else CONCEALED}"
             for (name, parameter), value in zip(self.parameters, values, strict=True)
             if parameter.significant
         ]
@@ -172,6 +174,20 @@ class Signature:
             raise self._unexpected(name, parameter, value)
         return value
 
+    def _find_reader(self, name: str, parameter: Parameter[Any]) -> Callable[[Any], Any]:
+        read = parameter.normalize if parameter.expected is None else partial(self._read_expected, name, parameter)
+        return read if _is_public(parameter) else partial(self._read_concealed, name, read)
+
+    def _read_concealed(self, name: str, read: Callable[[Any], Any], value: Any) -> Any:
+        """What `read` makes of a value; if it refuses it, nothing is said of the value."""
+        try:
+            return read(value)
+        except InvalidParameterException:
+            raise  # our own words
+        except (ValueError, TypeError, ArithmeticError):
+            refusal = InvalidParameterException(f"{self.family}: {name}={CONCEALED} is refused")
+        raise refusal
+
     def _read_expected(self, name: str, parameter: Parameter[Any], value: Any) -> Any:
         """The value an annotated parameter gets; refuses what isn't of its type."""
         assert parameter.expected is not None  # or the parameter would be asked directly
@@ -181,23 +197,30 @@ class Signature:
 
     def _unexpected(self, name: str, parameter: Parameter[Any], value: Any) -> InvalidParameterException:
         assert parameter.expected is not None  # it is what the value was checked against
-        shown = _shorten(repr(value)) if _is_public(parameter) else _CONCEALED
+        shown = _shorten(repr(value)) if _is_public(parameter) else CONCEALED
         hint = f"texts are read by {self.family}.from_str_params" if isinstance(value, str) else ""
         return InvalidParameterException(
             f"{self.family}: {name} must be {parameter.expected.words}, not {shown} ({type(value).__name__})", hint=hint
         )
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """The call as an error message shows it, without secrets."""
+        """The call as an error message shows it, without secrets: what belongs to no parameter may be one, too."""
+        conceals = not all(map(_is_public, self.by_name.values()))
+        placed = [parameter for _, parameter in self._positional]
+        of_args = [*placed, *([None] * len(args))]
         shown_args = tuple(
-            value if i >= len(self._positional) or _is_public(self._positional[i][1]) else _CONCEALED
-            for i, value in enumerate(args)
+            CONCEALED if _is_secret(parameter, conceals) else value
+            for value, parameter in zip(args, of_args, strict=False)
         )
         shown_kwargs = {
-            name: value if name not in self.by_name or _is_public(self.by_name[name]) else _CONCEALED
-            for name, value in kwargs.items()
+            name: CONCEALED if _is_secret(self.by_name.get(name), conceals) else value for name, value in kwargs.items()
         }
         return f"{self.family}[args={shown_args}, kwargs={shown_kwargs}]"
+
+
+def _is_secret(parameter: Parameter[Any] | None, conceals: bool) -> bool:
+    """Whether the value of a parameter isn't shown; None: of one that isn't known, in a task that conceals others."""
+    return conceals if parameter is None else not _is_public(parameter)
 
 
 def _is_public(parameter: Parameter[Any]) -> bool:

@@ -23,6 +23,7 @@ from enum import Enum
 from heapq import nsmallest
 from typing import Any, Final, Protocol
 
+from jubako.flow.parameters.parameter import CONCEALED, ParameterVisibility
 from jubako.records import field, record
 
 __all__ = ["Groups", "RunStatus", "Summarised", "format_lines", "format_summary", "get_status"]
@@ -194,7 +195,7 @@ def _format_family(family: str, tasks: Sequence[Summarised]) -> str:
         name, param = params[0]
         chain = _find_chain({getattr(task, name) for task in tasks}, param, at_least=4)
         if chain is not None:
-            return f"{family}({name}={param.serialize(chain[0])}...{param.serialize(chain[1])})"
+            return f"{family}({name}={_show_chain(param, chain)})"
         return f"{family}({name}={_format_values(tasks, name)})"
     values = {name: {getattr(task, name) for task in tasks} for name, _ in params}
     varying = [(name, param) for name, param in params if len(values[name]) > 1]
@@ -202,9 +203,9 @@ def _format_family(family: str, tasks: Sequence[Summarised]) -> str:
         name, param = varying[0]
         chain = _find_chain(values[name], param, at_least=3)
         if chain is not None:
-            ranging = f"{param.serialize(chain[0])}...{param.serialize(chain[1])}"
+            ranging = _show_chain(param, chain)
             parts = [
-                f"{other}={ranging if other == name else own.serialize(getattr(first, other))}" for other, own in params
+                f"{other}={ranging if other == name else _show(own, getattr(first, other))}" for other, own in params
             ]
             return f"{family}({', '.join(parts)})"
     if len(tasks) == 1:
@@ -227,9 +228,25 @@ def _find_chain(values: set[Any], param: Any, *, at_least: int) -> tuple[Any, An
     return None if None in chain else chain
 
 
+def _show_chain(param: Any, chain: tuple[Any, Any]) -> str:
+    return f"{_show(param, chain[0])}...{_show(param, chain[1])}" if _is_public(param) else CONCEALED
+
+
+def _show(param: Any, value: Any) -> str:
+    """The value as text, unless it is to be concealed: there Luigi's summary says more."""
+    text: str = param.serialize(value) if _is_public(param) else CONCEALED
+    return text
+
+
+def _is_public(param: Any) -> bool:
+    return bool(param.visibility == ParameterVisibility.PUBLIC)
+
+
 def _format_values(tasks: Sequence[Summarised], name: str) -> str:
     """The values, comma separated, cut with "..." where Luigi cuts (never leaving exactly one out for length 30)."""
     row = ""
+    if not _is_public(tasks[0].get_params()[0][1]):
+        return CONCEALED
     for count, task in enumerate(nsmallest(_MANY_IN_A_ROW, tasks, key=str)):
         is_last = count == len(tasks) - 1
         if (len(row) >= 30 and count > 2 and not is_last) or len(row) > 200:

@@ -298,13 +298,14 @@ class Task(metaclass=Register):
     def from_str_params(cls, params_str: Mapping[str, Any]) -> Self:
         """The task whose parameters are written as in `params_str`; a list of texts is one value by `batch_method`."""
         values: dict[str, Any] = {}
-        for name, parameter in cls.get_params():
+        signature = find_signature(cls)
+        for name, parameter in signature.parameters:
             if name in params_str:
                 text = params_str[name]
                 if isinstance(text, list):
-                    values[name] = parameter.combine([parameter.parse(item) for item in text])
+                    values[name] = parameter.combine([signature.parse(name, item) for item in text])
                 else:
-                    values[name] = parameter.parse(text)
+                    values[name] = signature.parse(name, text)
         return cls(**values)
 
     def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A task named so that another process, which has the same pipeline loaded, can make it again.
 
 Tasks themselves are not sent: an unpickled task would not be the one that the register keeps for its values. A
-reference holds where the class is and the values of all parameters, concealed ones too.
+reference holds where the class is and the values of its parameters: of all, for another process; of those that are
+public, for the ledger.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from jubako.errors import InputError
 from jubako.flow.external import externalize
+from jubako.flow.parameters import MissingParameterException, Parameter, ParameterVisibility
 from jubako.flow.register import Register
 from jubako.records import record
 
@@ -34,7 +36,18 @@ class TaskReference:
         cls = self._find_class()
         if self.is_external and cls.run is not None:
             cls = externalize(cls)
-        return cls(**self.values)
+        try:
+            return cls(**self.values)
+        except MissingParameterException as error:
+            left_out = [
+                name for name, parameter in cls.get_params() if name not in self.values and not _is_public(parameter)
+            ]
+            if not left_out:
+                raise
+            raise InputError(
+                f"{self.family} conceals {' and '.join(left_out)}, which was not written down",
+                hint="ask for the task again, or put the value into settings",
+            ) from error
 
     def _find_class(self) -> Any:
         found: Any = sys.modules.get(self.module)
@@ -45,10 +58,13 @@ class TaskReference:
         return Register.get_task_cls(self.family)
 
 
-def refer(task: Any) -> TaskReference:
-    """The reference of `task`."""
+def refer(task: Any, *, concealed: bool = True) -> TaskReference:
+    """The reference of `task`, with or without what it conceals."""
     cls = type(task)
-    return TaskReference(cls.__module__, cls.__qualname__, cls.task_family, task.param_kwargs, task.run is None)
+    values = task.param_kwargs
+    if not concealed:
+        values = {name: values[name] for name, parameter in cls.get_params() if _is_public(parameter)}
+    return TaskReference(cls.__module__, cls.__qualname__, cls.task_family, values, task.run is None)
 
 
 def dump_references(tasks: Sequence[Any]) -> bytes:
@@ -68,3 +84,7 @@ def load_references(data: bytes) -> list[Any]:
     """The tasks that `dump_references` was given, made in this process."""
     references: list[TaskReference] = pickle.loads(data)
     return [reference.resolve() for reference in references]
+
+
+def _is_public(parameter: Parameter[Any]) -> bool:
+    return parameter.visibility is ParameterVisibility.PUBLIC
