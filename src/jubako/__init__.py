@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jubako.flow.date_interval import Year as Year
     from jubako.flow.dynamic import DynamicRequirements as DynamicRequirements
     from jubako.flow.event import Event as Event
+    from jubako.flow.lineage.destination import Lineage as Lineage
     from jubako.flow.local_target import DirectoryTarget as DirectoryTarget
     from jubako.flow.local_target import LocalTarget as LocalTarget
     from jubako.flow.notices.hooks import CommandHook as CommandHook
@@ -106,6 +107,7 @@ _NAMES_IN = {
     ),
     "jubako.flow.dynamic": ("DynamicRequirements",),
     "jubako.flow.event": ("Event",),
+    "jubako.flow.lineage.destination": ("Lineage",),
     "jubako.flow.local_target": (
         "DirectoryTarget",
         "LocalTarget",

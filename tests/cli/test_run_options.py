@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from jubako.cli.run_options import format_run_options, make_run_options, run_options
+from jubako.flow.lineage.destination import Lineage
+from jubako.flow.notices.hooks import Secret
 from jubako.flow.options import RunOptions
 
 
@@ -39,6 +42,7 @@ def test_words_for_another_line_mean_the_same() -> None:
 
     words = ["--workers", "3", "--strict", "--retries", "2", "--retry-delay", "0.5,2,60", "--disable-after", "3,600"]
     words += ["--resource", "gpu=2", "--resource", "a=b=0", "--shared-resource", "db=9", "--undeclared", "fail"]
+    words += ["--config", "none", "--metrics-file", "jubako.prom", "--lineage", "events.jsonl"]
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 0, result.output
     assert read(*found[0]) == read(*words)
@@ -46,6 +50,21 @@ def test_words_for_another_line_mean_the_same() -> None:
 
 def test_no_words_are_the_defaults() -> None:
     assert read() == RunOptions(box="host")
+
+
+def test_line_says_more_than_the_settings_and_sends_no_key_elsewhere(tmp_path: Path) -> None:
+    settings = tmp_path / "jubako.toml"
+    settings.write_text(
+        "[metrics]\nfile = 'a.prom'\n"
+        "[lineage]\nto = 'https://collector'\nnamespace = 'prod'\napi_key = { env = 'KEY' }\n"
+    )
+    config = ["--config", str(settings)]
+    meant = Lineage("https://collector", "prod", Secret(env="KEY"))
+    assert (read(*config).lineage, read(*config).metrics_file) == (meant, str(tmp_path / "a.prom"))
+    assert read(*config, "--lineage", "https://collector").lineage == meant
+    assert read(*config, "--lineage", "https://other").lineage == Lineage("https://other", "prod")
+    assert read(*config, "--metrics-file", "b.prom").metrics_file == "b.prom"
+    assert read("--lineage", "events.jsonl").lineage == Lineage("events.jsonl")
 
 
 def test_workers_are_a_number_or_one_for_each_processor() -> None:

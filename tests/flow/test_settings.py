@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jubako.errors import InputError
+from jubako.flow.lineage.destination import Lineage
 from jubako.flow.notices.hooks import CommandHook, MailHook, Secret, WebHook
 from jubako.flow.settings import Settings, read_settings
 from jubako.flow.settings_file import find_settings_file
@@ -70,6 +71,14 @@ def test_hooks_of_every_kind_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_metrics_and_lineage_have_a_section_each(tmp_path: Path) -> None:
+    settings = read(tmp_path, "[metrics]\nfile = 'jubako.prom'\n[lineage]\nto = 'events.jsonl'\nnamespace = 'prod'")
+    assert settings.metrics_file == str(tmp_path / "jubako.prom")
+    assert settings.lineage == Lineage(str(tmp_path / "events.jsonl"), "prod")
+    posted = read(tmp_path, "[lineage]\nto = 'https://collector'\napi_key = { file = 'key' }")
+    assert posted.lineage == Lineage("https://collector", api_key=Secret(file=str(tmp_path / "key")))
+
+
 def test_empty_file_tells_nobody(tmp_path: Path) -> None:
     assert read(tmp_path, "") == Settings()
 
@@ -81,6 +90,11 @@ def test_empty_file_tells_nobody(tmp_path: Path) -> None:
         ("[notfy]", "there is no [notfy]; did you mean 'notify'?"),
         ("notify = 3", "notify is written as [[notify]], once for each hook"),
         ("[notify]\ncommand = ['x']", "notify is written as [[notify]], once for each hook"),
+        ("metrics = 3", "metrics is written as [metrics]"),
+        ("[metrics]\nfiel = 'x'", "[metrics] has no 'fiel'; did you mean 'file'?"),
+        ("[metrics]\nfile = 3", "file of [metrics] is 3, not a text"),
+        ("[lineage]\nnamespace = 'x'", "[lineage]: lineage goes to a path, file:///PATH or https://HOST, not ''"),
+        ("[lineage]\nto = 'https://x'\napi_key = 'k'", "api_key of [lineage] is 'k', not { env = "),
         ("[[notify]]", "number 1: it has none of command, webhook, mail, where one is needed"),
         ("[[notify]]\ncommand = ['x']\nmail = []", "number 1: it has command and mail of command, webhook, mail"),
         ("[[notify]]\ncommand = 'x'", "number 1: command is 'x', not a list"),

@@ -53,7 +53,7 @@ Examples:
   jubako backfill examples/weather MonthlySummary --from 2010-01 --to 2010-12 --inclusive
 
 Interrupt it as you like (Ctrl-C, kill -9, a power cut) and run it again: it
-carries on. --config and --metrics-file are as with 'jubako run'."""
+carries on. --config, --metrics-file and --lineage are those of 'jubako run'."""
 
 
 class _BackfillCommand(PipelineCommand):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jubako.flow.disabling import Verdict
     from jubako.flow.history import History
+    from jubako.flow.lineage.destination import Lineage
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
     from jubako.flow.settings import Settings
@@ -150,6 +151,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 _REPORTING = (
     ("--config", "FILE|none", "Instead of the pipeline's jubako.toml."),
     ("--metrics-file", "PATH", "Add what it comes to there, for Prometheus."),
+    ("--lineage", "PATH|URL", "Send OpenLineage events there."),
 )
 
 
@@ -215,10 +217,21 @@ def make_run_options(
         undeclared=given["undeclared"],
         pipeline=pipeline,
         notify=() if settings is None else settings.notify,
+        lineage=_find_lineage(given["lineage"], settings),
         metrics_file=given["metrics_file"] or ("" if settings is None else settings.metrics_file),
         backfill=backfill,
         redo=frozenset(redo),
     )
+
+
+def _find_lineage(given: str | None, settings: Settings | None) -> Lineage | None:
+    """Where lineage goes: what the line says comes first. An api_key is for nobody but whom it was meant for."""
+    configured = None if settings is None else settings.lineage
+    if given is None or (configured is not None and configured.to == given):
+        return configured
+    from jubako.flow.lineage.destination import Lineage
+
+    return Lineage(given) if configured is None else Lineage(given, configured.namespace)
 
 
 def find_settings(pipeline_file: str, given: str | None) -> Settings | None:

@@ -13,6 +13,7 @@ from jubako.flow.run_rules import OUR_RULES, RunRules
 from jubako.records import field, record
 
 if TYPE_CHECKING:
+    from jubako.flow.lineage.destination import Lineage
     from jubako.flow.loader import Pipeline
     from jubako.flow.notices.hooks import Hook
 
@@ -54,13 +55,14 @@ class RunOptions:
 
     notify: Sequence[Hook] = ()  # who is told how the run has ended
     metrics_file: str = ""  # where the run is counted, for Prometheus
+    lineage: Lineage | None = None  # where its OpenLineage events go
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     @property
     def is_reported(self) -> bool:
         """Whether the run is reported to anybody but its observer."""
-        return bool(self.notify or self.metrics_file)
+        return bool(self.notify or self.metrics_file or self.lineage)
 
     @property
     def capacities(self) -> Mapping[str, int]:

@@ -74,8 +74,8 @@ class _Watchers:
             reporter.see(event)
 
     def finish(self, result: RunResult | None, error: BaseException | None = None) -> list[Note]:
-        """Lets every reporter finish, and passes on what they have to say."""
-        notes = [note for reporter in self._reporters for note in reporter.finish(result, error)]
+        """Lets every reporter finish, hooks last, for they may take long; passes on what they have to say."""
+        notes = [note for reporter in reversed(self._reporters) for note in reporter.finish(result, error)]
         if self._observer is not None:
             for note in notes:
                 self._observer.see(note)
@@ -99,3 +99,7 @@ def _make_reporters(about: About, options: RunOptions, clock: Clock) -> Iterator
         from jubako.flow.metrics.meter import Meter
 
         yield Meter(options.metrics_file, about.pipeline, clock)
+    if options.lineage is not None:
+        from jubako.flow.lineage.historian import Historian
+
+        yield Historian(options.lineage, about.pipeline, clock, os.environ)

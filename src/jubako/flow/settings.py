@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jubako.errors import InputError
+from jubako.flow.lineage.destination import Lineage
 from jubako.flow.notices.hooks import CommandHook, Hook, MailHook, Secret, WebHook
 from jubako.records import record
 
 __all__ = ["Settings", "read_settings"]
 
-_SECTIONS: Final = ("notify", "metrics")
+_SECTIONS: Final = ("notify", "metrics", "lineage")
 _KINDS: Final = ("command", "webhook", "mail")
 _OF_ALL: Final = ("name", "on", "timeout_s", "each_failed_task")
 _KEYS: Final[Mapping[str, Sequence[str]]] = {
@@ -47,6 +48,7 @@ class Settings:
 
     notify: Sequence[Hook] = ()
     metrics_file: str = ""
+    lineage: Lineage | None = None
 
 
 def read_settings(path: str) -> Settings:
@@ -73,26 +75,45 @@ def read_settings(path: str) -> Settings:
             problems.append(f"[[notify]] number {number}: {error.message}")
     names = [hook.name for hook in hooks if hook.name]
     problems += [f"two hooks are called {name!r}" for name in dict.fromkeys(names) if names.count(name) > 1]
-    metrics = _read_section(found, "metrics", ("file",), problems)
+    metrics = _read_section(found, "metrics", {"file": str}, problems)
+    lineage = _read_lineage(found, os.path.dirname(path), problems)
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}", hint="docs/notifications.md lists what it may say")
     metrics_file = os.path.join(os.path.dirname(path), metrics["file"]) if metrics.get("file") else ""
-    return Settings(tuple(hooks), metrics_file)
+    return Settings(tuple(hooks), metrics_file, lineage)
 
 
-def _read_section(found: Mapping[str, Any], name: str, known: Sequence[str], problems: list[str]) -> dict[str, str]:
-    """The texts of a section; what is wrong with it goes to `problems`."""
+def _read_section(
+    found: Mapping[str, Any], name: str, known: Mapping[str, type], problems: list[str]
+) -> Mapping[str, Any]:
+    """The values of a section; what is wrong with it goes to `problems`, and it has none."""
     section = found.get(name, {})
     if not isinstance(section, dict):
         problems.append(f"{name} is written as [{name}]")
         return {}
-    problems += [f"[{name}] has no {key!r}{_suggest(key, known)}" for key in section if key not in known]
-    problems += [
-        f"{key} of [{name}] is {value!r}, not a text"
+    wrong = [f"[{name}] has no {key!r}{_suggest(key, tuple(known))}" for key in section if key not in known]
+    wrong += [
+        f"{key} of [{name}] is {value!r}, not {_WORDS[known[key]]}"
         for key, value in section.items()
-        if key in known and not isinstance(value, str)
+        if key in known and not isinstance(value, known[key])
     ]
-    return section
+    problems += wrong
+    return {} if wrong else section
+
+
+def _read_lineage(found: Mapping[str, Any], folder: str, problems: list[str]) -> Lineage | None:
+    section = _read_section(found, "lineage", {"to": str, "namespace": str, "api_key": dict}, problems)
+    if not section:
+        return None
+    values = dict(section)
+    to = values.pop("to", "")
+    try:
+        if "api_key" in values:
+            values["api_key"] = _read_value("api_key", values["api_key"], folder)
+        return Lineage(os.path.join(folder, to) if to and "://" not in to else to, **values)
+    except InputError as error:
+        problems.append(f"[lineage]: {error.message}")
+        return None
 
 
 def _read_hook(table: Mapping[str, Any], folder: str) -> Hook:

@@ -153,6 +153,7 @@ class Worker:
             prepare="jubako.luigi:install",
             notify=() if settings is None else settings.notify,
             metrics_file="" if settings is None else settings.metrics_file,
+            lineage=None if settings is None else settings.lineage,
             winds_down_on_usr1=not config.no_install_shutdown_handler,
         )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jubako.flow.observer import TaskFailed
     from jubako.flow.result import RunResult, TaskError
 
-__all__ = ["describe_break", "describe_result", "describe_task"]
+__all__ = ["describe_break", "describe_ending", "describe_result", "describe_task"]
 
 _Clean = Callable[[str], str]
 
@@ -41,8 +41,17 @@ def describe_break(about: Message, error: BaseException, clean: _Clean) -> Messa
     outcome = find_outcome(None, error)
     if outcome == "interrupted":
         return replace(about, event="run", outcome=outcome)
-    problem = error.message if isinstance(error, JubakoError) else f"{type(error).__name__}: {error}"
-    return replace(about, event="run", outcome=outcome, problem=clean(problem))
+    return replace(about, event="run", outcome=outcome, problem=describe_ending(None, error, clean))
+
+
+def describe_ending(result: RunResult | None, error: BaseException | None, clean: _Clean) -> str:
+    """Why a run is not a success, in a sentence."""
+    if result is None:
+        return clean(error.message if isinstance(error, JubakoError) else f"{type(error).__name__}: {error}")
+    if result.errors:
+        more = f", and {len(result.errors) - 1} more" if len(result.errors) > 1 else ""
+        return clean(f"{result.errors[0].label}: {result.errors[0].sentence}") + more
+    return clean(result.missing[0]) if result.missing else "not all that was asked for is there"
 
 
 def describe_task(about: Message, event: TaskFailed, clean: _Clean) -> Message:

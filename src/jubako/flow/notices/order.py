@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jubako.errors import InputError
+from jubako.flow.isolated import isolated_python
 from jubako.flow.notices.hooks import CommandHook, Hook, MailHook, Secret, WebHook, check_url
 from jubako.flow.notices.message import Message
 from jubako.records import record, replace
 
 __all__ = ["SENDER", "Order", "make_order", "prepare"]
 
-# Isolated: it needs the standard library and jubako, and nothing that a pipeline has put anywhere.
-_START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from jubako.flow.notices.sending import main; main()"
-_HOME: Final = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
-SENDER: Final = (sys.executable, "-I", "-S", "-c", _START, _HOME)
+SENDER: Final = tuple(isolated_python("jubako.flow.notices.sending"))
 _OWN_SHARE: Final = 0.8  # of a hook's time, after which the sender itself says what it is waiting for
 
 

@@ -1,0 +1,1 @@
+"""What a run reads and makes, told as OpenLineage has it. `flow.reporting` starts it."""
