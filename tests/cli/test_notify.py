@@ -23,6 +23,8 @@ class Job(Task):
 
 @schedule("0 6 * * *", name="nightly")
 def nightly(moment):
+    if os.environ.get("UNSURE"):
+        raise KeyError("no such city")
     return [Job(n=1)]
 """
 SETTINGS = """
@@ -122,6 +124,16 @@ def test_pipeline_that_cannot_be_imported_is_told_of(
     (message,) = told(pipeline)
     assert (message["outcome"], message["asked"]) == ("failure", asked)
     assert "importing the pipeline failed: RuntimeError: no such table" in message["problem"]
+
+
+def test_schedule_that_cannot_say_what_to_run_is_told_of(
+    pipeline: Path, say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNSURE", "1")
+    assert say("schedule", str(pipeline), "--fire", "nightly", "--at", "2026-03-14T06:00").code == 2
+    (message,) = told(pipeline)
+    assert (message["outcome"], message["asked"]) == ("failure", "nightly")
+    assert "no such city" in message["problem"]
 
 
 def test_looking_at_a_pipeline_that_cannot_be_imported_tells_nobody(

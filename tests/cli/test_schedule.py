@@ -252,6 +252,24 @@ def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started
     assert settled_s >= datetime.datetime.fromisoformat(f"{moment}+00:00").timestamp()
 
 
+def test_hooks_are_told_of_a_run_that_was_killed(folder: Path) -> None:
+    (folder / "jubako.toml").write_text(
+        """[[notify]]\ncommand = ["sh", "-c", "echo $JUBAKO_OUTCOME: $JUBAKO_SUMMARY > told"]\n"""
+    )
+    service = Service(folder)
+    (run_pid,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    os.kill(int(run_pid), signal.SIGKILL)
+    assert service.process.stdout is not None
+    for line in service.process.stdout:
+        if "killed by SIGKILL" in line:
+            break
+    service.process.send_signal(signal.SIGTERM)
+    assert service.end()[0] == 0
+    told = (folder / "told").read_text()
+    assert told.startswith("failure: slow ")
+    assert "killed by SIGKILL" in told
+
+
 def test_metrics_of_the_scheduler_and_of_its_runs_are_served(folder: Path) -> None:
     service = Service(folder, "--metrics-address", "127.0.0.1:0")
     assert service.process.stdout is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,15 @@ def test_metrics_and_lineage_have_a_section_each(tmp_path: Path) -> None:
     assert settings.lineage == Lineage(str(tmp_path / "events.jsonl"), "prod")
     posted = read(tmp_path, "[lineage]\nto = 'https://collector'\napi_key = { file = 'key' }")
     assert posted.lineage == Lineage("https://collector", api_key=Secret(file=str(tmp_path / "key")))
+
+
+@pytest.mark.parametrize(("page", "hooks"), [("notifications", 3), ("metrics", 0), ("lineage", 0)])
+def test_settings_that_the_pages_show_can_be_read(tmp_path: Path, page: str, hooks: int) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    settings = read(tmp_path, shown)
+    assert len(settings.notify) == hooks
+    assert (bool(settings.metrics_file), bool(settings.lineage)) == (page == "metrics", page == "lineage")
 
 
 def test_empty_file_tells_nobody(tmp_path: Path) -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 
 import click
 
 from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from jubako.cli.main import is_debugging
-from jubako.cli.run_options import format_run_options, make_run_options, run_options
+from jubako.cli.run_options import find_settings, format_run_options, make_run_options, run_options
 from jubako.cli.terminal import echo
-from jubako.errors import InputError, JubakoError
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from jubako.flow.loader import Pipeline
     from jubako.flow.schedule import Schedule
     from jubako.flow.scheduler import Launcher, SchedulerEvent
+
+    Tell: TypeAlias = Callable[[SchedulerEvent], None]
 
 __all__ = ["schedule"]
 
@@ -51,22 +53,14 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     It stays in the foreground. What was missed while it did not run is made up for, as each schedule says.
     """
     _check(given)
-    try:
-        loaded = _load(pipeline, shows_progress=given["fire"] is not None)
-    except JubakoError as error:
-        if given["fire"] is not None:
-            from jubako.cli.unloadable import tell_of_unloadable
-
-            tell_of_unloadable(pipeline, given["fire"], given["config"], error)
-        raise
+    if given["fire"] is not None:
+        return _fire(ctx, pipeline, given)
+    loaded = _load(pipeline)
 
     from jubako.boxes.state import find_state_root
-    from jubako.cli.schedule_report import SchedulerLines
     from jubako.flow.firing_process import ProcessLauncher
-    from jubako.flow.schedule import find_schedules, get_schedule
+    from jubako.flow.schedule import find_schedules
 
-    if given["fire"] is not None:
-        return _fire(ctx, loaded, get_schedule(loaded, given["fire"]), given)
     schedules = list(find_schedules(loaded).values())
     if not schedules:
         raise InputError(
@@ -84,12 +78,13 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
         serving = [] if address is None else ["--metrics-address", address]
         echo(format_unit([*words, *serving, "--", pipeline], os.getcwd(), state, is_root=os.geteuid() == 0))
         return 0
-    tell = SchedulerLines(err=given["format_"] != "table").tell
-    if address is None:
-        return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given, tell)
-    with _measured(loaded, schedules, given, tell) as (path, tell_meter):
-        counted = [*words, "--metrics-file", path]
-        return _serve(loaded, schedules, ProcessLauncher(counted, pipeline, os.environ), given, tell_meter)
+    with ExitStack() as stack:
+        tells = _find_listeners(loaded, given, stack)
+        if address is not None:
+            path, tell = stack.enter_context(_measured(loaded, schedules, given))
+            words += ["--metrics-file", path]
+            tells.append(tell)
+        return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given, tells)
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -114,13 +109,9 @@ def _check(given: dict[str, Any]) -> None:
         raise InputError("--fire needs the moment of the firing, --at MOMENT", hint="--list shows moments to come")
 
 
-def _load(pipeline: str, *, shows_progress: bool) -> Pipeline:
+def _load(pipeline: str) -> Pipeline:
     from jubako.flow.loader import load_pipeline
 
-    if shows_progress:
-        from jubako.cli.progress import load_display
-
-        load_display()
     with redirect_stdout(sys.stderr):  # what importing it prints is no part of a result
         return load_pipeline(pipeline)
 
@@ -142,26 +133,45 @@ def _list(schedules: Sequence[Schedule], given: dict[str, Any]) -> int:
     return 0
 
 
-def _fire(ctx: click.Context, pipeline: Pipeline, fired: Schedule, given: dict[str, Any]) -> int:
+def _fire(ctx: click.Context, pipeline: str, given: dict[str, Any]) -> int:
     """Runs one firing as `jubako run` would, in this process."""
-    from jubako.cli.progress import show_progress
+    from jubako.cli.progress import load_display, show_progress
     from jubako.cli.report import echo_report, get_exit_code
+    from jubako.cli.unloadable import telling_of_unloadable
     from jubako.flow.runner import run
+    from jubako.flow.schedule import get_schedule
     from jubako.flow.time_zone import parse_moment
 
+    load_display()
+    with telling_of_unloadable(pipeline, given["fire"], given["config"]):
+        loaded = _load(pipeline)
+    fired = get_schedule(loaded, given["fire"])
     moment_s = parse_moment(given["at"], fired.rule.zone)
-    with redirect_stdout(sys.stderr):
+    with telling_of_unloadable(pipeline, fired.name, given["config"]), redirect_stdout(sys.stderr):
         tasks = fired.tasks(moment_s)
     with show_progress(given["format_"]) as progress:
-        result = run(tasks, make_run_options(pipeline, given), observer=progress)
+        result = run(tasks, make_run_options(loaded, given), observer=progress)
     echo_report(result, given["format_"], tracebacks=is_debugging(ctx))
     return get_exit_code(result)
 
 
+def _find_listeners(pipeline: Pipeline, given: dict[str, Any], stack: ExitStack) -> list[Tell]:
+    """Who is told what the scheduler does: whoever looks, and hooks of runs that cannot tell them themselves."""
+    from jubako.cli.lines import describe_note
+    from jubako.cli.schedule_report import SchedulerLines
+
+    tells: list[Tell] = [SchedulerLines(err=given["format_"] != "table").tell]
+    settings = find_settings(pipeline.file, given["config"])
+    if settings is not None and settings.notify:
+        from jubako.flow.lost_runs import LostRuns  # 15 ms, for those who have hooks
+
+        lost = LostRuns(settings.notify, pipeline.file, lambda note: echo(describe_note(note), err=True))
+        tells.append(stack.enter_context(lost).tell)
+    return tells
+
+
 @contextmanager
-def _measured(
-    pipeline: Pipeline, schedules: Sequence[Schedule], given: dict[str, Any], tell: Callable[[SchedulerEvent], None]
-) -> Iterator[tuple[str, Callable[[SchedulerEvent], None]]]:
+def _measured(pipeline: Pipeline, schedules: Sequence[Schedule], given: dict[str, Any]) -> Iterator[tuple[str, Tell]]:
     """Serves metrics: those of the file that runs are counted in, which it answers with, and the scheduler's own."""
     import time
 
@@ -174,14 +184,9 @@ def _measured(
     path = make_run_options(pipeline, given).metrics_file or find_file_of(default_state_root().path, pipeline.file)
     check_file(path)
     meter = ScheduleMeter(pipeline.file, schedules, time.time)
-
-    def tell_both(event: SchedulerEvent) -> None:
-        meter.tell(event)
-        tell(event)
-
     with serve_metrics(address, lambda: read_text(path) + meter.format()) as url:
         echo(f"metrics at {url}", err=given["format_"] != "table")
-        yield path, tell_both
+        yield path, meter.tell
 
 
 def _serve(
@@ -189,7 +194,7 @@ def _serve(
     schedules: Sequence[Schedule],
     launcher: Launcher,
     given: dict[str, Any],
-    tell: Callable[[SchedulerEvent], None],
+    tells: Sequence[Tell],
 ) -> int:
     """Runs what is due, each firing by a command of its own, until it is stopped."""
     from jubako.boxes.state import default_state_root
@@ -197,6 +202,10 @@ def _serve(
     from jubako.flow.interrupts import Interrupts
     from jubako.flow.schedule_book import hold_schedules, open_schedule_book
     from jubako.flow.scheduler import Scheduler, wait_for
+
+    def tell(event: SchedulerEvent) -> None:
+        for each in tells:
+            each(event)
 
     state = default_state_root()
     with hold_schedules(state, pipeline.file), Interrupts(lambda: False) as interrupts:

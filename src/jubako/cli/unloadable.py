@@ -1,6 +1,8 @@
-"""Tells the hooks of a pipeline that it cannot be imported: a run that was to be, at night say, is none."""
+"""Tells the hooks of a pipeline that it cannot be imported, or not say what is to run: a run that was to be is none."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 from jubako.cli.lines import describe_note
 from jubako.cli.run_options import find_settings
@@ -12,9 +14,9 @@ from jubako.flow.reporting import About, open_notifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["find_config", "tell_of_unloadable"]
+__all__ = ["find_config", "tell_of_unloadable", "telling_of_unloadable"]
 
 
 def tell_of_unloadable(pipeline: str, asked: str, config: str | None, error: JubakoError) -> None:
@@ -29,6 +31,16 @@ def tell_of_unloadable(pipeline: str, asked: str, config: str | None, error: Jub
         return
     for note in notifier.finish(None, error):
         echo(describe_note(note), err=True)
+
+
+@contextmanager
+def telling_of_unloadable(pipeline: str, asked: str, config: str | None) -> Iterator[None]:
+    """What the block refuses is told to hooks before it goes on its way."""
+    try:
+        yield
+    except JubakoError as error:
+        tell_of_unloadable(pipeline, asked, config, error)
+        raise
 
 
 def find_config(words: Sequence[str]) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +72,14 @@ def test_message_of_a_failed_run_has_what_to_look_at() -> None:
         "'jubako history R-1' and 'jubako logs R-1' have more.\n"
     )
     assert "hunter2" not in json.dumps(message.to_json())
+
+
+def test_page_shows_the_keys_of_a_message() -> None:
+    text = (Path(__file__).parents[3] / "docs/notifications.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    message = describe_result(ABOUT, make_result(ERROR), clean).to_json()
+    assert list(json.loads(shown)) == list(message)
+    assert list(json.loads(shown)["errors"][0]) == list(message["errors"][0])
 
 
 def test_message_of_ten_thousand_failed_tasks_names_a_few_and_counts_the_rest() -> None:
