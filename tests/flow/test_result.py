@@ -86,6 +86,10 @@ def test_place_of_an_error_is_a_line_of_the_pipeline_and_of_nothing_else() -> No
     assert place(ours, theirs, library, python) == "/data/pipeline.py:2, in f"
     assert place(ours, installed, library, python) == f"{installed}:2, in f"
     assert place(ours, python, ours) == ""
+    assert place(ours, "/v/site-packages/s3fs/core.py", python) == ""
+    caused = "\nThe above exception was the direct cause of the following exception:\n\n"
+    text = f'  File "{ours}", line 1, in f\n  File "{library}", line 2, in f\n{caused}  File "{ours}", line 3, in f\n'
+    assert TaskError("a", "A()", "it broke", text).place == ""  # jubako asked that library, no pipeline did
     assert place() == ""
 
 

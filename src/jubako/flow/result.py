@@ -23,8 +23,10 @@ __all__ = ["RunResult", "TaskError"]
 _JSON_VERSION: Final = 1
 _STOPPED_NAMED: Final = 3
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_CAUSED: Final = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exc).*$", re.M)
 _PYTHON: Final = ("<frozen", os.path.dirname(os.__file__) + os.sep)
 _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_USED: Final = re.compile(r"/(?:site|dist)-packages/(?:fsspec|s3fs|aiobotocore|botocore)/")  # by us
 _INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 
 
@@ -46,11 +48,12 @@ class TaskError:
         """The innermost line of the pipeline in the traceback, "/data/pipeline.py:27, in run"; "" if there is none.
 
         Python's own files and jubako's are never it. What is installed is passed over as a library; if there is nothing
-        else, so is the pipeline, and it is what jubako called.
+        else, so is the pipeline, and it is what jubako called; but not what an error was caused by, where jubako itself
+        may have called a library.
         """
-        frames = [frame for frame in _FRAME.findall(self.traceback) if not _is_python_or_ours(frame[0])]
+        frames = _find_frames(self.traceback)
         theirs = [frame for frame in frames if not any(folder in frame[0] for folder in _INSTALLED)]
-        found = theirs[-1:] or frames[:1]
+        found = theirs[-1:] or _find_frames(_CAUSED.split(self.traceback)[-1])[:1]
         return "{}:{}, in {}".format(*found[0]) if found else ""
 
 
@@ -228,7 +231,12 @@ def _join(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def _find_frames(text: str) -> list[tuple[str, str, str]]:
+    """File, line and function of each frame of a traceback that is neither Python's own nor ours."""
+    return [frame for frame in _FRAME.findall(text) if not _is_python_or_ours(frame[0])]
+
+
 def _is_python_or_ours(file: str) -> bool:
-    if file.startswith(_OURS):
+    if file.startswith(_OURS) or _USED.search(file):
         return True
     return file.startswith(_PYTHON) and not any(folder in file for folder in _INSTALLED)
