@@ -60,6 +60,18 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def test_output_that_belongs_elsewhere_is_staged_below_the_state_root(ground):
+    folder, state, journal = ground
+    with StageArea(state, "run", journal) as area:
+        there, here = area.stage("attempt", [Output("s3://bucket/key", "elsewhere"), Output(str(folder / "out" / "a"))])
+        directory = f"{state.stage_path}/run/attempt"
+        assert there.path == "s3://bucket/key"
+        assert (there.staged, here.staged) == (f"{directory}/0", f"{directory}/1")
+        Path(there.staged).touch()
+        area.discard("attempt")
+    assert os.listdir(state.stage_path) == []
+
+
 def test_staged_outputs_lie_in_a_private_directory_of_the_attempt(ground):
     folder, state, journal = ground
     os.umask(0o022)

@@ -78,6 +78,13 @@ def collect_outputs(view: View) -> Collected:
         collected.problems.extend(_find_open_database(located, view))
         kind = output.kind if stat.S_ISLNK(mode) else ("directory" if stat.S_ISDIR(mode) else "file")
         collected.staged.append(StagedOutput(output.path, kind, output.staged))
+    for output in view.elsewhere:
+        if os.path.lexists(output.staged):
+            collected.refused.extend(sanitize_tree(output.staged, shown=output.path))
+        if os.path.lexists(output.staged):
+            collected.staged.append(output)
+        else:
+            collected.missing.append(output.path)
     return collected
 
 

@@ -43,6 +43,8 @@ def keep_box(job: Job, view: View, error: str, started_ns: int) -> None:
     outputs = []
     for number, output in enumerate(job.outputs):
         staged = f"stage/{number}"
+        if output.kind == "elsewhere":
+            continue  # a kept box can be published, but only on this machine
         if _copy_any(output.staged, os.path.join(job.keep_in, staged)):
             outputs.append(RecordedOutput(output.path, output.kind, staged))
     record = BoxRecord(

@@ -65,6 +65,11 @@ class Places:
         self._foreign: list[Place] = []
         self._is_open = True
 
+    @property
+    def home(self) -> Place:
+        """The place below the state root."""
+        return self._home
+
     def everywhere(self) -> list[Place]:
         """All places there are, the one below the state root first."""
         return [self._home, *self._foreign]

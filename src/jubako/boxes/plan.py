@@ -173,13 +173,17 @@ def plan_shape(
     outputs: Sequence[LocatedOutput] = (),
     shared: tuple[KnownPath, ...] = (),
     hidden: tuple[str, ...] = (),
+    elsewhere: Sequence[StagedOutput] = (),
 ) -> Shape:
-    """The shape of the view of a job. `hidden` are directories that the template shows and that it must not see."""
+    """The shape of the view of a job. `hidden` are directories that the template shows and that it must not see.
+
+    `elsewhere` are the outputs that have no place on this machine.
+    """
     return Shape(
         directories=_without_shared(cover.directories, shared),
         files=_without_shared(cover.files, shared),
         shared=shared,
-        stages=len(_list_stages(outputs)),
+        stages=len(_list_stages(outputs, elsewhere)),
         hidden=hidden,
         scratch_size=_DEFAULT_SCRATCH_SIZE if box.scratch_size_bytes is None else str(box.scratch_size_bytes),
         is_on_disk=box.scratch == "disk",
@@ -206,9 +210,14 @@ def plan_view(shape: Shape, facts: HostFacts) -> ViewPlan:
     )
 
 
-def plan_job(view: ViewPlan, outputs: Sequence[LocatedOutput] = (), scratch_directory: str = "") -> JobPlan:
+def plan_job(
+    view: ViewPlan,
+    outputs: Sequence[LocatedOutput] = (),
+    scratch_directory: str = "",
+    elsewhere: Sequence[StagedOutput] = (),
+) -> JobPlan:
     """The view of one job. `scratch_directory` is an empty host directory, for a box whose scratch is on disk."""
-    stages = _list_stages(outputs)
+    stages = _list_stages(outputs, elsewhere)
     places = [f"{STAGE}/{index}" for index in range(len(stages))]
     bound = [
         one.output
@@ -316,8 +325,9 @@ def _plan_directory_output(output: StagedOutput, stages: Sequence[str]) -> Itera
     yield Bind(staged_in_box(output, stages), output.path)
 
 
-def _list_stages(outputs: Sequence[LocatedOutput]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(os.path.dirname(one.output.staged) for one in outputs))
+def _list_stages(outputs: Sequence[LocatedOutput], elsewhere: Sequence[StagedOutput]) -> tuple[str, ...]:
+    staged = (*(one.output for one in outputs), *elsewhere)
+    return tuple(dict.fromkeys(os.path.dirname(one.staged) for one in staged))
 
 
 def _without_shared(paths: tuple[str, ...], shared: Sequence[KnownPath]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["WHOLE_HOST", "Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
 Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
-OutputKind: TypeAlias = "Literal['file', 'directory']"
+OutputKind: TypeAlias = "Literal['file', 'directory', 'elsewhere']"
 
 
 @record
@@ -67,7 +67,11 @@ WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everythi
 
 @record
 class Output:
-    """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole."""
+    """One declared output. `path` is absolute and normalised; a directory output is replaced as a whole.
+
+    What belongs elsewhere than on this machine's file systems has any name for a path. It is staged and collected, as a
+    file or a directory, and never moved: whoever declared it brings it where it belongs.
+    """
 
     path: str
     kind: OutputKind = "file"

@@ -170,6 +170,9 @@ class StageArea:
                 remove_tree(directory)
 
     def _stage(self, attempt_id: str, number: int, output: Output) -> StagedOutput:
+        if output.kind == "elsewhere":
+            directory = self._find_directory(attempt_id, self._places.home.path)
+            return StagedOutput(output.path, output.kind, f"{directory}/{number}")
         folder, found = find_existing_folder(output.path)
         place, default_acl = self._look_at(folder, found, output.path)
         directory = self._find_directory(attempt_id, place.path)

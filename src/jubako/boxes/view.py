@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.job import Job
     from jubako.boxes.plan_wide import WideFacts
-    from jubako.boxes.spec import Box
+    from jubako.boxes.spec import Box, StagedOutput
 
 __all__ = ["View", "Views"]
 
@@ -85,6 +85,7 @@ class View:
 
     plan: JobPlan
     outputs: tuple[LocatedOutput, ...]
+    elsewhere: tuple[StagedOutput, ...]  # outputs that have no place on this machine
     home: str
     scratch: str  # the tops, as a path of this process: valid in every mount namespace
     before: Mapping[str, DirectoryState]  # what directories in the scratch were before the job, if it is in memory
@@ -161,6 +162,7 @@ class Views:
         outputs = tuple(
             locate_output(output, find_place(os.path.dirname(output.path), f"the output {output.path}", self._facts))
             for output in job.outputs
+            if output.kind != "elsewhere"
         )
         home = environment.get("HOME", "")
         template = self._find_template(job.box)
@@ -187,11 +189,12 @@ class Views:
         directory = self._make_scratch_directory(job)
         trees: dict[str, int] = {}
         begun: _Begun | None = None
+        elsewhere = tuple([output for output in job.outputs if output.kind == "elsewhere"])
         try:
             hidden = tuple([shown for path in job.hidden if (shown := self._find_hidden(path, template.shared))])
-            shape = plan_shape(job.box, cover, outputs, template.shared, hidden)
+            shape = plan_shape(job.box, cover, outputs, template.shared, hidden, elsewhere)
             view_plan = self._find_plan(shape)
-            plan = plan_job(view_plan, outputs, directory)
+            plan = plan_job(view_plan, outputs, directory, elsewhere)
             apply_operations(plan.take, trees)
             begun = self._take_begun(template, view_plan) or self._begin(template, view_plan, trees)
             self._last = None if directory else (template, view_plan)
@@ -219,6 +222,7 @@ class Views:
         return View(
             plan=plan,
             outputs=outputs,
+            elsewhere=elsewhere,
             home=home,
             scratch=scratch,
             before=before,

@@ -353,3 +353,25 @@ def test_check_that_does_not_accept_discards_the_result(bench: Bench) -> None:
 
 def test_check_of_a_failed_call_is_not_asked(bench: Bench) -> None:
     assert bench.run("write_and_fail", "{}", check="accept").outcome == "failed"
+
+
+def test_output_that_belongs_elsewhere_is_collected_where_it_is_staged(bench: Bench) -> None:
+    name, other = Path("store:/bucket/key"), Path("store:/bucket/other")
+    code = f"""
+from jubako.boxes import inside
+with open(inside.staged_path({str(name)!r}), "w") as file:
+    file.write("for a store")
+"""
+    ran = bench.run("python", code, [(name, "elsewhere"), bench.work / "here", (other, "elsewhere")])
+    assert ran.staged[str(name)].read_text() == "for a store"
+    assert [staged.path for staged in ran.finished.staged] == [str(name)]
+    assert ran.finished.missing == (str(bench.work / "here"), str(other))
+    assert ran.undeclared == []
+
+
+def test_pipe_in_the_place_of_an_output_that_belongs_elsewhere_is_refused(bench: Bench) -> None:
+    name = Path("store:/bucket/key")
+    code = f"from jubako.boxes import inside; import os; os.mkfifo(inside.staged_path({str(name)!r}))"
+    ran = bench.run("python", code, [(name, "elsewhere")])
+    assert ran.finished.missing == (str(name),)
+    assert str(name) in ran.finished.refused[0]
