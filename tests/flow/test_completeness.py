@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from jubako.flow.completeness import bulk_exists, find_complete, find_existing, 
 from jubako.flow.local_target import DirectoryTarget, LocalFileSystem, LocalTarget
 from jubako.flow.mock import MockTarget
 from jubako.flow.parameters import IntParameter
-from jubako.flow.target import FileSystem
+from jubako.flow.target import FileSystem, Target
 from jubako.flow.task import Task
 
 NAMES = st.sampled_from(["a", "A", "b", ".hidden", "a\nb", "\udcff", "é", "x.json", "link", "dir", "dangling"])
@@ -180,3 +180,39 @@ def test_other_storages_are_listed_where_they_can_be(lists: bool) -> None:
 def test_local_file_system_is_asked_in_bulk(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     assert find_existing(LocalFileSystem(), [f"{tmp_path}/{n}" for n in range(9)]) == {f"{tmp_path}/1"}
+
+
+class Many(Target):
+    """A target of which many can be asked for at once."""
+
+    asked: ClassVar[list[int]] = []
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def exists(self) -> bool:
+        self.asked.append(1)
+        return self.number > 1
+
+    @classmethod
+    def exist_many(cls, targets: Sequence[Any]) -> list[bool]:
+        cls.asked.append(len(targets))
+        return [target.number > 1 for target in targets]
+
+
+class Same(Many):
+    pass
+
+
+class Alone(Many):
+    """One with another idea of being there."""
+
+    def exists(self) -> bool:
+        self.asked.append(1)
+        return self.number == 1
+
+
+def test_targets_that_can_be_asked_for_at_once_are_unless_they_say_otherwise_themselves() -> None:
+    Many.asked.clear()
+    assert targets_exist([Many(1), Many(2), Same(1), Same(2), Alone(1), Alone(2)]) == [False, True] * 2 + [True, False]
+    assert Many.asked == [2, 2, 1, 1]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from jubako.flow.bulk import answers_in_bulk
 from jubako.flow.local_target import DirectoryTarget, LocalFileSystem, LocalTarget
 from jubako.flow.outputs import find_targets
 from jubako.flow.target import FileSystem, Target
@@ -44,9 +45,13 @@ def bulk_exists(paths: Iterable[str]) -> set[str]:
 
 
 def find_existing(fs: FileSystem, paths: Iterable[str]) -> set[str]:
-    """Those of `paths` that are there in the storage `fs`: by `bulk_exists`, or by one `listdir` per directory."""
+    """Those of `paths` that are there in the storage `fs`: by `bulk_exists`, as the storage itself says for many, or by
+    one `listdir` per directory."""
     if type(fs).exists is LocalFileSystem.exists:
         return bulk_exists(paths)
+    if answers_in_bulk(type(fs), "exists", "find_existing"):
+        found: set[str] = fs.find_existing(paths)  # type: ignore[attr-defined]  # it has it
+        return found
     by_directory: dict[str, list[str]] = {}
     for path in paths:
         by_directory.setdefault(path.rstrip("/").rpartition("/")[0], []).append(path)
@@ -65,10 +70,20 @@ def find_existing(fs: FileSystem, paths: Iterable[str]) -> set[str]:
 
 
 def targets_exist(targets: Sequence[Target]) -> list[bool]:
-    """For each target if it exists; those whose `exists()` is the usual one are asked for in bulk."""
+    """For each target if it exists; those whose `exists()` is the usual one of their kind are asked for in bulk."""
     paths = [_existence_path(target) for target in targets]
     existing = bulk_exists(dict.fromkeys(path for path in paths if path is not None))
-    return [target.exists() if path is None else path in existing for target, path in zip(targets, paths, strict=True)]
+    answers: list[bool | None] = [None if path is None else path in existing for path in paths]
+    by_kind: dict[type, list[int]] = {}
+    for place, (target, answer) in enumerate(zip(targets, answers, strict=True)):
+        if answer is None:
+            by_kind.setdefault(type(target), []).append(place)
+    for kind, places in by_kind.items():
+        if answers_in_bulk(kind, "exists", "exist_many"):
+            those = [targets[place] for place in places]
+            for place, answer in zip(places, kind.exist_many(those), strict=True):  # type: ignore[attr-defined]
+                answers[place] = answer
+    return [target.exists() if answer is None else answer for target, answer in zip(targets, answers, strict=True)]
 
 
 def find_complete(tasks: Iterable[Task]) -> list[Task]:
