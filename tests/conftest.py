@@ -4,6 +4,8 @@
 taken back. `in_namespace` does the same inside a mount namespace of its own with an empty tmpfs as the working
 directory; when the session belongs to root every test that asks for it runs twice, the second time as an ordinary user.
 
+`bucket` is an empty bucket on a real S3 server, which is started when the first test asks for one.
+
 `before` and `look_around` serve `tests/system/test_leaks.py`, which runs last and compares the two.
 
 With JUBAKO_MUST_WORK=1 a skip is a failure: there the machine is known to have everything.
@@ -32,9 +34,11 @@ import pytest
 from hypothesis import settings
 
 import jubako
+from jubako.flow.store_connection import close_connections
 from jubako.kernel import idmap, mounts, namespaces, process
 from jubako.kernel.filesystems import SOURCE, tmpfs
 from jubako.kernel.mount_table import Mount, read_mount_table
+from s3_server import Bucket, S3Server
 
 ORDINARY_UID = 54321  # needs no entry in /etc/passwd
 USERS = ("root", "rootless") if os.geteuid() == 0 else ("rootless",)
@@ -168,6 +172,50 @@ def _in_playground(user: str, function: Callable[[], Result]) -> Result:
     return function()
 
 
+# --- a store ---------------------------------------------------------------------------------------------------------
+
+
+_s3_server: S3Server | None = None
+
+
+@pytest.fixture(scope="session")
+def started_s3_server(tmp_path_factory: pytest.TempPathFactory) -> S3Server:
+    global _s3_server  # noqa: PLW0603  started once, when it is first needed
+    _s3_server = S3Server(tmp_path_factory.mktemp("s3") / "requests.log")
+    return _s3_server
+
+
+@pytest.fixture
+def s3_server(started_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[S3Server]:
+    """The session's S3 server, which this test and its programs are told of by their environment."""
+    for name, value in started_s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield started_s3_server
+    close_connections()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Bucket:
+    return Bucket(s3_server)
+
+
+@pytest.fixture(scope="module")
+def bucket_of_module(started_s3_server: S3Server) -> Bucket:
+    """A bucket for all tests of a module. They tell their programs where the server is themselves."""
+    return Bucket(started_s3_server)
+
+
+def pytest_sessionfinish() -> None:
+    _stop_s3_server()
+
+
+def _stop_s3_server() -> None:
+    global _s3_server  # noqa: PLW0603  as above
+    if _s3_server is not None:
+        _s3_server.close()
+        _s3_server = None
+
+
 # --- what was there before -------------------------------------------------------------------------------------------
 
 
@@ -199,6 +247,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def before() -> Surroundings:
     assert _before is not None
+    _stop_s3_server()  # what is compared with this is looked at when no test needs it any more
     return _before
 
 

@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from jubako.flow.range import RangeMonthly as RangeMonthly
     from jubako.flow.runner import run as run
     from jubako.flow.schedule import schedule as schedule
+    from jubako.flow.store_target import StoreFolderTarget as StoreFolderTarget
+    from jubako.flow.store_target import StoreTarget as StoreTarget
     from jubako.flow.target import Target as Target
     from jubako.flow.task import auto_namespace as auto_namespace
     from jubako.flow.task import namespace as namespace
@@ -166,6 +168,10 @@ _NAMES_IN = {
     ),
     "jubako.flow.runner": ("run",),
     "jubako.flow.schedule": ("schedule",),
+    "jubako.flow.store_target": (
+        "StoreFolderTarget",
+        "StoreTarget",
+    ),
     "jubako.flow.target": ("Target",),
     "jubako.flow.task": (
         "auto_namespace",

@@ -96,8 +96,10 @@ def test_reserving_twice_is_reserving_once(in_child: Callable[..., bool]) -> Non
 
 
 def test_every_name_that_jubako_may_import_is_reserved() -> None:
-    # The adapter for Luigi is imported whole before a pipeline, and Luigi reserves nothing.
+    # The adapter for Luigi is imported whole before a pipeline, and Luigi reserves nothing. Clients of stores import
+    # what they like (asyncio, and with it much of Python), early or late, as they do elsewhere.
     sources = [file for file in SOURCE.rglob("*.py") if "luigi" not in file.relative_to(SOURCE).with_suffix("").parts]
+    sources = [file for file in sources if file.name not in ("store_connection.py", "store_loop.py")]
     parts = [file.relative_to(SOURCE.parent).with_suffix("").parts for file in sources]
     wanted = {".".join(names).removesuffix(".__init__") for names in parts} - {"jubako.__main__"} | set(IMPORTED_BY_C)
     wanted.update(name for file in sources for name in imports_of(str(file)))

@@ -18,6 +18,7 @@ from jubako.flow.graph import Graph, refuse_cycle
 from jubako.flow.local_target import LocalTarget
 from jubako.flow.parameters import IntParameter, ListParameter, Parameter
 from jubako.flow.register import Register
+from jubako.flow.store_target import StoreTarget
 from jubako.flow.target import Target
 from jubako.flow.task import ExternalTask, Task, WrapperTask
 
@@ -332,6 +333,15 @@ def test_equal_and_nested_outputs_are_refused_with_all_names_at_once() -> None:
         "Makes(path=/x/a, who=1) and Makes(path=/x/a, who=2) both make /x/a; "
         "Makes(path=/x/a, who=1) makes /x/a, and Makes(path=/x/a/b, who=3) makes /x/a/b inside it"
     )
+
+
+def test_outputs_in_stores_are_refused_too_where_two_tasks_make_them() -> None:
+    class Sends(Makes):
+        def output(self) -> Any:
+            return StoreTarget(f"memory://{self.path}")
+
+    with pytest.raises(InputError, match=r"Sends.path=a, who=1. makes memory://a, and Sends.path=a/b, who=2. makes "):
+        explore(Sends("a", "1"), Sends("a/b", "2"))
 
 
 def test_task_that_makes_nothing_may_declare_what_another_makes() -> None:

@@ -23,6 +23,7 @@ class Prepared:
     other_targets: tuple[Any, ...]  # declared, and not files of this machine: looked at afterwards
     staged: tuple[StagedOutput, ...]
     expected: tuple[Signature | None, ...] = ()  # of `outputs`
+    sent: tuple[tuple[Any, StagedOutput], ...] = ()  # declared targets in stores, which are sent before publishing
     inputs: tuple[tuple[str, Signature | None], ...] = ()
     kept_box: str = ""  # id of the box made for a failure; removed when it succeeds
     kept_fd: int = -1

@@ -136,6 +136,9 @@ def _hide_outputs(task: Any) -> None:
         if as_output is None:
             continue
         output = as_output()
+        if output.kind == "elsewhere":
+            target.hide()
+            continue
         with suppress(OSError):
             if output.kind == "directory" and not os.path.islink(output.path):
                 for name in os.listdir(output.path):  # mostly none: a new directory is in its place already

@@ -33,7 +33,7 @@ from jubako.flow.options import RunOptions
 from jubako.flow.outputs import find_targets
 from jubako.flow.owed import dump_owed
 from jubako.flow.pipeline_source import Belonging
-from jubako.flow.publishing import Ready, publish_batch
+from jubako.flow.publishing import Ready, publish_batch, refuse_lost
 from jubako.flow.task_reference import refer
 from jubako.flow.undeclared import stage_undeclared
 from jubako.kernel.durability import read_durability
@@ -57,6 +57,7 @@ class Collected:
     ready: Ready | None = None
     problem: Ended | None = None
     left_out: Sequence[str] = ()
+    to_send: Sequence[tuple[Any, str]] = ()  # targets in stores before that, and what is staged for each, if anything
 
 
 @record(frozen=False)
@@ -106,11 +107,14 @@ class Desk:
         HostError where an output cannot be written, OSError where an input cannot be looked at. Nothing is left then.
         """
         task = attempt.task
-        outputs, others = _split_outputs(task)
+        outputs, stored, others = _split_outputs(task)
         payload = _dump(task)
         box = self._find_box(task)
         _refuse_shared(task, outputs, box)
-        prepared = Prepared(outputs, others, self.area.stage(attempt.id, outputs))
+        elsewhere = [target.as_output() for target in stored]
+        staged = self.area.stage(attempt.id, (*outputs, *elsewhere))
+        local, sent = staged[: len(outputs)], staged[len(outputs) :]
+        prepared = Prepared(outputs, others, local, sent=tuple(zip(stored, sent, strict=True)))
         attempt.prepared = prepared
         try:
             self._doubt_durability(prepared.staged)
@@ -121,7 +125,7 @@ class Desk:
                 label=str(task),
                 call=self.call,
                 payload=payload,
-                outputs=prepared.staged,
+                outputs=staged,
                 check=_CHECK if task.has_check() else "",
                 box=box,
                 cwd=self.start_directory,
@@ -138,7 +142,9 @@ class Desk:
         finished, prepared = ended.finished, _get_prepared(attempt)
         if finished is None:
             raise BugError(f"attempt {attempt.id} ended in a box that said nothing")
-        missing = [*finished.missing, *(str(target) for target in prepared.other_targets if not target.exists())]
+        in_stores = {staged.path for _, staged in prepared.sent}  # where tasks may have put things themselves
+        missing = [path for path in finished.missing if path not in in_stores]
+        missing += [str(target) for target in prepared.other_targets if not target.exists()]
         if missing and self.options.rules.unmade_outputs == "fail":
             why = f" ({'; '.join(finished.refused)})" if finished.refused else ""
             return Collected(
@@ -150,7 +156,13 @@ class Desk:
         except (ConflictError, HostError) as error:
             return Collected(problem=Ended(attempt.id, "failed", error.message, exception=error))
         ready = Ready(attempt, record, moves, prepared.inputs, dump_owed(attempt.task))
-        return Collected(ready, left_out=(*finished.refused, *left_out))
+        written = {staged.path for staged in finished.staged}
+        to_send = [(target, staged.staged if staged.path in written else "") for target, staged in prepared.sent]
+        return Collected(ready, left_out=(*finished.refused, *left_out), to_send=to_send)
+
+    def refuse_lost(self, ready: Ready) -> None:
+        """ConflictError if another run has taken the task over: nothing may be sent to a store then."""
+        refuse_lost(self.run, ready.record)
 
     def publish(self, batch: Sequence[Ready], now_s: float) -> list[Outcome]:
         """Publishes each of `batch` or nothing of it; outcomes in the same order."""
@@ -229,9 +241,10 @@ def _get_prepared(attempt: Attempt) -> Prepared:
     return attempt.prepared
 
 
-def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
-    """What the task declares: files and directories of this machine, each once, and everything else."""
+def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...], tuple[Any, ...]]:
+    """What the task declares: files and directories of this machine, targets in stores, each once; everything else."""
     outputs: dict[str, Output] = {}
+    stored: dict[str, Any] = {}
     others = []
     for target in find_targets(task):
         as_output = getattr(target, "as_output", None)
@@ -239,8 +252,11 @@ def _split_outputs(task: Any) -> tuple[tuple[Output, ...], tuple[Any, ...]]:
             others.append(target)
         else:
             output: Output = as_output()
-            outputs.setdefault(output.path, output)
-    return tuple(outputs.values()), tuple(others)
+            if output.kind == "elsewhere":
+                stored.setdefault(output.path, target)
+            else:
+                outputs.setdefault(output.path, output)
+    return tuple(outputs.values()), tuple(stored.values()), tuple(others)
 
 
 def _refuse_shared(task: Any, outputs: Sequence[Output], box: Box) -> None:
@@ -258,8 +274,9 @@ def _input_paths(task: Any) -> list[str]:
     paths: dict[str, None] = {}
     for target in flatten(task.input()):
         as_output = getattr(target, "as_output", None)
-        if as_output is not None:
-            paths[as_output().path] = None
+        output: Output | None = None if as_output is None else as_output()
+        if output is not None and output.kind != "elsewhere":
+            paths[output.path] = None
     return list(paths)
 
 

@@ -194,7 +194,10 @@ class Graph:
         for target in targets:
             path = getattr(target, "absolute_path", None)
             if path is None:  # not a file of this machine
-                continue
+                as_output = getattr(target, "as_output", None)
+                if as_output is None:
+                    continue
+                path = as_output().path
             clash = self._paths.add(path, task)
             if clash is None:
                 continue

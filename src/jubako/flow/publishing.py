@@ -17,7 +17,7 @@ from jubako.flow.attempts import Attempt
 from jubako.flow.ledger import AttemptRecord, LedgerRun
 from jubako.records import record
 
-__all__ = ["Ready", "publish_batch"]
+__all__ = ["Ready", "publish_batch", "refuse_lost"]
 
 
 @record
@@ -38,11 +38,7 @@ def publish_batch(publisher: Publisher, run: LedgerRun, batch: Sequence[Ready], 
 
     def guard(connection: sqlite3.Connection, transaction: Transaction) -> None:
         ready = by_id[transaction.id]
-        if run.leases.find_lost([ready.record.task_id]):
-            raise ConflictError(
-                f"{transaction.label} was taken over by another run while this one was stopped",
-                hint="nothing of it was published here; the other run does it",
-            )
+        refuse_lost(run, ready.record)
         run.record([ready.record])
         recorded.add(transaction.id)
         if ready.owed is not None:
@@ -62,3 +58,12 @@ def publish_batch(publisher: Publisher, run: LedgerRun, batch: Sequence[Ready], 
 
     transactions = [Transaction(each.attempt.id, each.record.label, each.moves, each.inputs) for each in batch]
     return publisher.publish(transactions, guard=guard, record=record)
+
+
+def refuse_lost(run: LedgerRun, record: AttemptRecord) -> None:
+    """ConflictError if this run does not hold the task any more."""
+    if run.leases.find_lost([record.task_id]):
+        raise ConflictError(
+            f"{record.label} was taken over by another run while this one was stopped",
+            hint="nothing of it was published here; the other run does it",
+        )

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from jubako.errors import BugError, HostError, InputError
+from jubako.errors import BugError, ConflictError, HostError, InputError
 from jubako.flow.attempts import Attempt, get_timeout_s
 from jubako.flow.batching import combine
 from jubako.flow.book import Book
@@ -100,6 +100,7 @@ class RunLoop:
         self._claims = Claims(self._leases, self._upcoming)
         self._endings = Endings(book, desk, logs, clock)
         self._attempts: dict[str, Attempt] = {}
+        self._sending: dict[str, Ready] = {}  # by attempt: what is published when what belongs in stores has been sent
         self._todo: deque[Instruction] = deque()
         self._serial = itertools.count(1)
         self._same_again: Counter[int] = Counter()
@@ -268,7 +269,11 @@ class RunLoop:
             self.book.tell(TaskProgressed(attempt.task, **{event.what: event.value}))
 
     def _end(self, attempt: Attempt, ended: Ended, ready: list[Ready]) -> None:
-        if ended.outcome == "needs":
+        sent = self._sending.pop(attempt.id, None)
+        if sent is not None and attempt.prepared is not None and ended.outcome == "ok":
+            attempt.prepared.unmade += tuple(ended.unmade)
+            self._make_ready(attempt, sent, ready)
+        elif ended.outcome == "needs":
             self._need(attempt, ended)
         elif ended.outcome == "cancelled":
             self._endings.cancel(attempt, ended)
@@ -286,16 +291,33 @@ class RunLoop:
             self._fail_unmade(attempt, unmade)
 
     def _collect(self, attempt: Attempt, ended: Ended, ready: list[Ready]) -> None:
-        """A box ended well; its slot is free, and what it made is to be published."""
+        """A box ended well; what it made is to be published, after what belongs in stores has been sent."""
         self._endings.tell_undeclared(attempt, ended)
         collected = self._get_desk().collect(attempt, ended, self._endings.record(attempt, ended, "publishing"))
         for text in collected.left_out:
             self.book.note(f"{attempt.task}: {text}")
-        if collected.ready is not None:
-            ready.append(collected.ready)
-            self._tell(Ran(attempt.number))  # others of a batch have no worker to free
+        if collected.ready is not None and collected.to_send:
+            self._send(attempt, collected.ready, collected.to_send)
+        elif collected.ready is not None:
+            self._make_ready(attempt, collected.ready, ready)
         elif collected.problem is not None:
             self._fail(attempt, collected.problem)
+
+    def _send(self, attempt: Attempt, ready: Ready, to_send: Sequence[tuple[Any, str]]) -> None:
+        """Sends what belongs in stores, in a process beside the tasks; the slot is taken until that has ended."""
+        try:
+            self._get_desk().refuse_lost(ready)
+        except ConflictError as error:
+            self._fail(attempt, Ended(attempt.id, "failed", error.message, exception=error))
+            return
+        self._sending[attempt.id] = ready
+        self._attempts[attempt.id] = attempt
+        self._executors.forked.start(Order(attempt.id, attempt.task, action="upload", uploads=to_send))
+
+    def _make_ready(self, attempt: Attempt, made: Ready, ready: list[Ready]) -> None:
+        """The slot is free, and what was made is published next."""
+        ready.append(made)
+        self._tell(Ran(attempt.number))  # others of a batch have no worker to free
 
     def _publish(self, ready: Sequence[Ready]) -> None:
         owing: list[Any] = []

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
-from jubako.errors import InputError
+from jubako.errors import BugError, InputError, JubakoError
 from jubako.flow.nesting import flatten
 from jubako.flow.outputs import find_targets
-from jubako.flow.target import Target
+from jubako.flow.target import StorageUnreachable, Target
 from jubako.flow.task import Task, WrapperTask
 
 __all__ = ["Answer", "Broken", "Standing", "ask_complete", "ask_family", "describe_broken"]
@@ -187,17 +187,33 @@ def _ask_plain(tasks: Sequence[Any], outputs: Sequence[list[Any]], exist_many: E
     """Which of `tasks`, whose outputs decide that, are done. One without outputs never is, as in Luigi."""
     try:
         exists = iter(exist_many(list(chain.from_iterable(outputs))))
-    except Exception:  # noqa: BLE001  (one target's own exists() raised: ask one by one to find whose)
-        return [_ask_targets(task, targets) for task, targets in zip(tasks, outputs, strict=True)]
+    except Exception as error:  # noqa: BLE001  (one target's own exists() raised: ask one by one to find whose)
+        gone: dict[Any, StorageUnreachable] = {}
+        if isinstance(error, StorageUnreachable) and error.storage is not None:
+            gone[error.storage] = error
+        return [_ask_targets(task, targets, gone) for task, targets in zip(tasks, outputs, strict=True)]
     found = [list(islice(exists, len(targets))) for targets in outputs]
     return [bool(those) and all(those) for those in found]
 
 
-def _ask_targets(task: Any, targets: Sequence[Any]) -> Answer:
+def _ask_targets(task: Any, targets: Sequence[Any], gone: dict[Any, StorageUnreachable]) -> Answer:
+    """If `task` is done. `gone` are storages that nobody answers for, with what they said: they are asked once."""
     try:
-        return bool(targets) and all(_as_bool(target.exists()) for target in targets)
+        return bool(targets) and all(_as_bool(_ask_target(target, gone)) for target in targets)
     except Exception as error:  # noqa: BLE001  (the target's own code)
         return describe_broken(task, "complete()", error)
+
+
+def _ask_target(target: Any, gone: dict[Any, StorageUnreachable]) -> object:
+    storage = getattr(target, "fs", None)
+    if storage is not None and storage in gone:
+        known = gone[storage]
+        raise StorageUnreachable(known.message, hint=known.hint) from known  # itself, it would grow with each raise
+    try:
+        return target.exists()
+    except StorageUnreachable as error:
+        gone[storage] = error
+        raise
 
 
 def _as_bool(value: object) -> bool:
@@ -208,5 +224,6 @@ def _as_bool(value: object) -> bool:
 
 def describe_broken(task: Any, what: str, error: Exception) -> Broken:
     """What asking `task` for `what` came to."""
-    reason = error.message if isinstance(error, InputError) else f"{what} raised {type(error).__name__}: {error}"
+    is_ours = isinstance(error, JubakoError) and not isinstance(error, BugError)
+    reason = str(error) if is_ours else f"{what} raised {type(error).__name__}: {error}"
     return Broken(reason, "".join(traceback.format_exception(error)), error)

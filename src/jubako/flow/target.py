@@ -22,6 +22,7 @@ __all__ = [
     "FileSystemTarget",
     "MissingParentDirectory",
     "NotADirectory",
+    "StorageUnreachable",
     "Target",
     "temporary_name",
 ]
@@ -46,6 +47,15 @@ class MissingParentDirectory(FileSystemException):
 
 class NotADirectory(FileSystemException):
     """Something is there, and it is not a directory."""
+
+
+class StorageUnreachable(FileSystemException):
+    """Nobody answers for a storage: whatever else is asked of it now comes to the same, after as long a wait.
+
+    `storage` is the `fs` of the targets it is about, where many were asked for.
+    """
+
+    storage: Any = None
 
 
 class Target(metaclass=ABCMeta):

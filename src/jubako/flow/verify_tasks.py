@@ -23,7 +23,7 @@ from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.publish import Publisher
 from jubako.boxes.signature import describe_change, take_signature
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.errors import BugError, HostError, InputError
+from jubako.errors import BugError, HostError, InputError, JubakoError
 from jubako.flow.attempts import Attempt, Prepared, get_timeout_s
 from jubako.flow.boxed import RERUN
 from jubako.flow.clock import Clock, SystemClock
@@ -268,6 +268,8 @@ class _Session:
                 published = os.path.realpath(published)
             comparison = compare(published, staged.staged, self._rules[task], name=staged.path)
             found.append(OutputVerdict(staged.path, comparison))
+        for target, staged in prepared.sent:
+            found.append(OutputVerdict(staged.path, _compare_stored(target, staged.staged, self._rules[task])))
         for target in prepared.other_targets:
             found.append(OutputVerdict(str(target), Comparison("cannot", "", reason="it is no file of this machine")))
         return found
@@ -294,6 +296,18 @@ class _Session:
     def _tell(self, event: RunEvent) -> None:
         if self._observer is not None:
             self._observer.see(event)
+
+
+def _compare_stored(target: Any, staged: str, rules: Rules) -> Comparison:
+    """What is staged for a target in a store, compared with what is there, of which a copy is made for that."""
+    published = f"{staged}-published"
+    try:
+        target.fetch(published)
+    except (OSError, JubakoError) as error:
+        return Comparison("cannot", "", reason=str(error))
+    if not os.path.lexists(staged) or os.path.isdir(published) != os.path.isdir(staged):
+        return Comparison("cannot", "", reason="the task has put it into the store itself")
+    return compare(published, staged, rules, name=target.path)
 
 
 def _find_change(prepared: Prepared) -> str:

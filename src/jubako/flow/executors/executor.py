@@ -31,7 +31,8 @@ class Order:
     task: Any
     timeout_s: float | None = None
     job: Job | None = None  # for the boxed executor
-    action: Literal["run", "after_publish"] = "run"
+    action: Literal["run", "upload", "after_publish"] = "run"
+    uploads: Sequence[tuple[Any, str]] = ()  # for "upload": targets, and what is staged for each ("" for nothing)
 
 
 @record

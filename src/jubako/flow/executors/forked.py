@@ -39,6 +39,7 @@ _SAID: Final = b"S"
 _DONE: Final = b"D"
 _GRACE_S: Final = 5.0
 _READ: Final = 1 << 16
+_DOING: Final = {"run": "run()", "after_publish": "after_publish()", "upload": "sending its outputs"}
 
 
 class _Pipe:
@@ -114,6 +115,7 @@ class ForkedExecutor:
         frames_read, frames_write = _open_pipe()
         output_read, output_write = _open_pipe()
         theirs = (frames_write, output_write)
+        _end_threads()
         try:
             unwanted = [frames_read, output_read, *self.filenos(), *_descriptors_below(self._hidden)]
             pid = fork_child(lambda: self._run_child(order, theirs, unwanted))
@@ -209,6 +211,10 @@ class ForkedExecutor:
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, errors="backslashreplace", closefd=False) for fd in (1, 2))
         if order.action == "after_publish":
             done = call_after_publish(order.task)
+        elif order.action == "upload":
+            from jubako.flow.uploading import upload  # few tasks have what it is for
+
+            done = upload(order.uploads, self._rules.unmade_outputs)
         else:
             done = perform(
                 order.task,
@@ -235,11 +241,12 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
         "peak_bytes": usage.ru_maxrss * 1024,
     }
     attempt_id = child.order.attempt_id
+    is_run = child.order.action == "run"
     if done is not None:  # also of one that was asked to end, and was faster
         outcome, error, text, required, unmade = pickle.loads(done[FRAME_HEADER.size :])
         tasks = load_references(required) if required else ()
         return Ended(
-            attempt_id, outcome, error, text, requirements=tasks, unmade=unmade, handlers_called=True, **figures
+            attempt_id, outcome, error, text, requirements=tasks, unmade=unmade, handlers_called=is_run, **figures
         )
     if child.ending == "timeout":
         return Ended(attempt_id, "timeout", f"it ran longer than {child.order.timeout_s:g} s", **figures)
@@ -249,8 +256,8 @@ def _describe_end(child: _Child, done: bytes | None, wait_status: int, usage: An
     return Ended(
         attempt_id,
         "failed",
-        f"its process {_describe_status(status)} in the middle of {child.order.action}()",
-        process_died=True,
+        f"its process {_describe_status(status)} in the middle of {_DOING[child.order.action]}",
+        process_died=is_run,
         **figures,
     )
 
@@ -289,6 +296,13 @@ def _descriptors_below(directory: str) -> list[int]:
                 if os.readlink(f"/proc/self/fd/{name}").startswith(directory + "/"):
                     found.append(int(name))
     return found
+
+
+def _end_threads() -> None:
+    """Ends the thread that serves connections to stores, which a fork would leave behind in the middle of anything."""
+    module = sys.modules.get("jubako.flow.store_connection")
+    if module is not None:
+        module.close_connections()
 
 
 def _reseed() -> None:
