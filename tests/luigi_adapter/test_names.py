@@ -82,8 +82,8 @@ def test_imports_say_what_is_left_out(python: Python) -> None:
     code = """
 import jubako.luigi
 jubako.luigi.install()
-for text in ("import luigi.server", "import luigi.contrib.hdfs.target", "from luigi.contrib import s3",
-             "import luigi.nothing", "from luigi import Nothing", "import luigi.contrib.s3 as s3"):
+for text in ("import luigi.server", "import luigi.contrib.hdfs.target", "from luigi.contrib import gcs",
+             "import luigi.nothing", "from luigi import Nothing", "import luigi.contrib.gcs as gcs"):
     try:
         exec(text)
     except ImportError as error:
@@ -91,11 +91,11 @@ for text in ("import luigi.server", "import luigi.contrib.hdfs.target", "from lu
 """
     lines = python(["-c", code]).stdout.splitlines()
     assert lines[0].startswith("ImportError luigi.server is not part of jubako: jubako has no scheduler server")
-    assert lines[1].startswith("ImportError luigi.contrib.hdfs is not part of jubako: derive from")
-    assert lines[2].startswith("ImportError ") and "s3" in lines[2]
+    assert lines[1].startswith("ImportError luigi.contrib.hdfs is not part of jubako: use jubako.StoreTarget")
+    assert lines[2].startswith("ImportError ") and "gcs" in lines[2]
     assert lines[3] == "ModuleNotFoundError No module named 'luigi.nothing'"
     assert lines[4].startswith("ImportError cannot import name 'Nothing' from 'luigi'")
-    assert lines[5].startswith("ImportError luigi.contrib.s3 is not part of jubako")
+    assert lines[5].startswith("ImportError luigi.contrib.gcs is not part of jubako")
 
 
 def test_install_takes_luigis_place_and_uninstall_gives_it_back(python: Python) -> None:

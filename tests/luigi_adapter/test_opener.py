@@ -10,6 +10,7 @@ from jubako.flow.format import Nop
 from jubako.flow.local_target import LocalTarget
 from jubako.flow.mock import MockTarget
 from jubako.luigi.opener import LocalOpener, MockOpener, NoOpenerError, Opener, OpenerRegistry, OpenerTarget
+from jubako.luigi.s3 import S3Target
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ from jubako.luigi.opener import LocalOpener, MockOpener, NoOpenerError, Opener, 
         ("file://relative/file.txt", LocalTarget, "relative/file.txt"),
         ("file:///absolute/file.txt", LocalTarget, "/absolute/file.txt"),
         ("mock://in/memory", MockTarget, "in/memory"),
+        ("s3://bucket/key?ContentType=x", S3Target, "s3://bucket/key"),
     ],
 )
 def test_uri_is_the_target_luigi_makes_of_it(uri: str, kind: Any, path: str) -> None:

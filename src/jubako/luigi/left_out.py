@@ -16,7 +16,9 @@ _SERVER: Final = "jubako has no scheduler server: runs on one machine find each 
 _HISTORY: Final = "the ledger keeps the history of every run"
 _MAIL: Final = "use an event handler for Event.FAILURE, or the exit code"
 _METRICS: Final = "use event handlers"
-_STORE: Final = "derive from luigi.target.FileSystemTarget, with the client library of that storage"
+_STORE: Final = (
+    "use jubako.StoreTarget with its address (gs://bucket/key), or derive from luigi.target.FileSystemTarget"
+)
 _DATABASE: Final = "derive from luigi.Target, with the client library of that database"
 _CLUSTER: Final = "derive from luigi.contrib.external_program.ExternalProgramTask"
 
@@ -34,7 +36,7 @@ MODULES_LEFT_OUT: Final[Mapping[str, str]] = {
     **{f"luigi.contrib.{name}": _METRICS for name in ("datadog_metric", "prometheus_metric")},
     **{
         f"luigi.contrib.{name}": _STORE
-        for name in ("azureblob", "dropbox", "ftp", "gcp", "gcs", "hdfs", "s3", "ssh", "target", "webhdfs")
+        for name in ("azureblob", "dropbox", "ftp", "gcp", "gcs", "hdfs", "ssh", "target", "webhdfs")
     },
     **{
         f"luigi.contrib.{name}": _DATABASE

@@ -117,7 +117,11 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "luigi.contrib.simulate": {"jubako.luigi.simulate": "RunAnywayTarget"},
     "luigi.contrib.opener": {
         "jubako.luigi.opener": "OpenerError NoOpenerError InvalidQuery OpenerRegistry Opener MockOpener LocalOpener "
-        "opener OpenerTarget",
+        "S3Opener opener OpenerTarget",
+    },
+    "luigi.contrib.s3": {
+        "jubako.luigi.s3": "InvalidDeleteException FileNotFoundException DeprecatedBotoClientException S3Client "
+        "AtomicS3File ReadableS3File S3Target S3FlagTarget S3EmrTarget S3PathTask S3EmrTask S3FlagTask",
     },
 }
 

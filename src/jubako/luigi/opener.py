@@ -1,4 +1,6 @@
-"""Targets by URI: a path or file:// is a file of this machine, mock:// one in memory. Others can be added.
+"""Targets by URI: a path or file:// is a file of this machine, mock:// one in memory, s3:// one in S3.
+
+Openers for others can be added.
 
 OpenerTarget("file:///data/day.csv?format=...")       opener.add(MyOpener)
 """
@@ -23,6 +25,7 @@ __all__ = [
     "OpenerError",
     "OpenerRegistry",
     "OpenerTarget",
+    "S3Opener",
     "opener",
 ]
 
@@ -100,6 +103,21 @@ class LocalOpener(_PathOpener):
     target = LocalTarget
 
 
+class S3Opener(Opener):
+    """s3://bucket/key, with what is to be told of the object after a "?" """
+
+    names = ("s3", "s3n")
+    allowed_kwargs: ClassVar = {"format": False, "client": True}
+    filter_kwargs = False
+
+    @classmethod
+    def get_target(cls, scheme: str, path: str, fragment: str, *rest: Any, **kwargs: Any) -> Any:
+        from jubako.luigi.s3 import S3Target  # 20 ms that few ask for
+
+        _, _, hostname, _, query = rest
+        return S3Target(f"{scheme}://{hostname}{path}", **{**query, **kwargs})
+
+
 class OpenerRegistry:
     """Openers by scheme; of several for one scheme the last added counts."""
 
@@ -133,5 +151,5 @@ class OpenerRegistry:
         return target
 
 
-opener = OpenerRegistry([MockOpener, LocalOpener])
+opener = OpenerRegistry([MockOpener, LocalOpener, S3Opener])
 OpenerTarget = opener.open
