@@ -51,10 +51,11 @@ RESERVED_NAMES: Final = frozenset(
             "time",
             "token",
             "tokenize",
+            "tomllib",
             "traceback",
         ),
         *("tracemalloc", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref"),
-        *("zipimport", "zlib", "zoneinfo"),
+        *("zipfile", "zipimport", "zlib", "zoneinfo"),
     )
 )
 

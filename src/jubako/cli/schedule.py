@@ -55,6 +55,11 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     _check(given)
     if given["fire"] is not None:
         return _fire(ctx, pipeline, given)
+    if given["metrics_address"] is not None:
+        # Before the pipeline is: files beside it may have the names of what this imports.
+        from jubako.flow.metrics.endpoint import parse_address
+
+        parse_address(given["metrics_address"])
     loaded = _load(pipeline)
 
     from jubako.boxes.state import find_state_root
