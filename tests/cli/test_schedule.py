@@ -44,7 +44,7 @@ class Yearly(Task):
 SLOW = """
 from jubako import DateMinuteParameter, LocalTarget, Task, schedule
 
-@schedule("* * * * *", catch_up="all", name="slow")
+@schedule("MINUTE * * * *", catch_up="all", name="slow")
 def slow(moment):
     return Slow(minute=moment.replace(tzinfo=None))
 
@@ -73,7 +73,8 @@ class Wrong(Task):
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/pipe.py").write_text(PIPELINE)
-    (tmp_path / "work/slow.py").write_text(SLOW)
+    half_an_hour_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=30)
+    (tmp_path / "work/slow.py").write_text(SLOW.replace("MINUTE", str(half_an_hour_ago.minute)))
     return tmp_path / "work"
 
 
@@ -186,11 +187,11 @@ def test_once_makes_up_for_what_was_missed_and_no_moment_twice(folder: Path) -> 
 
 
 class Service:
-    """A scheduler with one firing of `slow` under way, which goes on until `go` is written to."""
+    """A scheduler with one firing of `slow` under way, which goes on until `go` is written to; the next is far off."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         assert run(folder, "--once", "--box", "none", pipeline="slow.py")[0] == 0
-        put_back(folder, "slow", 60)
+        put_back(folder, "slow", 3600)
         os.mkfifo(folder / "go")
         os.mkfifo(folder / "started")
         self.folder = folder

@@ -88,7 +88,7 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
         if address is not None:
             path, tell = stack.enter_context(_measured(loaded, schedules, given))
             words += ["--metrics-file", path]
-            tells.append(tell)
+            tells.insert(0, tell)  # counted before it is said: who reads that looks at the numbers
         return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given, tells)
 
 
