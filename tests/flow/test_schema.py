@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 from contextlib import closing
@@ -15,10 +16,12 @@ from jubako.boxes.state import StateRoot, open_state_root
 from jubako.errors import HostError
 from jubako.flow.history import History, open_history
 from jubako.flow.ledger import Ledger
+from jubako.flow.local_target import LocalTarget
+from jubako.flow.parameters import IntParameter
 from jubako.flow.partitions import Interval
 from jubako.flow.runner import run
 from jubako.flow.schema import MIGRATIONS
-from jubako.flow.task import WrapperTask
+from jubako.flow.task import Task, WrapperTask
 from jubako.testing.clock import FakeClock
 from jubako.testing.ledger import begin_fake_run
 
@@ -74,12 +77,19 @@ def state(tmp_path: Path) -> StateRoot:
     return open_state_root(str(tmp_path))
 
 
-@pytest.fixture(params=[VERSION_1, VERSION_2, VERSION_3], ids=["version 1", "version 2", "version 3"])
+OLDER = {"version 1": VERSION_1, "version 2": VERSION_2, "version 3": VERSION_3}
+
+
+@pytest.fixture(params=OLDER.values(), ids=OLDER)
 def old(request: pytest.FixtureRequest, state: StateRoot) -> StateRoot:
     with closing(sqlite3.connect(state.ledger_path)) as connection:
         connection.executescript(request.param)
         connection.execute("PRAGMA journal_mode=WAL")
     return state
+
+
+def test_every_older_version_is_tried() -> None:
+    assert len(OLDER) == len(MIGRATIONS) - 1
 
 
 def check(history: History) -> None:
@@ -150,3 +160,55 @@ def test_run_with_the_database_of_another_program_is_refused_with_its_name_and_l
         run([Nothing()], state=state.path, box="none")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
+
+
+class Numbered(Task):
+    n = IntParameter()
+    folder = ""
+
+    def output(self) -> LocalTarget:
+        return LocalTarget(f"{self.folder}/{self.n}")
+
+    def run(self) -> None:
+        with self.output().open("w") as file:
+            file.write("made")
+
+
+def damage(whole: bytes, chance: random.Random) -> bytes:
+    """A file of which a few bytes, the beginning of a page, a whole page or the end is something else."""
+    data = bytearray(whole)
+    page = chance.randrange(1, len(data) // 4096) * 4096
+    place, size = chance.choice([(chance.randrange(100, len(data) - 16), 16), (page, 20), (page, 4096), (page, 0)])
+    if size == 0:
+        return bytes(data[: place + chance.randrange(4096)])
+    data[place : place + size] = chance.randbytes(size)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seeds", [range(50), pytest.param(range(50, 5000), marks=pytest.mark.soak)])
+def test_ledger_damaged_anywhere_is_refused_with_its_name_or_works(
+    state: StateRoot, monkeypatch: pytest.MonkeyPatch, seeds: range
+) -> None:
+    monkeypatch.setattr(Numbered, "folder", state.path)
+    path = Path(state.ledger_path)
+    run([Numbered(n) for n in range(100)], state=state.path, box="none")
+    whole = path.read_bytes()
+    refused = 0
+    for seed in seeds:
+        for beside in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{beside}").unlink(missing_ok=True)
+        path.write_bytes(damage(whole, random.Random(seed)))
+        for use in (lambda: look(state), lambda seed=seed: run([Numbered(1000 + seed)], state=state.path, box="none")):
+            try:
+                use()
+            except HostError as error:
+                assert error.message.startswith(f"{path} is damaged")
+                refused += 1
+        assert path.stat().st_size > 0
+    assert refused > len(seeds) // 2
+
+
+def look(state: StateRoot) -> None:
+    with open_history(state.path) as history:
+        history.list_runs()
+        history.list_last_outcomes()

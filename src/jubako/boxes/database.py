@@ -32,7 +32,9 @@ __all__ = [
     "Durability",
     "ensure_schema",
     "explain_database_error",
+    "explaining",
     "open_database",
+    "read_owner",
     "read_schema_version",
     "refuse_foreign",
     "refuse_newer",
@@ -43,6 +45,8 @@ Durability = Literal["full", "relaxed"]
 
 APPLICATION_ID = 0x6A75_626B  # "jubk", in the header of the file (PRAGMA application_id)
 _BUSY_S = 30.0
+# What is said where pages of a file are not what others say of them: text that is none, tables that are there already.
+_GARBLED = ("Could not decode to UTF-8", "table pipelines already exists", "malformed database schema")
 _SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL"}
 
 
@@ -64,6 +68,9 @@ def open_database(path: str, *, durability: Durability) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         _raise_explained(error, path)
+    except UnicodeDecodeError as error:  # SQLite quotes what it has found in place of a schema
+        connection.close()
+        raise _damaged(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -127,12 +134,29 @@ def write_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connec
                 connection.execute("ROLLBACK")
             raise
     except sqlite3.DatabaseError as error:
-        _raise_explained(error, _path_of(connection))
+        path = _path_of(connection)
+        if not path:  # a copy in memory: who made it knows of what
+            raise
+        _raise_explained(error, path)
+
+
+@contextmanager
+def explaining(path: str) -> Iterator[None]:
+    """In the block, HostError in place of what SQLite says about the database at `path`, our own mistakes excepted.
+
+    `write_transaction` does that by itself; this is for those who read.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        _raise_explained(error, path)
 
 
 def explain_database_error(error: sqlite3.Error, path: str) -> HostError | None:
     """A sentence for what the machine is to blame for; None for what can only be our own mistake."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    if str(error).startswith(_GARBLED):
+        code = sqlite3.SQLITE_CORRUPT
     match code:
         case sqlite3.SQLITE_FULL:
             return HostError(f"the disk with {path} is full", hint="make room there; nothing was lost")
@@ -142,10 +166,7 @@ def explain_database_error(error: sqlite3.Error, path: str) -> HostError | None:
                 hint="see which one with `fuser -v` on that file",
             )
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return HostError(
-                f"{path} is damaged ({error})",
-                hint="move it away to start with an empty history; published outputs are not touched by that",
-            )
+            return _damaged(path, error)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return HostError(f"{path} cannot be opened ({error})", hint="look at who owns it")
         case sqlite3.SQLITE_READONLY:
@@ -153,6 +174,23 @@ def explain_database_error(error: sqlite3.Error, path: str) -> HostError | None:
         case sqlite3.SQLITE_IOERR:
             return HostError(f"the disk with {path} failed ({error})", hint="look at the kernel's log")
     return None
+
+
+def read_owner(connection: sqlite3.Connection, path: str) -> tuple[int, int]:
+    """Whose database it is: its application id, and how many tables it has."""
+    try:
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except UnicodeDecodeError as error:  # as in `open_database`
+        raise _damaged(path, error) from error
+    return owner, tables
+
+
+def _damaged(path: str, error: Exception) -> HostError:
+    return HostError(
+        f"{path} is damaged ({error})",
+        hint="move it away to start with an empty history; published outputs are not touched by that",
+    )
 
 
 @contextmanager
@@ -173,10 +211,9 @@ def _raise_explained(error: sqlite3.Error, path: str) -> NoReturn:
 
 
 def _check_owner(connection: sqlite3.Connection, path: str) -> None:
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    owner, tables = read_owner(connection, path)
     if owner == APPLICATION_ID:
         return
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if owner or tables:
         refuse_foreign(path)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -21,7 +21,8 @@ from urllib.parse import quote
 from jubako.boxes.database import (
     APPLICATION_ID,
     ensure_schema,
-    explain_database_error,
+    explaining,
+    read_owner,
     read_schema_version,
     refuse_foreign,
     refuse_newer,
@@ -40,21 +41,15 @@ def view_database(path: str, part: str, migrations: Sequence[Sequence[str]]) -> 
 
     Raises HostError for a file that cannot be read, is damaged, not ours, or of a newer version. It is left as it is.
     """
-    try:
-        with closing(_open(path)) as connection:
-            version = read_schema_version(connection, part)
-            refuse_newer(path, part, version, len(migrations))
-            if version == len(migrations):
-                yield connection
-                return
-            with closing(_copy(connection)) as older:
-                ensure_schema(older, part, migrations)
-                yield older
-    except sqlite3.Error as error:
-        explained = explain_database_error(error, path)
-        if explained is None:
-            raise
-        raise explained from error
+    with explaining(path), closing(_open(path)) as connection:
+        version = read_schema_version(connection, part)
+        refuse_newer(path, part, version, len(migrations))
+        if version == len(migrations):
+            yield connection
+            return
+        with closing(_copy(connection)) as older:
+            ensure_schema(older, part, migrations)
+            yield older
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -116,7 +111,6 @@ def _copy(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _check_owner(connection: sqlite3.Connection, path: str) -> None:
     """HostError for a database that is not ours; an empty one may become ours."""
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    owner, tables = read_owner(connection, path)
     if owner != APPLICATION_ID and (owner or tables):
         refuse_foreign(path)

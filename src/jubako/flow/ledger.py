@@ -233,8 +233,8 @@ class LedgerRun:
 
     def read_wish(self) -> str:
         """What somebody wants of this run: "pause", "cancel", or nothing."""
-        (wish,) = self._connection.execute("SELECT wish FROM runs WHERE number = ?", (self._run,)).fetchone()
-        return str(wish)
+        row = self._connection.execute("SELECT wish FROM runs WHERE number = ?", (self._run,)).fetchone()
+        return "" if row is None else str(row[0])  # a damaged database may have lost the row
 
     def beat(self, now: Moment) -> None:
         """Says that the run lives; its leases hold for another LEASE_S."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
-from jubako.boxes.database import open_database
+from jubako.boxes.database import explaining, open_database
 from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
 from jubako.errors import BugError, HostError, InputError
@@ -118,6 +118,7 @@ class _Session:
         self._belonging = find_belonging(tasks, options.pipeline)
         self._state = open_state_root(options.state or find_state_root(os.environ, os.path.expanduser("~")))
         self._run_id = make_run_id(clock.wall_s())
+        stack.enter_context(explaining(self._state.ledger_path))
         self._connection = stack.enter_context(
             closing(open_database(self._state.ledger_path, durability=options.durability))
         )
