@@ -15,8 +15,8 @@ import pytest
 SOURCE = str(Path(__file__).parents[2] / "src")
 
 PIPELINE = """
-import os
-from jubako import Box, DateParameter, ExternalTask, Host, LocalTarget, Task, WrapperTask
+import datetime, os
+from jubako import Box, DateParameter, ExternalTask, Host, LocalTarget, RangeDaily, Task, WrapperTask
 
 
 class Writes(Task):
@@ -35,6 +35,20 @@ class Day(Writes):
 
     def output(self):
         return LocalTarget(f"days/{self.date}")
+
+
+class Silent(Task):
+    date = DateParameter()
+
+
+class OwnAnswer(Silent):
+    def complete(self):
+        return False
+
+
+class SilentDays(WrapperTask):
+    def requires(self):
+        return RangeDaily(of=Silent, start=datetime.date(2010, 1, 1), days_back=99999)
 
 
 class CycleA(Writes):
@@ -168,6 +182,26 @@ def left_in(place: Path) -> set[str]:
         ("backfill wrong.py Day --from 2010-01-01 --to 2010-01-01", "there is nothing", "--inclusive"),
         ("backfill wrong.py Day --from 2010-01-01", "'--to'", "--help"),
         ("backfill wrong.py Twin --from 2010-01-01 --to 2010-02-01", "Twin has no parameter for a date", "DateP"),
+        (
+            "backfill wrong.py Silent --from 2010-01-01 --to 2010-02-01",
+            "Silent has neither outputs nor a comp",
+            "alone",
+        ),
+        (
+            "run wrong.py SilentDays --box none",
+            "Silent has neither outputs nor a complete() of its own",
+            "one task alone",
+        ),
+        (
+            "run wrong.py RangeDaily --of Silent --start 2010-01-01 --days-back 99999 --box none",
+            "Silent has neither outputs nor a complete() of its own: nobody can tell what of it is done",
+            "give it an output()",
+        ),
+        (
+            "run wrong.py RangeDaily --of OwnAnswer --start 2010-01-01 --days-back 99999 --box none",
+            "RangeDaily looks for outputs, and OwnAnswer has none: its complete() would not be asked",
+            "jubako backfill",
+        ),
     ],
 )
 def test_wrong_request_is_refused_before_anything_runs(place: Path, words: str, sentence: str, hint: str) -> None:

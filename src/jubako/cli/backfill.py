@@ -181,6 +181,7 @@ def _take_wish(ctx: click.Context, given: dict[str, Any]) -> _Wish:
 def _find_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> Wanted:
     """The range; one of very many dates is asked about first."""
     from jubako.flow.backfill import Wanted, find_dated_parameter, values_between
+    from jubako.flow.outputs import refuse_untold
 
     assert asked.task is not None  # the command checked it before
     family = asked.task.get_task_family()
@@ -189,7 +190,10 @@ def _find_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> Wanted:
         values = values_between(family, parameter, wish.start, wish.stop, inclusive=wish.inclusive)
     if len(values) > _MANY and asks:
         _ask_for_many(len(values), f"{family} from {wish.start} to {wish.stop}")
-    return Wanted(asked.task, name, values, read_parameters(asked, but=name))
+    wanted = Wanted(asked.task, name, values, read_parameters(asked, but=name))
+    with refusals_of(asked.task):
+        refuse_untold(wanted.tasks(values[:1])[0])
+    return wanted
 
 
 def _ask_for_many(count: int, what: str) -> None:

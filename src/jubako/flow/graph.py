@@ -51,11 +51,12 @@ class Graph:
     ) -> None:
         self.tasks: list[Any] = []  # None where a task is done and its object was let go
         self.broken: dict[int, Broken] = {}
+        self.ranges: list[Any] = []  # those that were looked through, also where a task that is done requires them
         self.disabled: set[int] = set()
         self.disabled_until_s: dict[int, float] = {}  # those of `disabled` that have failed too often
         self._numbers: dict[Any, int] = {}
         self._queue: list[int] = []
-        self._standing = Standing(exist_many, self._see_outputs)
+        self._standing = Standing(exist_many, self._see_outputs, self._see_wrapper)
         self._paths: OutputPaths[Any] = OutputPaths()
         self._clashes: list[str] = []
         self._shared: defaultdict[Any, list[str]] = defaultdict(list)
@@ -206,6 +207,10 @@ class Graph:
             else:
                 for owner in {clash.owner, clash.other}:
                     self._shared[owner].append(clash.other_path)
+
+    def _see_wrapper(self, task: Any) -> None:
+        if hasattr(task, "refuse_untold"):
+            self.ranges.append(task)
 
     def _refuse_clashes(self) -> None:
         clashes, self._clashes = self._clashes, []

@@ -21,7 +21,8 @@ UNFINISHED: Final = (State.WAITING, State.READY, State.BLOCKED)  # of tasks that
 
 
 def plan_run(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Book, now_s: float) -> Graph:
-    """Explores what is asked for and tells the engine. InputError for a cycle, or outputs that clash.
+    """Explores what is asked for and tells the engine. InputError for a cycle, outputs that clash, or a
+    range of which nobody can tell what is done.
 
     `now_s` is the time by the wall clock: tasks may be disabled until some moment.
     """
@@ -45,6 +46,9 @@ def plan_run(tasks: Sequence[Any], engine: Engine, options: RunOptions, book: Bo
         engine.handle(event, 0.0)
         found += 1
     refuse_cycle(engine, graph.tasks)
+    if options.rules.unmade_outputs == "fail":  # elsewhere such a range is what it is in Luigi
+        for each in graph.ranges:
+            each.refuse_untold()
     for number, until_s in graph.disabled_until_s.items():
         book.note(
             f"{graph.tasks[number]} {describe_disabled(until_s)}",

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from jubako.errors import InputError
 from jubako.flow.completeness import find_complete
 from jubako.flow.event import Event
 from jubako.flow.nesting import flatten_output
+from jubako.flow.outputs import refuse_untold
 from jubako.flow.parameters import (
     BoolParameter,
     DictParameter,
@@ -146,6 +148,24 @@ class RangeBase(WrapperTask):
         """Lets `requires()` and `account()` find out anew: time has passed, or tasks have run."""
         self._plan = self._required = None
         self.notes_on_missing = ()
+
+    def refuse_untold(self) -> None:
+        """InputError if which of the tasks are done can't be told, or only by a complete() that this range ignores.
+
+        Luigi takes them all for missing then, or all for done. A range that has not been asked yet refuses nothing.
+        """
+        plan = self._plan
+        looked_at = (plan.chosen or plan.done or plan.left_by_limit) if plan is not None else ()
+        if plan is None or not looked_at:
+            return
+        task = self._make_task(looked_at[0])
+        refuse_untold(task)
+        if self.notes_on_missing and not task.complete():
+            kind = type(self).__name__
+            raise InputError(
+                f"{kind} looks for outputs, and {plan.family} has none: its complete() would not be asked",
+                hint=f"{kind}Base asks it, and so does jubako backfill",
+            )
 
     @property
     def of_cls(self) -> Any:

@@ -43,12 +43,18 @@ ExistMany = Callable[[Sequence[Target]], Sequence[bool]]
 class Standing:
     """Asks tasks, and remembers answers until `forget`. `exist_many` answers for targets, in order.
 
-    `see_outputs` is told the targets of every task that was asked.
+    `see_outputs` is told the targets of every task that was asked, `see_wrapper` each wrapper that was looked through.
     """
 
-    def __init__(self, exist_many: ExistMany, see_outputs: Callable[[Any, Sequence[Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        exist_many: ExistMany,
+        see_outputs: Callable[[Any, Sequence[Any]], None] | None = None,
+        see_wrapper: Callable[[Any], None] | None = None,
+    ) -> None:
         self._exist_many = exist_many
         self._see_outputs = see_outputs
+        self._see_wrapper = see_wrapper
         self._answers: dict[Any, Answer] = {}
         self._requirements: dict[Any, list[Any]] = {}
 
@@ -83,6 +89,8 @@ class Standing:
                     wrappers.append(task)
                     new = self._expand(task, seen)
                     tasks.extend(new)
+                    if self._see_wrapper is not None:
+                        self._see_wrapper(task)
                     continue
                 is_plain = complete is Task.complete and "complete" not in vars(task)
                 targets = find_targets(task) if is_plain else flatten(task.output())
