@@ -6,7 +6,7 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.document import Document, Format
-from jubako.cli.exits import EXIT_FAILED
+from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from jubako.cli.formats import echo_document
 from jubako.errors import InputError
 
@@ -43,6 +43,7 @@ def test(pipeline: str, config: str | None, names: Sequence[str], format_: Forma
     """
     from jubako.cli.run_options import find_settings
     from jubako.flow.clock import SystemClock
+    from jubako.flow.interrupts import Interrupts
     from jubako.flow.loader import find_pipeline_file
     from jubako.flow.reporting import About, open_notifier
 
@@ -54,7 +55,8 @@ def test(pipeline: str, config: str | None, names: Sequence[str], format_: Forma
             hint="[[notify]] in a jubako.toml beside it says who is: docs/notifications.md",
         )
     notifier = open_notifier(_choose(settings.notify, names), About(file, "a trial"), SystemClock())
-    ended = notifier.try_out()
+    with Interrupts(lambda: False) as interrupts:
+        ended = notifier.try_out(interrupts)
     rows = [
         {
             "hook": each.hook.name,
@@ -66,6 +68,8 @@ def test(pipeline: str, config: str | None, names: Sequence[str], format_: Forma
         for each in ended
     ]
     echo_document(Document("jubako.notify.test/1", _COLUMNS, rows, {}, "hooks"), format_)
+    if interrupts.count:
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if any(each.problem for each in ended) else 0
 
 

@@ -9,6 +9,7 @@ from jubako.cli.run_options import find_settings
 from jubako.cli.terminal import echo
 from jubako.errors import JubakoError
 from jubako.flow.clock import SystemClock
+from jubako.flow.interrupts import Interrupts
 from jubako.flow.loader import find_pipeline_file
 from jubako.flow.reporting import About, open_notifier
 
@@ -29,7 +30,9 @@ def tell_of_unloadable(pipeline: str, asked: str, config: str | None, error: Jub
         notifier = open_notifier(settings.notify, About(file, asked), SystemClock())
     except JubakoError:  # there is no such pipeline; or its settings are wrong too, of which the next run will tell
         return
-    for note in notifier.finish(None, error):
+    with Interrupts(lambda: False) as interrupts:
+        notes = notifier.finish(None, error, interrupts)
+    for note in notes:
         echo(describe_note(note), err=True)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from jubako.errors import WorkError
 from jubako.flow.clock import SystemClock
+from jubako.flow.interrupts import Interrupts
 from jubako.flow.reporting import About, open_notifier
 from jubako.flow.scheduler import Ended, SchedulerEvent
 
@@ -59,5 +60,6 @@ class LostRuns:
 
     def _send(self, asked: str, why: str) -> None:
         notifier = open_notifier(self._hooks, About(self._pipeline, asked), SystemClock())
-        for note in notifier.finish(None, WorkError(why)):
-            self._say(note)
+        with Interrupts(lambda: False) as interrupts:  # of a thread: no signal comes here
+            for note in notifier.finish(None, WorkError(why), interrupts):
+                self._say(note)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from jubako.flow.interrupts import Interrupts
 from jubako.flow.observer import Note, Observer, RunEvent
 from jubako.records import record, replace
 
@@ -35,8 +36,11 @@ class About:
 class Reporter(Observer, Protocol):
     """An observer that reports elsewhere."""
 
-    def finish(self, result: RunResult | None, error: BaseException | None = None) -> Sequence[Note]:
-        """The run is over, with a result or an error. What should be said of the reports."""
+    def finish(self, result: RunResult | None, error: BaseException | None, interrupts: Interrupts) -> Sequence[Note]:
+        """The run is over, with a result or an error. What should be said of the reports.
+
+        Once a signal has come, nothing is waited for any more.
+        """
 
 
 def report_run(
@@ -75,7 +79,10 @@ class _Watchers:
 
     def finish(self, result: RunResult | None, error: BaseException | None = None) -> list[Note]:
         """Lets every reporter finish, hooks last, for they may take long; passes on what they have to say."""
-        notes = [note for reporter in reversed(self._reporters) for note in reporter.finish(result, error)]
+        notes: list[Note] = []
+        with Interrupts(lambda: False) as interrupts:
+            for reporter in reversed(self._reporters):
+                notes += reporter.finish(result, error, interrupts)
         if self._observer is not None:
             for note in notes:
                 self._observer.see(note)

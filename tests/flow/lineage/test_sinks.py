@@ -12,9 +12,10 @@ import pytest
 
 from jubako.errors import HostError, InputError
 from jubako.flow.clock import SystemClock
+from jubako.flow.interrupts import Interrupts
 from jubako.flow.lineage import sinks
 from jubako.flow.lineage.sending import deliver
-from jubako.flow.lineage.sinks import FileSink, PostSink
+from jubako.flow.lineage.sinks import FileSink, PostSink, Sink
 from jubako.flow.notices.posting import Poster
 from jubako.testing import FakeClock
 
@@ -29,6 +30,11 @@ def post_to(url: str) -> PostSink:
     return PostSink(url, "", SystemClock(), os.environ)
 
 
+def finish(sink: Sink) -> tuple[int, str]:
+    with Interrupts(lambda: False) as interrupts:
+        return sink.finish(interrupts)
+
+
 def test_file_gets_whole_lines_after_those_that_are_there(tmp_path: Path) -> None:
     path, clock = tmp_path / "events.jsonl", FakeClock()
     path.write_bytes(b'{"other": 1}\n{"cut sho')  # a disk was full once
@@ -39,7 +45,7 @@ def test_file_gets_whole_lines_after_those_that_are_there(tmp_path: Path) -> Non
     sink.take(b'{"n": 2}\n')
     assert path.read_bytes().endswith(b'sho\n{"n": 1}\n{"n": 2}\n')
     sink.take(b'{"n": 3}\n')
-    assert sink.finish() == (0, "")
+    assert finish(sink) == (0, "")
     assert path.read_bytes().endswith(b'{"n": 3}\n')
 
 
@@ -57,7 +63,7 @@ def test_events_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
     (folder / "events.jsonl").unlink()
     folder.rmdir()
     sink.take(b"{}\n")
-    assert sink.finish() == (1, "No such file or directory")
+    assert finish(sink) == (1, "No such file or directory")
 
 
 def test_place_that_is_no_file_is_refused_beforehand(tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_collector_gets_all_events_in_order(web: Any) -> None:
     sink = PostSink(web.url, "k3y", SystemClock(), os.environ)
     for n in range(20):
         sink.take(b'{"n": %d}\n' % n)
-    assert sink.finish() == (0, "")
+    assert finish(sink) == (0, "")
     assert [asked.body for asked in web.asked] == [b'{"n": %d}' % n for n in range(20)]
     assert {asked.headers["authorization"] for asked in web.asked} == {"Bearer k3y"}
 
@@ -81,7 +87,7 @@ def test_events_that_are_refused_are_counted_and_the_others_arrive(web: Any) -> 
     sink = post_to(web.url)
     for _ in range(3):
         sink.take(b"{}\n")
-    assert sink.finish() == (1, "the collector answered 400 Bad Request")
+    assert finish(sink) == (1, "the collector answered 400 Bad Request")
     assert len(web.asked) == 3
 
 
@@ -91,7 +97,7 @@ def test_collector_in_trouble_gets_an_event_again(web: Any, monkeypatch: pytest.
     web.script = [503, 200]
     sink = post_to(web.url)
     sink.take(b"{}\n")
-    assert sink.finish() == (0, "")
+    assert finish(sink) == (0, "")
     assert len(web.asked) == 2
 
 
@@ -101,7 +107,7 @@ def test_dead_collector_costs_events_and_no_time() -> None:
         sink = post_to(f"http://127.0.0.1:{taken.getsockname()[1]}/")
         for _ in range(3):
             sink.take(b"{}\n")
-        assert sink.finish() == (3, "Connection refused")
+        assert finish(sink) == (3, "Connection refused")
 
 
 def test_collector_that_never_answers_is_waited_for_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +117,17 @@ def test_collector_that_never_answers_is_waited_for_a_little(monkeypatch: pytest
         silent.listen()
         sink = post_to(f"http://127.0.0.1:{silent.getsockname()[1]}/")
         sink.take(b"{}\n")
-        assert sink.finish() == (1, "the collector is too slow")
+        assert finish(sink) == (1, "the collector is too slow")
+
+
+def test_signal_ends_all_waiting_for_a_collector() -> None:
+    with socket.socket() as silent, Interrupts(lambda: False) as interrupts:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        sink = post_to(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        sink.take(b"{}\n")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert sink.finish(interrupts) == (1, "the collector is too slow")
 
 
 def test_what_is_kept_for_a_slow_collector_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +140,7 @@ def test_what_is_kept_for_a_slow_collector_is_bounded(monkeypatch: pytest.Monkey
         for _ in range(12_000):
             sink.take(line)
         assert len(sink._lines) <= 10_000
-        assert sink.finish() == (12_000, "the collector is too slow")
+        assert finish(sink) == (12_000, "the collector is too slow")
 
 
 def test_process_that_dies_is_said() -> None:
@@ -132,7 +148,7 @@ def test_process_that_dies_is_said() -> None:
     sink._process.send_signal(signal.SIGKILL)
     sink._process.wait()
     sink.take(b"{}\n")
-    assert sink.finish() == (1, "the process that posts lineage has died")
+    assert finish(sink) == (1, "the process that posts lineage has died")
 
 
 def test_waits_between_tries_grow_up_to_five_seconds(web: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jubako.errors import InputError
+from jubako.flow.interrupts import Interrupts
 from jubako.flow.metrics.meter import Meter
 from jubako.flow.notices.hooks import CommandHook
 from jubako.flow.observer import TaskFailed, TaskPublished
@@ -56,6 +57,11 @@ def count(path: Path, name: str, **labels: str) -> float:
     )
 
 
+def finish(meter: Meter, error: BaseException) -> Any:
+    with Interrupts(lambda: False) as interrupts:
+        return meter.finish(None, error, interrupts)
+
+
 def test_runs_are_counted_one_after_another(tmp_path: Path) -> None:
     path = tmp_path / "jubako.prom"
     for numbers in ([1, 2], [2, 3, 13]):
@@ -81,7 +87,7 @@ def test_long_run_is_counted_while_it_goes_on(tmp_path: Path) -> None:
     clock.advance(15)
     meter.see(TaskFailed(Work(2), "no", again=True))
     assert count(path, "jubako_task_attempts_total") == 2
-    assert meter.finish(None, KeyboardInterrupt()) == ()
+    assert finish(meter, KeyboardInterrupt()) == ()
     assert count(path, "jubako_task_attempts_total", outcome="retried") == 1
     assert count(path, "jubako_runs_total", outcome="interrupted") == 1
     assert count(path, "jubako_run_duration_seconds_sum") == 15
@@ -96,7 +102,7 @@ def test_what_could_not_be_added_is_added_with_what_comes(tmp_path: Path) -> Non
     clock.advance(15)
     meter.see(TaskPublished(Work(1), 0.5))
     (tmp_path / "away").rename(folder)
-    assert meter.finish(None, ValueError()) == ()
+    assert finish(meter, ValueError()) == ()
     assert count(path, "jubako_task_attempts_total") == 1
     assert count(path, "jubako_runs_total", outcome="failure") == 1
 

@@ -25,22 +25,22 @@ def learned(task: Task) -> Concealed:
 
 def test_values_of_hidden_and_private_parameters_are_taken_out() -> None:
     clean = learned(Login()).clean
-    assert clean("public name: hunter2!x") == "public name: [concealed]x"
-    assert clean("key inner-key, pin 42.") == "key [concealed], pin [concealed]."
+    assert clean("public name: hunter2!x") == "public name: ***x"
+    assert clean("key inner-key, pin 42.") == "key ***, pin ***."
     assert clean("None of 1420") == "None of 1420"  # no value hides in another number
 
 
 def test_longer_value_goes_before_one_that_is_a_part_of_it() -> None:
     concealed = learned(Login(password="abcdef"))
     concealed.learn(Login(password="abcdefghi"))
-    assert concealed.clean("abcdefghi, abcdef") == "[concealed], [concealed]"
+    assert concealed.clean("abcdefghi, abcdef") == "***, ***"
 
 
 def test_values_of_every_task_that_was_met_are_taken_out() -> None:
     concealed = learned(Login())
     assert concealed.clean("letmein") == "letmein"
     concealed.learn(Login(password="letmein"))
-    assert concealed.clean("letmein hunter2!") == "[concealed] [concealed]"
+    assert concealed.clean("letmein hunter2!") == "*** ***"
 
 
 def test_text_is_one_line_without_what_a_terminal_obeys() -> None:

@@ -28,7 +28,7 @@ class Day(Task):
 
 
 def clean(text: str) -> str:
-    return text.replace("hunter2", "[concealed]")
+    return text.replace("hunter2", "***")
 
 
 def make_result(*errors: TaskError, everything_there: bool = False, **more: Any) -> RunResult:
@@ -64,7 +64,7 @@ def test_message_of_a_failed_run_has_what_to_look_at() -> None:
         "run       R-1\n"
         f"began     {message.to_json()['began']}, took 3.5 s\n"
         "\n"
-        "Day(n=1): ValueError: [concealed]\n"
+        "Day(n=1): ValueError: ***\n"
         "    log: /logs/1.log\n"
         "    jubako box enter 343f3fd4\n"
         "RangeDaily: 2 wanted = 1 done before + 1 failed\n"
@@ -94,19 +94,19 @@ def test_message_of_ten_thousand_failed_tasks_names_a_few_and_counts_the_rest() 
 
 def test_run_that_was_refused_is_a_failure_with_the_reason() -> None:
     message = describe_break(ABOUT, HostError("this host has no hunter2"), clean)
-    assert (message.outcome, message.summary) == ("failure", "Day(n=1) failed on host7: this host has no [concealed]")
+    assert (message.outcome, message.summary) == ("failure", "Day(n=1) failed on host7: this host has no ***")
     assert describe_break(ABOUT, KeyError("x"), clean).problem == "KeyError: 'x'"
     assert describe_break(ABOUT, KeyboardInterrupt(), clean).outcome == "interrupted"
 
 
 def test_message_of_one_task_says_which_and_why() -> None:
     message = describe_task(ABOUT, TaskFailed(Day(3), "ValueError: hunter2", log_path="/logs/3.log"), clean)
-    assert message.summary == "Day(n=3) failed on host7: ValueError: [concealed]"
+    assert message.summary == "Day(n=3) failed on host7: ValueError: ***"
     assert message.to_json()["errors"] == [
         {
             "task": "Day(n=3)",
             "task_id": Day(3).task_id,
-            "error": "ValueError: [concealed]",
+            "error": "ValueError: ***",
             "at": None,
             "log": "/logs/3.log",
             "kept_box": None,

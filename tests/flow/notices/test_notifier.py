@@ -92,7 +92,7 @@ def test_failed_tasks_are_told_of_one_by_one_up_to_a_number_then_the_whole(tmp_p
 
 def test_values_of_private_parameters_are_sent_nowhere(tmp_path: Path, sent: Any) -> None:
     start(Failing(), tmp_path, CommandHook(sent.words, each_failed_task=1))
-    assert [message["errors"][0]["error"] for message in sent.read()] == ["RuntimeError: no login with [concealed]"] * 2
+    assert [message["errors"][0]["error"] for message in sent.read()] == ["RuntimeError: no login with ***"] * 2
 
 
 def test_hooks_that_fail_and_hang_are_named_once_and_change_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from jubako.flow.outcome import Outcome, find_outcome
 from jubako.flow.task import Task
 
 if TYPE_CHECKING:
+    from jubako.flow.interrupts import Interrupts
     from jubako.flow.result import RunResult
 
 __all__ = ["Historian"]
@@ -71,7 +72,7 @@ class Historian:
         elif isinstance(event, (TaskStarted, TaskPublished, TaskFailed)) and type(event.task).run is not Task.run:
             self._see_task(event)
 
-    def finish(self, result: RunResult | None, error: BaseException | None = None) -> Sequence[Note]:
+    def finish(self, result: RunResult | None, error: BaseException | None, interrupts: Interrupts) -> Sequence[Note]:
         """Tells how the run has ended, and of attempts that have not."""
         run = self._run or self._begin(os.urandom(16).hex())  # it was refused before it had an id
         for attempt in self._open.values():
@@ -81,7 +82,7 @@ class Historian:
         if outcome in ("failure", "missing"):
             with_error(ended, describe_ending(result, error, self._concealed.clean))
         self._take(ended)
-        lost, why = self._sink.finish()
+        lost, why = self._sink.finish(interrupts)
         notes = []
         if lost:
             text = f"{lost} event{'s' if lost > 1 else ''} of lineage did not get to {self._target}: {why}"

@@ -39,8 +39,8 @@ class Sink(Protocol):
     def take(self, line: bytes) -> None:
         """An event; at once, and without waiting."""
 
-    def finish(self) -> tuple[int, str]:
-        """No more come: how many have not arrived, and why."""
+    def finish(self, interrupts: Interrupts) -> tuple[int, str]:
+        """No more come: how many have not arrived, and why. A signal ends all waiting."""
 
 
 class FileSink:
@@ -65,7 +65,7 @@ class FileSink:
         if len(self._lines) >= _AT_ONCE or self._clock.monotonic_s() - self._written_s >= _OLD_S:
             self._write()
 
-    def finish(self) -> tuple[int, str]:
+    def finish(self, interrupts: Interrupts) -> tuple[int, str]:
         self._write()
         return self._lost, self._why
 
@@ -134,19 +134,18 @@ class PostSink:
             self._why = "the collector is too slow"
         self._pump()
 
-    def finish(self) -> tuple[int, str]:
+    def finish(self, interrupts: Interrupts) -> tuple[int, str]:
         self._put(b"\n")
         began_s = self._clock.monotonic_s()
-        with Interrupts(lambda: False) as interrupts:
-            while self._process.poll() is None and not interrupts.count:
-                self._pump()
-                until_s = began_s + _PATIENCE_S
-                if self._trouble_s is not None:
-                    until_s = min(until_s, max(began_s, self._trouble_s) + _LITTLE_S)
-                left_s = until_s - self._clock.monotonic_s()
-                if left_s <= 0:
-                    break
-                self._wait(left_s, interrupts)
+        while self._process.poll() is None and not interrupts.count:
+            self._pump()
+            until_s = began_s + _PATIENCE_S
+            if self._trouble_s is not None:
+                until_s = min(until_s, max(began_s, self._trouble_s) + _LITTLE_S)
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                break
+            self._wait(left_s, interrupts)
         self._listen()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)

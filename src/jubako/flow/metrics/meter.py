@@ -14,6 +14,7 @@ from jubako.flow.observer import Note, RunEvent, TaskFailed, TaskPublished
 from jubako.flow.outcome import find_outcome
 
 if TYPE_CHECKING:
+    from jubako.flow.interrupts import Interrupts
     from jubako.flow.result import RunResult
 
 __all__ = ["Meter"]
@@ -58,7 +59,7 @@ class Meter:
         if self._clock.monotonic_s() - self._added_s >= _EVERY_S:
             self._add()
 
-    def finish(self, result: RunResult | None, error: BaseException | None = None) -> Sequence[Note]:
+    def finish(self, result: RunResult | None, error: BaseException | None, interrupts: Interrupts) -> Sequence[Note]:
         """Adds what the run came to."""
         outcome = find_outcome(result, error)
         if result is not None:

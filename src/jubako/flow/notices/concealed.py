@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from jubako.flow.parameters import ParameterVisibility
+from jubako.flow.parameters.parameter import CONCEALED
 from jubako.flow.register import find_signature
 
 __all__ = ["Concealed"]
 
-_PUT_INSTEAD: Final = "[concealed]"
 _SHORT: Final = 6
 _LONGEST: Final = 300  # characters of one text that is sent
 
@@ -49,7 +49,7 @@ class Concealed:
     def clean(self, text: str, *, longest: int = _LONGEST) -> str:
         """`text` without what is concealed, in one line, with nothing in it that a terminal or a mail could obey."""
         if self._values:
-            text = self._compile().sub(_PUT_INSTEAD, text)
+            text = self._compile().sub(CONCEALED, text)
         if not text.isprintable():
             text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
         return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -64,7 +64,7 @@ class Notifier:
         elif isinstance(event, TaskFailed) and not event.again:
             self._tell_of_task(event)
 
-    def finish(self, result: RunResult | None, error: BaseException | None = None) -> list[Note]:
+    def finish(self, result: RunResult | None, error: BaseException | None, interrupts: Interrupts) -> list[Note]:
         """Sends what is to be sent of a run that is over, and says what could not be delivered."""
         about = replace(self._about, ended_s=self._clock.wall_s())
         clean = self._concealed.clean
@@ -76,16 +76,16 @@ class Notifier:
             if message.outcome in hook.on:
                 self._send(hook, message)
         problems: dict[tuple[str, str], Hook] = {}
-        for delivered in self._wait():
+        for delivered in self._wait(interrupts):
             if delivered.problem:
                 problems.setdefault((delivered.hook.name, delivered.problem), delivered.hook)
         return [_complain(hook, problem, clean) for (_, problem), hook in problems.items()]
 
-    def try_out(self) -> list[Delivered]:
+    def try_out(self, interrupts: Interrupts) -> list[Delivered]:
         """Sends a trial message by every hook, whatever it is for."""
         for hook in self._hooks:
             self._send(hook, self._about)
-        return self._wait()
+        return self._wait(interrupts)
 
     def _tell_of_task(self, event: TaskFailed) -> None:
         now_s = self._clock.monotonic_s()
@@ -107,23 +107,22 @@ class Notifier:
             delivery = f"it cannot be started: {error.strerror or error}"
         self._sent.append((hook, delivery, began_s))
 
-    def _wait(self) -> list[Delivered]:
+    def _wait(self, interrupts: Interrupts) -> list[Delivered]:
         """Waits until all is delivered or given up; what became of each, in the order of the hooks."""
         sent, self._sent = self._sent, []
         ended: dict[int, Delivered] = {}
-        with Interrupts(lambda: False) as interrupts:
-            while len(ended) < len(sent):
-                now_s = self._clock.monotonic_s()
-                for number, (hook, delivery, began_s) in enumerate(sent):
-                    if number in ended:
-                        continue
-                    problem = _look(delivery, now_s, is_cut_short=interrupts.count > 0)
-                    if problem is not None:
-                        ended[number] = Delivered(hook, problem, now_s - began_s)
-                living = [each for number, (_, each, _) in enumerate(sent) if number not in ended]
-                if living:
-                    wait_for_deliveries([each for each in living if isinstance(each, Delivery)], now_s, interrupts)
-                    interrupts.drain()
+        while len(ended) < len(sent):
+            now_s = self._clock.monotonic_s()
+            for number, (hook, delivery, began_s) in enumerate(sent):
+                if number in ended:
+                    continue
+                problem = _look(delivery, now_s, is_cut_short=interrupts.count > 0)
+                if problem is not None:
+                    ended[number] = Delivered(hook, problem, now_s - began_s)
+            living = [each for number, (_, each, _) in enumerate(sent) if number not in ended]
+            if living:
+                wait_for_deliveries([each for each in living if isinstance(each, Delivery)], now_s, interrupts)
+                interrupts.drain()
         order = {hook.name: number for number, hook in enumerate(self._hooks)}
         return sorted(ended.values(), key=lambda each: order[each.hook.name])
 
