@@ -145,7 +145,7 @@ def test_settings_that_mean_nothing_are_named(luigi: Luigi, tmp_path: Path) -> N
         "[worker] task_limit changes nothing in jubako: there is no limit on how many tasks a run has",
         "[core] scheduler_host changes nothing in jubako: there is no scheduler server, all is scheduled here",
         "[scheduler] batch_emails changes nothing in jubako: no mail is sent",
-        "[email] changes nothing in jubako: use an event handler",
+        "[email] changes nothing in jubako: name a jubako.toml with hooks in $JUBAKO_CONFIG",
     ):
         assert f"WARNING: {text}" in said
 

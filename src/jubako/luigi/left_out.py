@@ -14,8 +14,8 @@ __all__ = ["MODULES_LEFT_OUT", "RPCError", "RemoteScheduler", "describe_left_out
 
 _SERVER: Final = "jubako has no scheduler server: runs on one machine find each other through their ledger"
 _HISTORY: Final = "the ledger keeps the history of every run"
-_MAIL: Final = "use an event handler for Event.FAILURE, or the exit code"
-_METRICS: Final = "use event handlers"
+_MAIL: Final = "name a jubako.toml with hooks in $JUBAKO_CONFIG, or use an event handler for Event.FAILURE"
+_METRICS: Final = "name a jubako.toml with [metrics] in $JUBAKO_CONFIG, or use event handlers"
 _STORE: Final = (
     "use jubako.StoreTarget with its address (gs://bucket/key), or derive from luigi.target.FileSystemTarget"
 )

@@ -176,10 +176,10 @@ _UNUSED: Final[Mapping[type[Config], Mapping[str, str]]] = {
         **dict.fromkeys(
             ("disable_window", "disable_hard_timeout", "disable_persist"), "retries are counted, not timed"
         ),
-        "batch_emails": "no mail is sent; use an event handler for Event.FAILURE",
+        "batch_emails": "no mail is sent; name a jubako.toml with hooks in $JUBAKO_CONFIG",
         "record_task_history": "the ledger always keeps the history",
-        "metrics_collector": "use event handlers",
-        "metrics_custom_import": "use event handlers",
+        "metrics_collector": "name a jubako.toml with [metrics] in $JUBAKO_CONFIG",
+        "metrics_custom_import": "name a jubako.toml with [metrics] in $JUBAKO_CONFIG",
     },
 }  # fmt: skip
 

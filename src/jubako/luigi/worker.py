@@ -120,7 +120,7 @@ class Worker:
         for sentence in sections.find_unused(self._config, self._scheduler._config):
             logger.warning(sentence)
         if get_config().has_option("email", "receiver"):
-            logger.warning("[email] changes nothing in jubako: use an event handler for Event.FAILURE")
+            logger.warning("[email] changes nothing in jubako: name a jubako.toml with hooks in $JUBAKO_CONFIG")
         self.result = run(self.tasks, self._make_options(), observer=RunLog(self._id))
         if self.result.interrupted:
             raise KeyboardInterrupt
