@@ -24,6 +24,7 @@ from jubako.flow.lineage.events import describe_attempt, describe_run, make_even
 from jubako.flow.local_target import DirectoryTarget, LocalTarget, set_start_directory
 from jubako.flow.mock import MockTarget
 from jubako.flow.parameters import DateHourParameter, DateParameter, MonthParameter, Parameter, YearParameter
+from jubako.flow.store_target import StoreTarget
 from jubako.flow.target import Target
 from jubako.flow.task import Task
 
@@ -176,9 +177,9 @@ def test_targets_are_named_as_openlineage_names_them() -> None:
             {
                 "local": LocalTarget("out/a.csv"),
                 "folder": [DirectoryTarget("/data/b")],
-                "store": [Elsewhere("s3://bucket/some/key"), Elsewhere("gs://bucket")],
+                "store": [StoreTarget("s3://bucket/some/key"), Elsewhere("gs://bucket"), Elsewhere("file:///data/c")],
                 "again": LocalTarget("/home/me/out/a.csv"),
-                "memory": MockTarget("/in/memory"),
+                "memory": [MockTarget("/in/memory"), StoreTarget("memory://x/y")],
                 "no path": [Elsewhere(""), "text"],
             }
         )
@@ -190,6 +191,7 @@ def test_targets_are_named_as_openlineage_names_them() -> None:
         ("file", "/data/b"),
         ("s3://bucket", "some/key"),
         ("gs://bucket", "/"),
+        ("file", "/data/c"),
     ]
 
 

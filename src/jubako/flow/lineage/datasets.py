@@ -1,7 +1,7 @@
 """Names of targets as datasets, by OpenLineage's naming: a namespace, which is where, and a name in it.
 
     LocalTarget("out/a.csv")           "file", "/home/me/out/a.csv"
-    a target of s3://bucket/key        "s3://bucket", "key"
+    StoreTarget("s3://bucket/key")     "s3://bucket", "key"
 
 A target in memory, or one that has no path, is none. Two hosts that have a path in common have two datasets of one
 name: that is OpenLineage's convention for local files.
@@ -38,7 +38,9 @@ def _find(targets: Iterable[Any]) -> Iterable[Dataset]:
         if not isinstance(path, str) or not path or lives_in_memory([target]):
             continue
         scheme, separator, rest = path.partition("://")
-        if separator:
+        if separator and scheme in ("file", "local"):
+            yield Dataset("file", f"/{rest.lstrip('/')}")
+        elif separator:
             authority, _, name = rest.partition("/")
             yield Dataset(f"{scheme}://{authority}", name or "/")
         elif path.startswith("/"):
