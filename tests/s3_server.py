@@ -1,6 +1,7 @@
 """A real S3 server on loopback, for tests: moto's, in a process of its own that ends with the one that started it.
 
-Run as a program it serves until its stdin is closed, says its port on stdout, and the requests it gets on stderr.
+Run as a program it serves until its stdin is closed, says its port on stdout, and the requests it gets on stderr. It is
+nobody's child: tests look at theirs, and wait for all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import logging
 import os
 import re
-import signal
+import shlex
 import subprocess
 import sys
 import threading
@@ -25,13 +26,15 @@ class S3Server:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        command = [sys.executable, __file__]
+        stdin, self._lifeline = os.pipe()
+        output, stdout = os.pipe()
         with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
-            )
-        assert self._process.stdout is not None  # made with a pipe
-        self.endpoint = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+            command = f"exec 3<&0; {shlex.join([sys.executable, __file__])} <&3 3<&- &"
+            subprocess.run(["bash", "-c", command], stdin=stdin, stdout=stdout, stderr=stderr, check=True)
+        os.close(stdin)
+        os.close(stdout)
+        self._output = os.fdopen(output)
+        self.endpoint = f"http://127.0.0.1:{int(self._output.readline())}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "test-key",
@@ -53,9 +56,9 @@ class S3Server:
 
     def close(self) -> None:
         self.client.close()
-        with self._process:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        os.close(self._lifeline)
+        with self._output:
+            assert self._output.read() == ""  # until it has ended
 
 
 class Bucket:
@@ -114,9 +117,6 @@ def serve() -> None:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    from jubako.kernel.process import set_pdeathsig
-
-    set_pdeathsig(signal.SIGKILL)
     logging.getLogger("werkzeug").setLevel(logging.INFO)
     server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
     print(server.server_port, flush=True)  # noqa: T201
