@@ -1,14 +1,16 @@
-"""How Luigi's arguments for a connection to S3, which are boto3's, are called by the client in use here; and roles."""
+"""Luigi's options for a connection to S3, which are boto3's: where they stand, and how the client in use calls them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from configparser import NoSectionError
 from typing import Any, Final
 
 from jubako.flow.store import find_store
+from jubako.luigi.configuration import get_config
 from jubako.luigi.log import logger
 
-__all__ = ["DeprecatedBotoClientException", "assume_role", "translate_options"]
+__all__ = ["DeprecatedBotoClientException", "assume_role", "read_section", "translate_options"]
 
 _NAMES: Final[Mapping[str, str]] = {
     "aws_access_key_id": "key",
@@ -23,6 +25,23 @@ _OF_ROLE: Final = ("aws_role_arn", "aws_role_session_name")
 
 class DeprecatedBotoClientException(Exception):
     """An argument that boto had, and boto3 has not."""
+
+
+def read_section() -> dict[str, Any]:
+    """The section [s3] of the settings, without what is only there because it is in [DEFAULT]. Numbers are numbers."""
+    config = get_config()
+    defaults = dict(config.defaults()) if hasattr(config, "defaults") else {}
+    try:
+        section = dict(config.items("s3")) if hasattr(config, "items") else dict(config["s3"])
+    except (NoSectionError, KeyError):
+        return {}
+    options: dict[str, Any] = {}
+    for name, value in section.items():
+        if name in defaults and defaults[name] == value:
+            continue
+        is_number = isinstance(value, str) and value.strip().lstrip("+-").isdecimal()
+        options[name] = int(value) if is_number else value
+    return options
 
 
 def translate_options(given: Mapping[str, Any]) -> dict[str, Any]:
