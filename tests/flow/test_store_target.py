@@ -266,6 +266,26 @@ def test_big_file_is_sent_in_parts_and_appears_whole(bucket: Bucket, tmp_path: P
     assert (bucket.list_keys(), bucket.unfinished()) == (["big"], [])
 
 
+def test_files_of_a_folder_are_sent_before_its_flag_and_one_that_is_refused_leaves_it_without(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    target = StoreFolderTarget(f"{bucket.url}/day")
+    for number in range(30):
+        bucket.put(f"day/{number}", b"old")
+    target.mark()
+    for number in range(20):
+        (tmp_path / f"{number}").write_text("new")
+    bucket.take_requests()
+    target.send(str(tmp_path))
+    requests = [request.split("?")[0] for request in bucket.take_requests() if not request.startswith(("GET", "HEAD"))]
+    assert (requests[0], requests[-1]) == (f"DELETE /{bucket.name}/day/_SUCCESS", f"PUT /{bucket.name}/day/_SUCCESS")
+    assert bucket.contents() == {**{f"day/{number}": b"new" for number in range(20)}, "day/_SUCCESS": b""}
+    bucket.refuse(below="day/7")
+    with pytest.raises(StoreError, match=f"^{bucket.url}/day/7: access is refused"):
+        target.send(str(tmp_path))
+    assert not target.exists()
+
+
 def test_small_file_is_one_request(bucket: Bucket) -> None:
     write(StoreTarget(f"{bucket.url}/a"))
     assert bucket.take_requests() == [f"PUT /{bucket.name}/a"]
@@ -273,7 +293,8 @@ def test_small_file_is_one_request(bucket: Bucket) -> None:
 
 def test_upload_that_somebody_aborts_shows_nothing(bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * (PART + 1))
-    fs = StoreTarget(f"{bucket.url}/big").fs
+    once = {"config_kwargs": {"retries": {"max_attempts": 1, "mode": "standard"}}}
+    fs = StoreTarget(f"{bucket.url}/big", storage_options=once).fs
     upload = begin_upload(fs, str(tmp_path / "big"), f"{bucket.url}/big", {"part_bytes": PART})
     bucket.abort_all()
     with pytest.raises(StoreError, match=f"^{bucket.url}/big: "):
@@ -371,13 +392,13 @@ def test_store_that_nobody_answers_for_is_asked_once_for_many_tasks() -> None:
             def output(self) -> StoreTarget:
                 return StoreTarget(f"s3://bucket/{self.number}/a", storage_options=options)
 
-        days = [Day(number=number) for number in range(100)]
+        days = [Day(number=number) for number in range(40)]
         answers = Standing(targets_exist).look(days)
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
     assert len({str(answer.error) for answer in answers if isinstance(answer, Broken)}) == 1
     assert all(isinstance(answer, Broken) for answer in answers)
-    assert len(asked) <= 16 * 8  # questions under way at a time, with all the tries of each
+    assert len(asked) <= 16 * 8  # questions under way at a time, with all the tries of each; 40 would be 320
 
 
 def test_missing_credentials_are_named(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from jubako.flow.format import Format, get_default_format
 from jubako.flow.local_files import atomic_file, discard
 from jubako.flow.store import Store, check_url, find_store, protocol_of
 from jubako.flow.store_errors import StoreError
-from jubako.flow.store_upload import Upload, begin_upload
+from jubako.flow.store_upload import Upload, begin_upload, commit_all
 from jubako.flow.target import FileSystemTarget, StorageUnreachable, temporary_name
 
 __all__ = ["StoreFolderTarget", "StoreTarget"]
@@ -282,13 +282,15 @@ class _FolderUpload:
 
     def __init__(self, target: StoreFolderTarget, local_path: str) -> None:
         self._target = target
-        self._uploads: dict[str, Upload] = {}
+        self._new: set[str] = set()
+        self._uploads: list[Upload] = []
         try:
             for name in _list_files(local_path):
                 if name == target.flag:
                     raise StoreError(f"{target.path}: {name} is the flag, and is written when all else is there")
                 file = target.file(name)
-                self._uploads[file.path] = file.begin_upload(os.path.join(local_path, name))
+                self._uploads.append(file.begin_upload(os.path.join(local_path, name)))
+                self._new.add(file.path)
         except BaseException:
             self.discard()
             raise
@@ -297,17 +299,14 @@ class _FolderUpload:
         target = self._target
         if target.fs.exists(target._sign()):
             target.fs.remove(target._sign())
-        new = set(self._uploads)
-        while self._uploads:
-            _, upload = self._uploads.popitem()
-            upload.commit()
+        commit_all(self._uploads)
         for path in target.listdir():
-            if path not in new:
+            if path not in self._new:
                 target.fs.remove(path)
         target._put_flag()
 
     def discard(self) -> None:
-        for upload in self._uploads.values():
+        for upload in self._uploads:
             upload.discard()
 
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from jubako.flow.store import Store, explaining
+from jubako.flow.store_errors import describe_store_error
 from jubako.flow.target import temporary_name
 
-__all__ = ["Upload", "begin_upload"]
+__all__ = ["Upload", "begin_upload", "commit_all"]
 
 _PART_BYTES: Final = 16 << 20
 _LEAST_PART_BYTES: Final = 5 << 20  # that S3 takes
@@ -54,17 +55,31 @@ def begin_upload(store: Store, local_path: str, url: str, extra: Mapping[str, An
     return _Whole(store, local_path, url, options)
 
 
+def commit_all(uploads: MutableSequence[Upload]) -> None:
+    """Shows all of `uploads`, in any order, and takes out those that are; small objects are sent side by side."""
+    whole = [each for each in uploads if isinstance(each, _Whole) and not each.options]
+    uploads[:] = [each for each in uploads if each not in whole]
+    if whole:
+        store = whole[0].store
+        questions = [(each.local_path, store.key(each.url)) for each in whole]
+        for each, answer in zip(whole, store.connection.ask_many("put_file", questions), strict=True):
+            if isinstance(answer, Exception):
+                raise describe_store_error(answer, each.url) from answer
+    while uploads:
+        uploads.pop().commit()
+
+
 class _Whole:
     def __init__(self, store: Store, local_path: str, url: str, options: Mapping[str, Any]) -> None:
-        self._store = store
-        self._local_path = local_path
-        self._url = url
-        self._options = options
+        self.store = store
+        self.local_path = local_path
+        self.url = url
+        self.options = options
         store.client  # noqa: B018  (a package that is missing is missed before another file is shown)
 
     def commit(self) -> None:
-        with explaining(self._url):
-            self._store.client.put_file(self._local_path, self._store.key(self._url), **self._options)
+        with explaining(self.url):
+            self.store.client.put_file(self.local_path, self.store.key(self.url), **self.options)
 
     def discard(self) -> None:
         """Nothing was sent."""
