@@ -249,3 +249,13 @@ def test_list_without_a_running_backfill_says_so(past: Past, say: Say, days: Cal
     assert say("backfill", "--list") == Said(0, "", "No backfill is running.\n")
     assert json.loads(say("backfill", "--list", "--format", "json").out)["backfills"] == []
     assert say("history").out.splitlines()[1].endswith("backfill Day 2010-03-01...2010-03-05")
+
+
+def test_backfill_of_stale_dates_says_itself_what_is_run_again(past: Past, say: Callable[..., Said], file: str) -> None:
+    line = ("backfill", file, "Day", "--from", "2010-01-01", "--to", "2010-01-03", "--stale")
+    for more in (("--redo", "all"), ("--limit", "1")):
+        said = say(*line, *more)
+        assert (said.code, "--stale says itself what is run again: not with --limit or --redo" in said.err) == (2, True)
+    said = say(*line, "--dry-run")
+    assert said.code == 0
+    assert "no task here tracks changes" in said.err

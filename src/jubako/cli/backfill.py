@@ -26,7 +26,7 @@ from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
 from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     with refusals_of(asked.task):
         below = _find_downstream(wanted, asked.pipeline) if wish.downstream else ()
         plan = make_plan() if dry_run or wish.leaves_out else None
+        if dry_run and given["stale"] and plan is not None:
+            plan = _add_stale(plan, asked.pipeline, says=True)
     if dry_run and plan is not None:
         _echo_dry_run(plan, below if wish.redo == "all" else _find_missing(below), format_)
         return 0
@@ -140,6 +142,8 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     with show_progress(format_) as display:
         # Where some of what is missing may be left out, which that is was decided before the run has recovered what an
         # earlier one left. It may find a few of them done then, and does not run others instead.
+        if given["stale"]:
+            make_plan = partial(_plan_stale, make_plan, asked.pipeline)
         planner = _Planner(display, make_plan if plan is None else lambda: plan, below)
         result = run_tasks(in_order, options, observer=planner)
     account = account_for(planner.plan, result)
@@ -175,6 +179,8 @@ def _take_wish(ctx: click.Context, given: dict[str, Any]) -> _Wish:
     wish = _Wish(**{name: given.pop(name) for name in _Wish.__match_args__})
     if wish.downstream and wish.leaves_out:
         raise click.UsageError("--downstream runs what needs the whole range: not with --limit or --redo failed.")
+    if given["stale"] and (wish.limit is not None or wish.redo != "missing"):
+        raise click.UsageError("--stale says itself what is run again: not with --limit or --redo.")
     return wish
 
 
@@ -223,6 +229,26 @@ def _make_plan(wish: _Wish, wanted: Wanted, pipeline: Pipeline) -> Backfill:
     with open_own_history() as past:
         states = States(past, pipeline.file, wanted.family.get_task_family())
         return plan(have_failed=states.have_failed)
+
+
+def _plan_stale(make_plan: Callable[[], Backfill], pipeline: Pipeline) -> Backfill:
+    return _add_stale(make_plan(), pipeline, says=False)  # the run says it
+
+
+def _add_stale(plan: Backfill, pipeline: Pipeline, *, says: bool) -> Backfill:
+    """The plan with what is done and would be run again because it is stale, or may be."""
+    import time
+
+    from jubako.cli.past import open_own_history
+    from jubako.flow.stale import find_stale_by_history
+
+    with open_own_history() as past:
+        found = find_stale_by_history(plan.wanted.tasks(), past, pipeline.file, time.time())
+    for line in found.describe() if says else ():
+        echo(f"note: {printable(line)}", err=True)
+    values = (plan.wanted.value_of(task) for task in (*found.stale, *found.below))
+    again = {value for value in values if value is not None}
+    return replace(plan, to_run=sorted(again.union(plan.to_run)))
 
 
 class _Planner:

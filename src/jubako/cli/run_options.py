@@ -140,6 +140,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="How much of it all runs here have together.",
     ),
     disable_after_option,
+    click.option("--stale", is_flag=True, help="Run again where code or inputs changed."),
     click.option("--keep", is_flag=True, help="Keep the boxes of failed tasks to look into."),
     click.option(
         "--undeclared",
@@ -214,6 +215,7 @@ def make_run_options(
         shared_resources=given["shared_resource"],
         **dict(zip(_DISABLING, given["disable_after"], strict=False)),
         keep_failed=given["keep"],
+        stale=given["stale"],
         undeclared=given["undeclared"],
         pipeline=pipeline,
         notify=() if settings is None else settings.notify,

@@ -37,7 +37,7 @@ class Attempt:
     `members` are the numbered tasks it stands for: its own, or those of a batch, of which `number` is the first one's.
     """
 
-    __slots__ = ("id", "members", "number", "prepared", "started_s", "task")
+    __slots__ = ("id", "made_of", "members", "number", "prepared", "started_s", "task")
 
     def __init__(
         self, number: int, task: Any, id: str, started_s: float, members: Sequence[tuple[int, Any]] = ()
@@ -48,6 +48,7 @@ class Attempt:
         self.id = id
         self.started_s = started_s  # seconds since 1970
         self.prepared: Prepared | None = None
+        self.made_of: dict[str, str] = {}  # by task id: what those are made of that track it
 
     @property
     def tasks(self) -> Sequence[Any]:

@@ -140,6 +140,7 @@ class Endings:
             ended.peak_bytes,
             [change.path for change in finished.undeclared] if finished is not None else (),
             find_partition(task),
+            attempt.made_of.get(task.task_id, ""),
         )
 
     def _note_unmade(self, task: Any, unmade: Sequence[str]) -> None:
@@ -163,7 +164,9 @@ class Endings:
         """Writes to the ledger what became of those a batch stood for, beside the batch itself."""
         for number, task in attempt.members:
             if task != attempt.task:
-                record = self.record(Attempt(number, task, attempt.id, attempt.started_s), ended, outcome)
+                member = Attempt(number, task, attempt.id, attempt.started_s)
+                member.made_of = attempt.made_of
+                record = self.record(member, ended, outcome)
                 self._book.record(record, self._clock.monotonic_s(), is_last=number not in tried_again)
 
     def _call_failure_handlers(self, task: Any, ended: Ended, *, is_boxed: bool) -> str:

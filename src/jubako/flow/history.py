@@ -20,6 +20,7 @@ from jubako.boxes.state import StateRoot
 from jubako.errors import InputError
 from jubako.flow.clock import SystemClock
 from jubako.flow.disabling import Ending, read_endings
+from jubako.flow.fingerprint_book import Made, find_digest, has_fingerprints, read_fingerprints
 from jubako.flow.lease import is_expired
 from jubako.flow.ledger import FAILURES, storable
 from jubako.flow.loader import find_pipeline_file
@@ -101,6 +102,19 @@ class History:
     def __init__(self, connection: sqlite3.Connection, is_locked: Callable[[str], bool] = lambda run_id: False) -> None:
         self._connection = connection
         self._is_locked = is_locked
+
+    # what tasks were made of
+
+    def list_made(self, pipeline: str, task_ids: Iterable[str]) -> dict[str, Made]:
+        """What is recorded of these tasks: what they were made of when they were last published."""
+        row = self._connection.execute("SELECT number FROM pipelines WHERE name = ?", (storable(pipeline),)).fetchone()
+        if row is None or not has_fingerprints(self._connection):
+            return {}
+        return read_fingerprints(self._connection, row[0], task_ids)
+
+    def find_digest(self, path: str) -> tuple[str, str] | None:
+        """What is remembered of the content at `path`: a signature, and the digest that goes with it."""
+        return find_digest(self._connection, path) if has_fingerprints(self._connection) else None
 
     # runs
 

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from jubako.boxes.database import ensure_schema, write_transaction
 from jubako.flow.disabling import Ending, read_endings
+from jubako.flow.fingerprint_book import FingerprintBook, ensure_fingerprints, has_fingerprints, settle_fingerprint
 from jubako.flow.lease import LEASE_S, Leases, Moment
 from jubako.flow.partitions import Partition, PartitionStatus, set_partitions
 from jubako.flow.schema import MIGRATIONS
@@ -53,6 +54,7 @@ class AttemptRecord:
     peak_bytes: int = 0
     undeclared: Sequence[str] = ()
     partition: Partition | None = None
+    made_of: str = ""  # what the task was made of, where it tracks that (`flow.fingerprint`)
 
 
 class Owed(NamedTuple):
@@ -71,6 +73,8 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         ensure_schema(connection, "ledger", MIGRATIONS)
+        if has_fingerprints(connection):
+            ensure_fingerprints(connection)
         self.connection = connection
 
     def begin_run(
@@ -126,11 +130,13 @@ class Ledger:
     ) -> None:
         """Notes what recovery made of an attempt that was being published, inside the caller's transaction."""
         row = connection.execute(
-            "SELECT attempts.number FROM attempts JOIN runs ON runs.number = run"
+            "SELECT attempts.number, run FROM attempts JOIN runs ON runs.number = run"
             " WHERE run_id = ? AND attempt_id = ? AND outcome = 'publishing'",
             (run_id, attempt_id),
         ).fetchone()
         if row is not None:
+            if has_fingerprints(connection):
+                settle_fingerprint(connection, row[1], attempt_id, published=published)
             error = "" if published else "its run was killed while publishing it; everything was put back"
             _settle(connection, row[0], "published" if published else "failed", error)
 
@@ -158,6 +164,15 @@ class LedgerRun:
         self.leases = Leases(connection, pipeline=pipeline, run=run, is_locked=is_locked)
         self.shares = Shares(connection, run=run, is_locked=is_locked)
         self._unsettled: dict[str, int] = {}  # rows of attempts that are being published
+        self._fingerprints: FingerprintBook | None = None
+        if has_fingerprints(connection):
+            self.track()
+
+    def track(self) -> FingerprintBook:
+        """Where fingerprints are kept, from now on also of what this run publishes without; not in a transaction."""
+        if self._fingerprints is None:
+            self._fingerprints = FingerprintBook(self._connection, pipeline=self._pipeline, run=self._run)
+        return self._fingerprints
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         """Writes attempts and the state of their partitions, inside the caller's transaction."""
@@ -167,6 +182,8 @@ class LedgerRun:
             if attempt.outcome == "publishing":
                 number = self._connection.execute(_INSERT, self._row(attempt)).lastrowid
                 self._unsettled[attempt.attempt_id] = number or 0
+        if self._fingerprints is not None:
+            self._fingerprints.note_all(attempts)
         for status, outcomes in _PARTITION_STATUS.items():
             found = [a.partition for a in attempts if a.partition is not None and a.outcome in outcomes]
             set_partitions(self._connection, self._pipeline, found, status)
@@ -175,6 +192,9 @@ class LedgerRun:
         """Notes what became of an attempt recorded as "publishing", inside the caller's transaction."""
         number = self._unsettled.pop(attempt_id, None)
         if number is not None:
+            if self._fingerprints is not None:
+                is_published = outcome == "published"
+                settle_fingerprint(self._connection, self._run, attempt_id, published=is_published)
             _settle(self._connection, number, outcome, error)
 
     def owe(self, attempt: AttemptRecord, payload: bytes, now_s: float) -> None:

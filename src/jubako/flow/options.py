@@ -57,6 +57,7 @@ class RunOptions:
     metrics_file: str = ""  # where the run is counted, for Prometheus
     lineage: Lineage | None = None  # where its OpenLineage events go
     backfill: str = ""  # the range, where that is what the run is for: "Day 2010-01-01...2010-12-31"; goes into history
+    stale: bool = False  # run what was made of something else than what is there now, and what depends on that
     redo: Set[Any] = frozenset()  # tasks to run though they are done: their outputs are replaced
 
     @property

@@ -54,6 +54,7 @@ from jubako.flow.owed import OwedCalls
 from jubako.flow.standing import Broken
 from jubako.flow.task import Task
 from jubako.flow.task_log import TaskLogs
+from jubako.flow.tracking import Changes
 from jubako.flow.transitions import State
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class RunLoop:
         interrupts: Interrupts,
         clock: Clock,
         options: RunOptions,
+        changes: Changes | None = None,
     ) -> None:
         self.engine = engine
         self.graph = graph
@@ -96,6 +98,7 @@ class RunLoop:
         self._interrupts = interrupts
         self._clock = clock
         self._options = options
+        self._changes = changes or Changes(book.run.track, book.note, clock.wall_s)
         self._leases = book.run.leases
         self._claims = Claims(self._leases, self._upcoming)
         self._endings = Endings(book, desk, logs, clock)
@@ -190,6 +193,7 @@ class RunLoop:
                     self._stop_beating()
             elif self._desk is not None:
                 job = self._desk.prepare(attempt)
+            self._changes.note(attempt)
         except (InputError, HostError, OSError) as error:
             self._fail(attempt, Ended(attempt.id, "failed", str(error), exception=error))
             return
@@ -213,6 +217,10 @@ class RunLoop:
                 self.book.note(f"another run ({holder}) is working on tasks that are needed here; waiting for them")
                 self._tell(Elsewhere(number, now.monotonic_s + _ASK_AGAIN_S))
                 return False
+        if self._changes.is_unchanged(task) and self.graph.find_complete([task]):
+            self._leases.release([task.task_id])
+            self._tell(There(number))
+            return False
         if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
             if task not in self._options.redo and self.graph.find_complete([task]):

@@ -41,6 +41,7 @@ from jubako.flow.run_id import make_run_id
 from jubako.flow.run_loop import RunLoop
 from jubako.flow.summary import RunStatus
 from jubako.flow.task_log import TaskLogs
+from jubako.flow.tracking import Changes
 from jubako.flow.transitions import State
 from jubako.records import replace
 
@@ -157,12 +158,17 @@ class _Session:
         book, options = self._book, self._options
         book.tell(RunStarted(self._run_id, self._mode, options.workers))
         self._tidy_history()
+        changes = Changes(self._ledger_run.track, book.note, self._clock.wall_s)
+        if options.stale:
+            self._plan_stale(changes)
+            options = self._options
         engine = Engine(slots=options.workers, capacities=options.capacities, backoff=get_backoff(options))
         graph = plan_run(self._tasks, engine, options, book, self._clock.wall_s())
         if options.backfill:
             self._ledger_run.note_plan(sum(engine.count(state) for state in UNFINISHED))
-        loop = self._make_loop(engine, graph)
+        loop = self._make_loop(engine, graph, changes)
         loop.work()
+        changes.flush()
         return self._sum_up(loop, time.perf_counter() - began_s)
 
     def _tidy_history(self) -> None:
@@ -183,7 +189,19 @@ class _Session:
         self._stack.enter_context(recovery.area)
         return recovery
 
-    def _make_loop(self, engine: Engine, graph: Graph) -> RunLoop:
+    def _plan_stale(self, changes: Changes) -> None:
+        """Adds to what was asked for what is stale, and what depends on that."""
+        from jubako.flow.stale import find_stale  # 15 ms that only those who ask for it need pay
+
+        found = find_stale(self._tasks, changes.take, changes.get_book().read)
+        for line in found.describe():
+            self._book.note(line)
+        changes.unchanged.update(found.below)
+        again = [*found.stale, *found.below]
+        self._tasks = list(dict.fromkeys([*self._tasks, *again]))
+        self._options = replace(self._options, redo=frozenset({*self._options.redo, *again}))
+
+    def _make_loop(self, engine: Engine, graph: Graph, changes: Changes) -> RunLoop:
         """Puts the run loop together, and makes sure that boxes can be made where they are needed."""
         desk = self._make_desk() if self._mode == "host" else None
 
@@ -213,6 +231,7 @@ class _Session:
             ),
             clock=self._clock,
             options=self._options,
+            changes=changes,
         )
 
     def _make_desk(self) -> Desk:

@@ -86,6 +86,8 @@ class Task(metaclass=Register):
     accepts_messages: Any = False
     use_cmdline_section: Any = True
     box: Box | None = None  # how the task's box is made; None: what the run says
+    tracks_changes: Any = False  # what it is made of is recorded, so that --stale can tell when that has changed
+    code_version: Any = None  # stands for the task's code where reading it would say too little, or too much
     verification: Any = None  # how outputs made again are compared with these: a `jubako.verify.Rules`
 
     # Set while the task runs, by whoever runs it.

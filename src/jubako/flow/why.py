@@ -3,7 +3,8 @@
 The outputs are the truth, the ledger is what happened; where the two differ, the difference has a name:
 
     verdict    reason
-    done       complete, made_elsewhere (no run is known to have made what is there)
+    done       complete, made_elsewhere (no run is known to have made what is there), stale (made of something else
+               than what is there now; only --stale runs it)
     running    running (another run has it)
     would_run  missing, gone (recorded done, deleted since), failed, after_others (what it needs is made first),
                no_outputs
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from jubako.flow.backfill import format_spans
 from jubako.flow.completeness import targets_exist
@@ -31,39 +32,14 @@ from jubako.flow.partitions import find_partition
 from jubako.flow.standing import Broken, Standing
 from jubako.flow.status import Recorded
 from jubako.flow.task import Task
-from jubako.records import field, record
+from jubako.flow.why_answer import Fact, Verdict, Why
 
 __all__ = ["Fact", "Verdict", "Why", "explain_task"]
-
-Verdict = Literal["done", "running", "would_run", "incomplete", "cannot"]
 
 _SHOWN: Final = 3
 _SPANS: Final = 5
 _CLOCK_S: Final = 1.0  # how much later than its attempt an output may have been changed by that attempt
 _ATTEMPTS: Final = 1000  # looked through for the one that made what is there
-
-
-@record
-class Fact:
-    """Something an answer rests on. `kind`: output, attempt, run, chain, need, range, owed."""
-
-    kind: str
-    text: str
-    path: str = ""
-    run: str = ""
-
-
-@record
-class Why:
-    """The answer about one task. `to_run` counts the tasks that a run would run for it, itself included."""
-
-    task: Any
-    verdict: Verdict
-    reason: str
-    sentence: str
-    facts: Sequence[Fact] = ()
-    chain: Sequence[Any] = field(default_factory=tuple)  # from the task to what stands in its way
-    to_run: int = 0
 
 
 def explain_task(
@@ -120,7 +96,12 @@ class _Case:
         if _is_range(self.task) and not isinstance(answer, Broken):
             return self._explain_range()
         if answer is True:
-            return self._explain_done()
+            done = self._explain_done()
+            if not self.task.tracks_changes:
+                return done
+            from jubako.flow.why_stale import explain_changes  # 15 ms, for tasks that track changes
+
+            return explain_changes(done, self.history, self.pipeline, self.tell_time)
         if self.task.task_id in self.held:
             run = self.held[self.task.task_id]
             return self._answer("running", "running", f"is being made: {self._describe_run(run)} is at work on it", [])
