@@ -482,6 +482,32 @@ def test_child_of_a_process_that_is_connected_connects_anew(bucket: Bucket, in_c
     assert read(target) == "of the child"
 
 
+def test_fork_finds_no_other_thread_and_reading_goes_on_after_it(
+    bucket: Bucket, in_child: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(3 << 20)
+    bucket.put("a", content)
+    with StoreTarget(f"{bucket.url}/a", format=Nop).open() as file:
+        begun = file.read(1 << 20)
+        assert len(threading.enumerate()) > 1
+        rest = in_child(file.read)
+        assert len(threading.enumerate()) == 1
+        assert begun + rest == begun + file.read() == content
+
+
+def test_fork_leaves_a_connection_that_another_thread_may_use(bucket: Bucket, in_child: Callable[..., Any]) -> None:
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()
+    target = StoreTarget(f"{bucket.url}/a")
+    assert not target.exists()
+    client = target.fs.client
+    in_child(lambda: None)
+    assert target.fs.client is client
+    end.set()
+    other.join()
+
+
 def test_in_a_box_what_is_written_is_staged_and_read_from_there(
     bucket: Bucket, tmp_path: Path, in_child: Callable[..., Any]
 ) -> None:

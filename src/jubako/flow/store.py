@@ -144,9 +144,7 @@ class Store(FileSystem):
 
     def open_reader(self, path: str) -> IO[bytes]:
         """The file to read from; FileNotFoundError if it isn't there."""
-        with explaining(path):
-            file = self.client.open(self.key(path), "rb")
-        return io.BufferedReader(_Reader(file, path), _READ_BYTES)
+        return io.BufferedReader(_Reader(self, path), _READ_BYTES)
 
     def _find_type(self, path: str) -> str | None:
         """ "file", "directory", or None for nothing. A trailing "/" asks for a folder only."""
@@ -175,11 +173,18 @@ class Store(FileSystem):
 
 
 class _Reader(io.RawIOBase):
-    """What a client gives to read from, with our errors."""
+    """What a client gives to read from, with our errors. It goes on where it was when the client is another one, as
+    after a fork."""
 
-    def __init__(self, file: Any, url: str) -> None:
-        self._file = file
+    def __init__(self, store: Store, url: str) -> None:
+        self._store = store
         self._url = url
+        self._open()
+
+    def _open(self) -> None:
+        self._client = self._store.client
+        with explaining(self._url):
+            self._file = self._client.open(self._store.key(self._url), "rb")
 
     def readable(self) -> bool:
         return True
@@ -194,6 +199,10 @@ class _Reader(io.RawIOBase):
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
+        if self._client is not self._store.client:
+            place = self._file.tell()
+            self._open()
+            self._file.seek(place)
         with explaining(self._url):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data

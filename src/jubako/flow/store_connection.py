@@ -1,8 +1,8 @@
 """Connections to stores: the only module that imports fsspec, and knows what its clients want to be told.
 
 A client is made when it is first used, one for each protocol and set of options. `close_connections` ends them, and
-the thread that serves asynchronous ones (`store_loop`), before this process forks. A child that was forked all the same
-leaves its parent's clients alone.
+the thread that serves asynchronous ones (`store_loop`); that also happens before this process forks, since a fork takes
+no other thread along, wherever that is. A child leaves its parent's clients alone.
 
 Retries and time-outs are bounded for S3, where fsspec and botocore would multiply theirs to minutes; what
 `config_kwargs` of the storage options say counts more.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from jubako.errors import InputError
@@ -120,6 +120,7 @@ class Connection:
         if getattr(cls, "async_impl", False):
             from jubako.flow.store_loop import get_loop  # imports asyncio, which others can do without
 
+            _heed_forks()
             options["loop"] = get_loop()
         if self.is_s3:
             options["config_kwargs"] = {**_S3_TIMES, **options.get("config_kwargs", {})}
@@ -150,6 +151,18 @@ def close_connections() -> None:
     module = sys.modules.get("jubako.flow.store_loop")
     if module is not None:
         module.end_loop()
+
+
+@cache
+def _heed_forks() -> None:
+    os.register_at_fork(before=_rest)
+
+
+def _rest() -> None:
+    """Ends the connections, unless somebody may be using one: a thread of the pipeline's, or of a library."""
+    module = sys.modules["jubako.flow.store_loop"]
+    if module.is_alone():
+        close_connections()
 
 
 def _is_hopeless(error: Exception) -> bool:

@@ -1,8 +1,8 @@
 """The event loop that asynchronous clients of stores run in, in a thread of its own: one for the process.
 
 It is ours, and not the one that fsspec has for everybody, so that it can be ended before this process forks: a child
-would have the loop and not the thread. A child that was forked all the same gets a loop of its own, and leaves its
-parent's alone. Imported where there is such a client; asyncio takes 30 ms.
+would have the loop and not the thread. A child gets a loop of its own, and leaves its parent's alone. Imported where
+there is such a client; asyncio takes 30 ms.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-__all__ = ["end_loop", "gather", "get_loop", "wait"]
+__all__ = ["end_loop", "gather", "get_loop", "is_alone", "wait"]
 
 _AT_ONCE: Final = 16  # questions under way at a time
 _LATE_S: Final = 1.0  # how long clients may take to close their sockets
+
+_NAME: Final = "jubako-stores"
 
 _own: _Own | None = None
 _abandoned: list[object] = []  # of the process this one was forked from: ending them here would end them there
@@ -66,6 +69,12 @@ def gather(
     return answers
 
 
+def is_alone() -> bool:
+    """True if no threads are in this process but those of the loop and the one that asks."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.current_thread())
+    return all(thread.name.startswith(_NAME) for thread in others)
+
+
 def end_loop() -> None:
     """Ends the loop and its thread, if this process has them. Idempotent."""
     global _own  # noqa: PLW0603  (as above)
@@ -80,13 +89,14 @@ class _Own:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="jubako-stores", daemon=True)
-        self._thread.start()
+        self.loop.set_default_executor(ThreadPoolExecutor(_AT_ONCE, _NAME))  # in which it asks for addresses of hosts
+        self.thread = threading.Thread(target=self.loop.run_forever, name=_NAME, daemon=True)
+        self.thread.start()
 
     def end(self) -> None:
         asyncio.run_coroutine_threadsafe(_finish_tasks(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.thread.join()
         self.loop.close()
 
 
@@ -97,4 +107,4 @@ async def _finish_tasks() -> None:
         _, late = await asyncio.wait(others, timeout=_LATE_S)
         for task in late:
             task.cancel()
-    await asyncio.sleep(0)
+    await asyncio.get_running_loop().shutdown_default_executor()

@@ -115,7 +115,6 @@ class ForkedExecutor:
         frames_read, frames_write = _open_pipe()
         output_read, output_write = _open_pipe()
         theirs = (frames_write, output_write)
-        _end_threads()
         try:
             unwanted = [frames_read, output_read, *self.filenos(), *_descriptors_below(self._hidden)]
             pid = fork_child(lambda: self._run_child(order, theirs, unwanted))
@@ -296,13 +295,6 @@ def _descriptors_below(directory: str) -> list[int]:
                 if os.readlink(f"/proc/self/fd/{name}").startswith(directory + "/"):
                     found.append(int(name))
     return found
-
-
-def _end_threads() -> None:
-    """Ends the thread that serves connections to stores, which a fork would leave behind in the middle of anything."""
-    module = sys.modules.get("jubako.flow.store_connection")
-    if module is not None:
-        module.close_connections()
 
 
 def _reseed() -> None:
