@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jubako
+import jubako.verify
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(set(jubako.__all__) - {"__version__"})
@@ -20,6 +21,13 @@ def test_public_name_is_importable_and_documented(name: str) -> None:
     value = getattr(jubako, name)
     assert value.__doc__, f"{name} has no docstring"
     assert f"`{name}" in (ROOT / "docs" / "python.md").read_text(), f"{name} is not in docs/python.md"
+
+
+def test_names_of_verification_are_importable_and_documented() -> None:
+    page = (ROOT / "docs/commands/verify.md").read_text()
+    for name in jubako.verify.__all__:
+        assert getattr(jubako.verify, name).__doc__, f"{name} has no docstring"
+        assert f"`{name}`" in page, f"{name} is not in docs/commands/verify.md"
 
 
 def test_type_checkers_see_the_same_names_as_programs() -> None:

@@ -42,7 +42,7 @@ class Changes:
 
     def note(self, attempt: Attempt) -> None:
         """Notes what the task, and those it stands for, are made of, where they want that."""
-        for task in attempt.tasks:
+        for task in attempt.tasks if attempt.is_batch else (attempt.task,):
             if task.tracks_changes:
                 try:
                     attempt.made_of[task.task_id] = self.take(task).dump()
@@ -57,7 +57,7 @@ class Changes:
 
     def is_unchanged(self, task: Any) -> bool:
         """True for a task that was to run only if its inputs turn out to have changed, and they have not."""
-        before = self.unchanged.get(task)
+        before = self.unchanged.get(task) if self.unchanged else None
         if before is None:
             return False
         try:
