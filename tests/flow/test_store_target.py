@@ -82,6 +82,29 @@ def test_what_is_written_is_read_back(place: str, format: Any, content: Any) -> 
     assert read(target) == content[:2]
 
 
+def test_version_of_the_content_changes_with_it(place: str, temporary: Path) -> None:
+    target = StoreTarget(f"{place}/file")
+    assert target.content_version() == ""
+    write(target, "one")
+    before = target.content_version()
+    assert before == StoreTarget(f"{place}/file").content_version() != ""
+    write(target, "another")
+    assert target.content_version() != before
+
+
+def test_version_of_a_folder_changes_with_any_file_in_it(place: str, temporary: Path) -> None:
+    folder = StoreFolderTarget(f"{place}/")
+    assert folder.content_version() == ""
+    versions = set()
+    for name, text in (("a", "one"), ("a", "other"), ("below/b", "one")):
+        write(StoreTarget(f"{place}/{name}"), text)
+        write(StoreTarget(f"{place}/{folder.flag}"), "")
+        versions.add(folder.content_version())
+        assert folder.content_version() in versions
+    assert len(versions) == 3
+    assert "" not in versions
+
+
 def test_exception_while_writing_leaves_the_old_file_and_no_other(place: str, temporary: Path) -> None:
     target = StoreTarget(f"{place}/a")
     for _ in range(2):

@@ -66,10 +66,9 @@ def take_fingerprint(task: Any, take_digest: Callable[[str], str]) -> Fingerprin
         parameters.update(_spell_parameters(config()))
     inputs: dict[str, str | None] = {}
     for target in flatten(task.input()):
-        as_output = getattr(target, "as_output", None)
-        if as_output is not None:
-            path = as_output().path
-            inputs[path] = take_digest(path)
+        output = target.as_output() if hasattr(target, "as_output") else None
+        if output is not None and output.kind != "elsewhere":
+            inputs[output.path] = take_digest(output.path)
         else:
             version = getattr(target, "content_version", None)
             inputs[str(target)] = None if version is None else str(version())

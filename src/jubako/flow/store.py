@@ -7,6 +7,7 @@ of one sentence (`store_errors`), with the client's own as its cause; what is no
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ from jubako.flow.target import FileAlreadyExists, FileSystem, temporary_name
 __all__ = ["Store", "check_url", "explaining", "find_store", "protocol_of"]
 
 _FEW: Final = 8  # addresses in one folder that are asked for one by one
+_DIGESTS: Final = ("ETag", "etag", "md5Hash", "content_md5")  # what clients of stores call a digest of the content
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
 _OBJECT_STORES: Final = frozenset({"abfs", "abfss", "az", "gcs", "gs", "s3", "s3a"})  # what they hold appears whole
 _LOCAL: Final = ("file", "local")
 _READ_BYTES: Final = 1 << 20
@@ -52,6 +55,18 @@ class Store(FileSystem):
 
     def isdir(self, path: str) -> bool:
         return self._find_type(path) == "directory"
+
+    def describe_version(self, path: str) -> str:
+        """A text that changes when the file at `path` does, as well as the store knows it; "" if nothing is there."""
+        answer = self._ask("info", [path])[0]
+        return _version_of(answer) if _fits(path, answer) else ""
+
+    def describe_versions(self, folder: str) -> str:
+        """The same for all files in a folder, at any depth, in one text; "" if there are none."""
+        found = self._ask("find", [folder.rstrip("/")], detail=True)[0] or {}
+        lines = (f"{name} {_version_of(entry)}\n" for name, entry in sorted(found.items()))
+        text = "".join(lines)
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if text else ""
 
     def find_existing(self, paths: Iterable[str]) -> set[str]:
         """Those of `paths` at which there is something; with a trailing "/", those at which there is a folder.
@@ -265,6 +280,13 @@ class explaining:
             told = describe_store_error(error, self._url)
             if told is not error:
                 raise told from error
+
+
+def _version_of(entry: Mapping[str, Any]) -> str:
+    for name in _DIGESTS:
+        if entry.get(name):
+            return str(entry[name])
+    return f"{entry.get('size')} {next((entry[name] for name in _TIMES if entry.get(name)), None)}"
 
 
 def _fits(path: str, entry: Mapping[str, Any] | None) -> bool:

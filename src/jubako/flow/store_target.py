@@ -68,6 +68,10 @@ class StoreTarget(FileSystemTarget):
             return True
         return self.path not in _hidden and bool(self.fs.exists(self._sign()))
 
+    def content_version(self) -> str:
+        """A text that changes when what is in the store does: its digest, if the store tells, else size and time."""
+        return str(self.fs.describe_version(self._sign()))
+
     @classmethod
     def exist_many(cls, targets: Sequence[Any]) -> list[bool]:
         """For each of `targets`, whose `exists` is this class's, if it exists; asked for in bulk."""
@@ -258,6 +262,10 @@ class StoreFolderTarget(StoreTarget):
 
     def _sign(self) -> str:
         return f"{self.path.rstrip('/')}/{self.flag}"
+
+    def content_version(self) -> str:
+        """A text that changes when any file in the folder does."""
+        return str(self.fs.describe_versions(self.path)) if self.exists() else ""
 
     def _put_flag(self) -> None:
         with self.file(self.flag).open("w"):
