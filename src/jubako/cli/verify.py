@@ -68,6 +68,7 @@ def _read_tolerance(text: str) -> Decimal:
 @click.option(
     "--workers", metavar="N|auto", type=read_workers, default="1", help="Tasks at a time (1); auto: one per CPU."
 )
+@click.option("--keep", metavar="FOLDER", type=click.Path(), default="", help="Keep what comes out different there.")
 @format_option
 @click.pass_context
 def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[str, ...], **given: Any) -> int:
@@ -93,7 +94,9 @@ def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[s
         if chosen.plan:
             display.say(printable(chosen.plan))
         tolerance = _make_tolerance(given["relative"], given["absolute"])
-        found = verify_tasks(chosen.tasks, options, tolerance=tolerance, ignore=ignore, observer=display)
+        found = verify_tasks(
+            chosen.tasks, options, tolerance=tolerance, ignore=ignore, keep_in=given["keep"], observer=display
+        )
     echo_verification(found, format_, facts=chosen.facts, is_single=not chosen.facts)
     if found.is_interrupted:
         return EXIT_INTERRUPTED

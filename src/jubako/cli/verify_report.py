@@ -18,7 +18,7 @@ __all__ = ["echo_verification"]
 _SHOWN = 20
 _COLUMNS = (
     *("task", "task_id", "verdict", "reason", "output", "how", "differing", "within"),
-    *("where", "published", "recomputed", "file", "largest", "notes", "sentence", "log"),
+    *("where", "published", "recomputed", "file", "largest", "notes", "sentence", "log", "kept"),
 )
 
 
@@ -59,6 +59,8 @@ def _echo_verdict(verdict: TaskVerdict) -> None:
     echo(printable(f"{verdict.task}: {word}{because}"))
     for output in verdict.outputs:
         echo(f"    {printable(_describe_output(output))}")
+        if output.kept:
+            echo(f"    recomputed: {printable(output.kept)}")
     if verdict.sentence and verdict.log_path:
         echo(f"    log: {printable(verdict.log_path)}")
 
@@ -84,7 +86,14 @@ def _rows(verdict: TaskVerdict) -> Iterator[dict[str, object]]:
         told = output.comparison.to_json()
         first = told.pop("first") or {}
         reason = told.pop("reason") or common["reason"]
-        yield {**common, "output": output.path, **told, **_as_dict(first), "reason": reason}
+        yield {
+            **common,
+            "output": output.path,
+            "kept": output.kept or None,
+            **told,
+            **_as_dict(first),
+            "reason": reason,
+        }
 
 
 def _as_dict(value: object) -> dict[str, object]:

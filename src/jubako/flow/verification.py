@@ -41,6 +41,7 @@ class OutputVerdict:
 
     path: str
     comparison: Comparison
+    kept: str = ""  # where what was recomputed is kept for a look
 
 
 @record

@@ -33,6 +33,7 @@ from jubako.flow.ending import blame
 from jubako.flow.executors.boxed import BoxedExecutor
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Remarked
 from jubako.flow.interrupts import Interrupts
+from jubako.flow.kept_outputs import KeptOutputs
 from jubako.flow.ledger import Ledger
 from jubako.flow.local_target import set_start_directory
 from jubako.flow.observer import (
@@ -68,6 +69,7 @@ def verify_tasks(
     *,
     tolerance: Tolerance | None = None,
     ignore: Sequence[str] = (),
+    keep_in: str = "",
     observer: Observer | None = None,
     clock: Clock | None = None,
     **shortcuts: Any,
@@ -76,7 +78,8 @@ def verify_tasks(
 
     `tolerance` replaces the tasks' own (`Task.verification`), `ignore` adds to what they leave out. Of `options` (and
     `shortcuts`, its fields by name) count workers, state, pipeline and time limits. Each task is run at most once, its
-    requirements are not. Ctrl-C ends it in good order, with `is_interrupted` set.
+    requirements are not. Outputs that turn out different are kept in the folder `keep_in`, if one is given. Ctrl-C
+    ends it in good order, with `is_interrupted` set.
     """
     options = replace(options or RunOptions(), **{**shortcuts, "undeclared": "warn", "durability": "relaxed"})
     options = replace(options, keep_failed=False)
@@ -86,7 +89,7 @@ def verify_tasks(
     set_start_directory(os.getcwd())
     try:
         with ExitStack() as stack:
-            session = _Session(stack, tasks, rules, options, observer, clock or SystemClock())
+            session = _Session(stack, tasks, rules, options, keep_in, observer, clock or SystemClock())
             return replace(session.run(), wall_s=time.perf_counter() - began_s)
     finally:
         set_start_directory(None)
@@ -101,6 +104,7 @@ class _Session:
         tasks: Sequence[Any],
         rules: dict[Any, Rules],
         options: RunOptions,
+        keep_in: str,
         observer: Observer | None,
         clock: Clock,
     ) -> None:
@@ -108,6 +112,7 @@ class _Session:
         self._tasks = tasks
         self._rules = rules
         self._options = options
+        self._kept = KeptOutputs(keep_in, self._note)
         self._observer = observer
         self._clock = clock
         self._verdicts: dict[Any, TaskVerdict] = {}
@@ -267,7 +272,8 @@ class _Session:
             if os.path.islink(published) and not os.path.islink(staged.staged):
                 published = os.path.realpath(published)
             comparison = compare(published, staged.staged, self._rules[task], name=staged.path)
-            found.append(OutputVerdict(staged.path, comparison))
+            kept = self._kept.keep(task, staged) if comparison.verdict == "different" else ""
+            found.append(OutputVerdict(staged.path, comparison, kept))
         for target, staged in prepared.sent:
             found.append(OutputVerdict(staged.path, _compare_stored(target, staged.staged, self._rules[task])))
         for target in prepared.other_targets:

@@ -100,6 +100,29 @@ def test_first_difference_and_tolerance(world: World) -> None:
     assert world.read("sum1.csv") == "n,sum\n1,2.0\n"
 
 
+def test_what_comes_out_different_is_kept_where_that_is_wanted(world: World) -> None:
+    world.write("""
+        class Two(Task):
+            def output(self):
+                return [LocalTarget("a/same"), LocalTarget("a/x"), LocalTarget("b/x"), DirectoryTarget("c")]
+            def run(self):
+                for target in self.output()[:3]:
+                    with target.open("w") as file: file.write("new" + os.path.dirname(target.path))
+                with open("c/file", "w") as file: file.write("new")
+    """)
+    for name, text in (("a/same", "newa"), ("a/x", "old"), ("b/x", "old"), ("c/file", "old")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    for _ in range(2):  # the second time in place of the first
+        found = verify_one(world, world.Two(), keep_in="kept")
+    folder = f"{world.folder}/kept/{world.Two().task_id}"
+    assert [each.kept for each in found.outputs] == ["", f"{folder}/x", f"{folder}/x.2", f"{folder}/c"]
+    assert [Path(f"{folder}/{name}").read_text() for name in ("x", "x.2", "c/file")] == ["newa", "newb", "new"]
+    Path("blocked").touch()
+    found = verify_one(world, world.Two(), keep_in="blocked")
+    assert [each.kept for each in found.outputs] == [""] * 4
+
+
 def test_task_says_itself_how_it_is_compared(world: World) -> None:
     world.write(
         CHANGING
