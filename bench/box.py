@@ -32,14 +32,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jubako.boxes.database import open_database
 from jubako.boxes.job import Finished, Job
-from jubako.boxes.journal import Journal
-from jubako.boxes.publish import Move, Published, Publisher, Transaction
 from jubako.boxes.spec import Box, Output
-from jubako.boxes.stage import StageArea
 from jubako.boxes.state import open_state_root
-from jubako.boxes.worker import Worker
+from jubako.boxes.transactions.database import open_database
+from jubako.boxes.transactions.journal import Journal
+from jubako.boxes.transactions.publish import Move, Published, Publisher, Transaction
+from jubako.boxes.transactions.stage import StageArea
+from jubako.boxes.workers.worker import Worker
 from jubako.kernel.mount_table import find_mount, read_mount_table
 
 CONTENT = b"the same hundred bytes on both sides of the comparison; nothing is read, nothing is computed, hm\n"

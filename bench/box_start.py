@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jubako.boxes.launch import run_in_box
+from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.state import StateRoot, open_state_root
 from jubako.kernel.mount_table import mounts_below, read_mount_table
 from jubako.kernel.process import set_dumpable

@@ -91,7 +91,7 @@ with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_addres
 SIMULATED = """
 import datetime, json
 from jubako import DateHourParameter, DateParameter, LocalTarget, Task
-from jubako.flow.transitions import State
+from jubako.flow.engine.transitions import State
 from jubako.testing import simulate
 
 class Hour(Task):
@@ -116,7 +116,7 @@ print(json.dumps([simulation.engine.count(State.DONE), len({order.task for order
 LISTING = """
 import datetime, json, sys, time
 from jubako import DateParameter, LocalTarget, Task
-from jubako.flow.completeness import find_complete
+from jubako.flow.graph.completeness import find_complete
 
 class Day(Task):
     date = DateParameter()

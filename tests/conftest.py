@@ -34,7 +34,7 @@ import pytest
 from hypothesis import settings
 
 import jubako
-from jubako.flow.store_connection import close_connections
+from jubako.flow.stores.store_connection import close_connections
 from jubako.kernel import idmap, mounts, namespaces, process
 from jubako.kernel.filesystems import SOURCE, tmpfs
 from jubako.kernel.mount_table import Mount, read_mount_table

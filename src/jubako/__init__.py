@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from jubako.flow.date_interval import Month as Month
     from jubako.flow.date_interval import Week as Week
     from jubako.flow.date_interval import Year as Year
-    from jubako.flow.dynamic import DynamicRequirements as DynamicRequirements
-    from jubako.flow.event import Event as Event
     from jubako.flow.lineage.destination import Lineage as Lineage
-    from jubako.flow.local_target import DirectoryTarget as DirectoryTarget
-    from jubako.flow.local_target import LocalTarget as LocalTarget
     from jubako.flow.notices.hooks import CommandHook as CommandHook
     from jubako.flow.notices.hooks import MailHook as MailHook
     from jubako.flow.notices.hooks import Secret as Secret
@@ -68,24 +64,28 @@ if TYPE_CHECKING:
     from jubako.flow.parameters import TimeDeltaParameter as TimeDeltaParameter
     from jubako.flow.parameters import TupleParameter as TupleParameter
     from jubako.flow.parameters import YearParameter as YearParameter
-    from jubako.flow.range import RangeByMinutes as RangeByMinutes
-    from jubako.flow.range import RangeByMinutesBase as RangeByMinutesBase
-    from jubako.flow.range import RangeDaily as RangeDaily
-    from jubako.flow.range import RangeDailyBase as RangeDailyBase
-    from jubako.flow.range import RangeHourly as RangeHourly
-    from jubako.flow.range import RangeHourlyBase as RangeHourlyBase
-    from jubako.flow.range import RangeMonthly as RangeMonthly
-    from jubako.flow.runner import run as run
-    from jubako.flow.schedule import schedule as schedule
-    from jubako.flow.store_target import StoreFolderTarget as StoreFolderTarget
-    from jubako.flow.store_target import StoreTarget as StoreTarget
-    from jubako.flow.target import Target as Target
-    from jubako.flow.task import auto_namespace as auto_namespace
-    from jubako.flow.task import namespace as namespace
-    from jubako.flow.typed import Config as Config
-    from jubako.flow.typed import ExternalTask as ExternalTask
-    from jubako.flow.typed import Task as Task
-    from jubako.flow.typed import WrapperTask as WrapperTask
+    from jubako.flow.ranges.range import RangeByMinutes as RangeByMinutes
+    from jubako.flow.ranges.range import RangeByMinutesBase as RangeByMinutesBase
+    from jubako.flow.ranges.range import RangeDaily as RangeDaily
+    from jubako.flow.ranges.range import RangeDailyBase as RangeDailyBase
+    from jubako.flow.ranges.range import RangeHourly as RangeHourly
+    from jubako.flow.ranges.range import RangeHourlyBase as RangeHourlyBase
+    from jubako.flow.ranges.range import RangeMonthly as RangeMonthly
+    from jubako.flow.run.runner import run as run
+    from jubako.flow.schedules.schedule import schedule as schedule
+    from jubako.flow.stores.store_target import StoreFolderTarget as StoreFolderTarget
+    from jubako.flow.stores.store_target import StoreTarget as StoreTarget
+    from jubako.flow.targets.local_target import DirectoryTarget as DirectoryTarget
+    from jubako.flow.targets.local_target import LocalTarget as LocalTarget
+    from jubako.flow.targets.target import Target as Target
+    from jubako.flow.tasks.dynamic import DynamicRequirements as DynamicRequirements
+    from jubako.flow.tasks.event import Event as Event
+    from jubako.flow.tasks.task import auto_namespace as auto_namespace
+    from jubako.flow.tasks.task import namespace as namespace
+    from jubako.flow.tasks.typed import Config as Config
+    from jubako.flow.tasks.typed import ExternalTask as ExternalTask
+    from jubako.flow.tasks.typed import Task as Task
+    from jubako.flow.tasks.typed import WrapperTask as WrapperTask
 
 _NAMES_IN = {
     "jubako.boxes.spec": (
@@ -107,10 +107,10 @@ _NAMES_IN = {
         "Week",
         "Year",
     ),
-    "jubako.flow.dynamic": ("DynamicRequirements",),
-    "jubako.flow.event": ("Event",),
+    "jubako.flow.tasks.dynamic": ("DynamicRequirements",),
+    "jubako.flow.tasks.event": ("Event",),
     "jubako.flow.lineage.destination": ("Lineage",),
-    "jubako.flow.local_target": (
+    "jubako.flow.targets.local_target": (
         "DirectoryTarget",
         "LocalTarget",
     ),
@@ -157,7 +157,7 @@ _NAMES_IN = {
         "TupleParameter",
         "YearParameter",
     ),
-    "jubako.flow.range": (
+    "jubako.flow.ranges.range": (
         "RangeByMinutes",
         "RangeByMinutesBase",
         "RangeDaily",
@@ -166,18 +166,18 @@ _NAMES_IN = {
         "RangeHourlyBase",
         "RangeMonthly",
     ),
-    "jubako.flow.runner": ("run",),
-    "jubako.flow.schedule": ("schedule",),
-    "jubako.flow.store_target": (
+    "jubako.flow.run.runner": ("run",),
+    "jubako.flow.schedules.schedule": ("schedule",),
+    "jubako.flow.stores.store_target": (
         "StoreFolderTarget",
         "StoreTarget",
     ),
-    "jubako.flow.target": ("Target",),
-    "jubako.flow.task": (
+    "jubako.flow.targets.target": ("Target",),
+    "jubako.flow.tasks.task": (
         "auto_namespace",
         "namespace",
     ),
-    "jubako.flow.typed": (
+    "jubako.flow.tasks.typed": (
         "Config",
         "ExternalTask",
         "Task",

@@ -70,8 +70,8 @@ def test_third_party_packages_are_imported_where_they_are_meant_to_be_only() -> 
     assert {name for _, name in foreign} == {"click", "rich", "cronsim", "fsspec", "numpy", "pyarrow"}
     assert {module.split("/")[1] for module, name in foreign if name == "click"} == {"cli"}
     assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
-    assert {module for module, name in foreign if name == "cronsim"} == {"jubako/flow/cron.py"}
-    assert {module for module, name in foreign if name == "fsspec"} == {"jubako/flow/store_connection.py"}
+    assert {module for module, name in foreign if name == "cronsim"} == {"jubako/flow/schedules/cron.py"}
+    assert {module for module, name in foreign if name == "fsspec"} == {"jubako/flow/stores/store_connection.py"}
     assert {module for module, name in foreign if name == "numpy"} == {"jubako/verify/arrays.py"}
     assert {module for module, name in foreign if name == "pyarrow"} == {"jubako/verify/parquet.py"}
 

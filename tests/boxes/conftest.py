@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from jubako.boxes.launch import WHOLE_HOST, run_in_box
-from jubako.boxes.result import BoxResult
+from jubako.boxes.commands.launch import WHOLE_HOST, run_in_box
+from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.spec import Box
 from jubako.boxes.state import StateRoot, open_state_root
 from jubako.layers.remove import remove_tree

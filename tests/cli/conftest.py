@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
-from jubako.boxes.database import open_database
 from jubako.boxes.state import StateRoot, open_state_root
+from jubako.boxes.transactions.database import open_database
 from jubako.cli.main import main
-from jubako.flow.ledger import AttemptRecord, Ledger, LedgerRun
+from jubako.flow.ledger.ledger import AttemptRecord, Ledger, LedgerRun
 from jubako.testing.ledger import begin_fake_run
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from jubako.boxes.kept_record import BoxRecord, Layer, format_created, save_record
+from jubako.boxes.keeping.kept_record import BoxRecord, Layer, format_created, save_record
 from jubako.cli.box import box
 from jubako.cli.box_report import changes_document
 from jubako.cli.formats import format_document

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.cli.calendar import MARKS, draw_calendar
-from jubako.flow.status import STATES, State
+from jubako.flow.explain.status import STATES, State
 
 
 def days(first: date, count: int) -> list[date]:

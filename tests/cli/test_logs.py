@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jubako.flow.ledger import AttemptRecord
+from jubako.flow.ledger.ledger import AttemptRecord
 
 from .conftest import Past, Said
 

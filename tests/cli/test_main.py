@@ -211,7 +211,7 @@ def test_completion_prints_a_script_that_asks_jubako(shell: str) -> None:
 
 def test_completion_of_tasks_and_parameters_reads_the_pipeline(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(
-        "from jubako.flow.parameters import YearParameter\nfrom jubako.flow.task import Task\n"
+        "from jubako.flow.parameters import YearParameter\nfrom jubako.flow.tasks.task import Task\n"
         "class YearReport(Task):\n    year = YearParameter()\nclass Other(Task):\n    pass\n"
         "class Between(YearReport):\n    until = YearParameter()\n"
     )

@@ -22,7 +22,7 @@ from jubako.flow.observer import (
     TaskStarted,
 )
 from jubako.flow.parameters import IntParameter
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 
 class Step(Task):

@@ -11,7 +11,7 @@ from jubako.flow.accounting import RangeAccount
 from jubako.flow.parameters import IntParameter, Parameter
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 from jubako.layers.change import Change
 
 

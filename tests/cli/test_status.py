@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jubako.flow.ledger import AttemptRecord
-from jubako.flow.partitions import Partition
-from jubako.flow.register import Register
+from jubako.flow.ledger.ledger import AttemptRecord
+from jubako.flow.ledger.partitions import Partition
+from jubako.flow.tasks.register import Register
 
 from .conftest import Past, Said
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jubako.flow.register import Register
+from jubako.flow.tasks.register import Register
 
 from .conftest import Past, Said
 

@@ -1,4 +1,4 @@
-"""`jubako why`: the answer as text, as data, and as an exit code. The reasons are in `tests/flow/test_why.py`."""
+"""`jubako why`: the answer as text, as data, and as an exit code. The reasons are in `tests/flow/explain`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jubako.flow.register import Register
+from jubako.flow.tasks.register import Register
 
 from .conftest import Past, Said
 

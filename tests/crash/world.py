@@ -11,12 +11,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from jubako.boxes.journal import Durability, Journal, open_database
-from jubako.boxes.publish import Move, Publisher, Transaction, take_signature
-from jubako.boxes.recovery import RecoveryReport, recover
 from jubako.boxes.spec import Output
-from jubako.boxes.stage import StageArea
 from jubako.boxes.state import StateRoot, open_state_root
+from jubako.boxes.transactions.journal import Durability, Journal, open_database
+from jubako.boxes.transactions.publish import Move, Publisher, Transaction, take_signature
+from jubako.boxes.transactions.recovery import RecoveryReport, recover
+from jubako.boxes.transactions.stage import StageArea
 
 Seen = dict[str, str]
 

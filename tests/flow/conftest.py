@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jubako.flow.register import Register
-from jubako.flow.task import Task
+from jubako.flow.tasks.register import Register
+from jubako.flow.tasks.task import Task
 
 
 @pytest.fixture(autouse=True)

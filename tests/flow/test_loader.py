@@ -19,7 +19,7 @@ from jubako.flow.loader import find_pipeline, load_pipeline
 
 TASK = """
 from jubako.flow.parameters import DateParameter
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 class DailySummary(Task):
     date = DateParameter()
@@ -237,7 +237,7 @@ def test_load_pipeline_whose_code_raises_names_file_and_line(tmp_path: Path, lin
 
 
 def test_load_pipeline_without_tasks_says_what_a_task_is(tmp_path: Path) -> None:
-    error = refusal(write(tmp_path / "empty_one.py", "from jubako.flow.task import Task\n"))
+    error = refusal(write(tmp_path / "empty_one.py", "from jubako.flow.tasks.task import Task\n"))
     assert "no task" in error.message
     assert "jubako.Task" in error.hint
 

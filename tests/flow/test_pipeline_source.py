@@ -10,7 +10,7 @@ import pytest
 from jubako.errors import InputError
 from jubako.flow.loader import load_pipeline
 from jubako.flow.pipeline_source import find_belonging
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 
 class Here(Task):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from jubako.flow.parameters import DateParameter, IntParameter, ParameterVisibility
 from jubako.flow.summary import Groups, RunStatus, format_summary, get_status
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.register import Register
+from jubako.flow.tasks.register import Register
 from jubako.luigi.external_program import (
     ExternalProgramRunContext,
     ExternalProgramRunError,

@@ -106,11 +106,11 @@ jubako.luigi.install()
 jubako.luigi.install()
 import luigi, luigi.util
 from luigi.tools.range import RangeDaily
-import jubako.flow.task
-print(luigi.Task is jubako.flow.task.Task, luigi.util.requires.__module__, luigi.range.RangeDaily is RangeDaily)
+import jubako.flow.tasks.task
+print(luigi.Task is jubako.flow.tasks.task.Task, luigi.util.requires.__module__, luigi.range.RangeDaily is RangeDaily)
 print(luigi.__version__, luigi.date_interval.Week, "Week" in dir(luigi.date_interval), "util" in dir(luigi))
 from luigi import *
-print(ExternalTask is jubako.flow.task.ExternalTask, task.Task is Task, issubclass(Task, jubako.Task))
+print(ExternalTask is jubako.flow.tasks.task.ExternalTask, task.Task is Task, issubclass(Task, jubako.Task))
 jubako.luigi.uninstall()
 jubako.luigi.uninstall()
 print([name for name in sys.modules if name.startswith("luigi")], jubako.Week)
@@ -123,7 +123,7 @@ except jubako.InputError as error:
     print(error.message.partition(", from")[0], "|", error.hint)
 """
     assert python(["-c", code]).stdout.splitlines() == [
-        "True jubako.flow.inheriting True",
+        "True jubako.flow.tasks.inheriting True",
         "3.8.1 <class 'luigi.date_interval.Week'> True True",
         "True True True",
         "[] <class 'jubako.flow.date_interval.Week'>",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.format import Nop
-from jubako.flow.local_target import LocalTarget
-from jubako.flow.mock import MockTarget
+from jubako.flow.targets.format import Nop
+from jubako.flow.targets.local_target import LocalTarget
+from jubako.flow.targets.mock import MockTarget
 from jubako.luigi.opener import LocalOpener, MockOpener, NoOpenerError, Opener, OpenerRegistry, OpenerTarget
 from jubako.luigi.s3 import S3Target
 

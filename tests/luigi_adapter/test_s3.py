@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import pytest
 
 from jubako.errors import InputError
-from jubako.flow.completeness import targets_exist
-from jubako.flow.range import infer_bulk_complete_from_fs
+from jubako.flow.graph.completeness import targets_exist
+from jubako.flow.ranges.range import infer_bulk_complete_from_fs
 from jubako.luigi.s3 import S3Client, S3FlagTarget, S3Target
 from jubako.luigi.s3_options import translate_options
 from s3_server import Bucket, S3Server

@@ -21,9 +21,9 @@ import pytest
 
 from crash.tracer import act_at, observe
 from crash.world import NEW, OLD, World
-from jubako.boxes.publish import Move, Published, Publisher, Transaction, take_signature
 from jubako.boxes.spec import Output
-from jubako.boxes.stage import StageArea
+from jubako.boxes.transactions.publish import Move, Published, Publisher, Transaction, take_signature
+from jubako.boxes.transactions.stage import StageArea
 from jubako.kernel.files import RENAME_EXCHANGE, renameat2
 from jubako.kernel.syscall_numbers import find_number
 from jubako.kernel.syscalls import AT_FDCWD

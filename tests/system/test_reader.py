@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from crash.world import World
-from jubako.boxes.publish import Move, Published, Publisher, Transaction, take_signature
 from jubako.boxes.spec import Output
-from jubako.boxes.stage import StageArea
+from jubako.boxes.transactions.publish import Move, Published, Publisher, Transaction, take_signature
+from jubako.boxes.transactions.stage import StageArea
 
 LINES = 2000  # some pages: a torn file would show it
 

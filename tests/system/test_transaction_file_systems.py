@@ -17,9 +17,9 @@ import pytest
 from crash.disks import DISKS, mount_disk, mount_projects
 from crash.tracer import kill_at, observe
 from crash.world import NEW, OLD, World
-from jubako.boxes.publish import Move, Published, Publisher, Transaction, take_signature
 from jubako.boxes.spec import Output
-from jubako.boxes.stage import StageArea
+from jubako.boxes.transactions.publish import Move, Published, Publisher, Transaction, take_signature
+from jubako.boxes.transactions.stage import StageArea
 from jubako.kernel.mounts import MS_BIND, mount
 from jubako.kernel.syscall_numbers import find_number
 

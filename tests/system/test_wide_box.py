@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jubako.boxes.kept_boxes import enter_box
-from jubako.boxes.launch import run_in_box
+from jubako.boxes.commands.kept_boxes import enter_box
+from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.state import StateRoot, open_state_root
 from jubako.errors import HostError
 from jubako.kernel import mounts

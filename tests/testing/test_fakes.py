@@ -7,7 +7,7 @@ import doctest
 from jubako.flow.clock import Clock, SystemClock
 from jubako.flow.executors.executor import Ended, Executor, Order
 from jubako.flow.observer import Note, Observer
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 from jubako.testing import FakeClock, FakeExecutor, RecordingObserver
 from jubako.testing import clock as clock_module
 

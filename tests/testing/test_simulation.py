@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jubako.errors import InputError
-from jubako.flow.local_target import LocalTarget
+from jubako.flow.engine.transitions import State
 from jubako.flow.observer import TaskFailed
 from jubako.flow.parameters import IntParameter
-from jubako.flow.task import Task
-from jubako.flow.transitions import State
+from jubako.flow.targets.local_target import LocalTarget
+from jubako.flow.tasks.task import Task
 from jubako.testing import FakeExecutor, RecordingObserver, simulate
 
 

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
     from jubako.cli.pipeline_command import Asked
     from jubako.cli.progress import Display
-    from jubako.flow.backfill import Backfill, Wanted
+    from jubako.flow.backfills.backfill import Backfill, Wanted
     from jubako.flow.loader import Pipeline
     from jubako.flow.observer import RunEvent
     from jubako.flow.parameters import Parameter
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
 
 __all__ = ["backfill"]
 
@@ -60,7 +60,7 @@ class _BackfillCommand(PipelineCommand):
     """Shows the parameter that the range is about as such."""
 
     def about_parameter(self, task: type[Task], name: str, parameter: Parameter[Any]) -> str:
-        from jubako.flow.backfill import is_dated
+        from jubako.flow.backfills.backfill import is_dated
 
         return "[goes from --from to --to]" if is_dated(parameter) else super().about_parameter(task, name, parameter)
 
@@ -70,7 +70,7 @@ class _BackfillCommand(PipelineCommand):
 
     def _find_ranged(self, asked: Asked) -> str:
         """The option of the parameter that --from and --to stand for, "--date"; "" where it is not known yet."""
-        from jubako.flow.backfill import find_dated_parameter
+        from jubako.flow.backfills.backfill import find_dated_parameter
 
         if asked.task is None:
             return ""
@@ -131,8 +131,8 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
         return 0
 
     from jubako.cli.progress import show_progress
-    from jubako.flow.backfill import account_for
-    from jubako.flow.runner import run as run_tasks
+    from jubako.flow.backfills.backfill import account_for
+    from jubako.flow.run.runner import run as run_tasks
 
     with refusals_of(asked.task):
         tasks = wanted.tasks(None if plan is None else plan.to_run)
@@ -186,8 +186,8 @@ def _take_wish(ctx: click.Context, given: dict[str, Any]) -> _Wish:
 
 def _find_wanted(asked: Asked, wish: _Wish, *, asks: bool) -> Wanted:
     """The range; one of very many dates is asked about first."""
-    from jubako.flow.backfill import Wanted, find_dated_parameter, values_between
-    from jubako.flow.outputs import refuse_untold
+    from jubako.flow.backfills.backfill import Wanted, find_dated_parameter, values_between
+    from jubako.flow.targets.outputs import refuse_untold
 
     assert asked.task is not None  # the command checked it before
     family = asked.task.get_task_family()
@@ -210,7 +210,7 @@ def _ask_for_many(count: int, what: str) -> None:
 
 
 def _make_plan(wish: _Wish, wanted: Wanted, pipeline: Pipeline) -> Backfill:
-    from jubako.flow.backfill import plan_backfill
+    from jubako.flow.backfills.backfill import plan_backfill
 
     plan = partial(
         plan_backfill,
@@ -224,7 +224,7 @@ def _make_plan(wish: _Wish, wanted: Wanted, pipeline: Pipeline) -> Backfill:
         return plan()
 
     from jubako.cli.past import open_own_history
-    from jubako.flow.status import States
+    from jubako.flow.explain.status import States
 
     with open_own_history() as past:
         states = States(past, pipeline.file, wanted.family.get_task_family())
@@ -240,7 +240,7 @@ def _add_stale(plan: Backfill, pipeline: Pipeline, *, says: bool) -> Backfill:
     import time
 
     from jubako.cli.past import open_own_history
-    from jubako.flow.stale import find_stale_by_history
+    from jubako.flow.staleness.stale import find_stale_by_history
 
     with open_own_history() as past:
         found = find_stale_by_history(plan.wanted.tasks(), past, pipeline.file, time.time())
@@ -272,15 +272,15 @@ class _Planner:
 
 def _are_complete(tasks: Sequence[Task]) -> list[bool]:
     """Which are done. One that can't even be asked isn't; the run says why."""
-    from jubako.flow.completeness import targets_exist
-    from jubako.flow.standing import ask_family
+    from jubako.flow.graph.completeness import targets_exist
+    from jubako.flow.graph.standing import ask_family
 
     return [answer is True for answer in ask_family(tasks, targets_exist)]
 
 
 def _find_downstream(wanted: Wanted, pipeline: Pipeline) -> Sequence[Task]:
     """What depends on the range; what could not be looked at is said."""
-    from jubako.flow.downstream import find_downstream
+    from jubako.flow.backfills.downstream import find_downstream
 
     found = find_downstream(wanted, pipeline.tasks.values())
     for text in found.left_out:
@@ -295,8 +295,8 @@ def _describe_downstream(tasks: Sequence[Task]) -> str:
 
 def _find_missing(tasks: Sequence[Task]) -> list[Task]:
     """Those of `tasks`, of any classes, that are not done."""
-    from jubako.flow.completeness import targets_exist
-    from jubako.flow.standing import Standing
+    from jubako.flow.graph.completeness import targets_exist
+    from jubako.flow.graph.standing import Standing
 
     answers = Standing(targets_exist).look(tasks)
     return [task for task, answer in zip(tasks, answers, strict=True) if answer is not True]

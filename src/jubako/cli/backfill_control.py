@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from jubako.flow.history import PastRun
-    from jubako.flow.steering import Wish
+    from jubako.flow.ledger.history import PastRun
+    from jubako.flow.ledger.steering import Wish
 
 __all__ = ["control_backfills", "control_options"]
 
@@ -46,7 +46,7 @@ def control_backfills(ctx: click.Context, given: dict[str, Any], format_: Format
     if len(steered) + listing > 1 or ctx.params["pipeline"] is not None:
         raise click.UsageError("--list, --pause, --resume and --cancel stand alone.", ctx)
     for wish, text in steered.items():
-        from jubako.flow.steering import steer_run
+        from jubako.flow.ledger.steering import steer_run
 
         run = steer_run(find_own_state(), text, wish)
         echo(f"Run {run.run_id} ({printable(run.asked)}) {_SAYS[wish].format(run=run.run_id)}")

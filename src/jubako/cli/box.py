@@ -34,7 +34,7 @@ def _epilog(*examples: str) -> str:
 
 
 def _complete_ids(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from jubako.boxes.kept_boxes import kept_boxes
+    from jubako.boxes.commands.kept_boxes import kept_boxes
 
     return [
         CompletionItem(record.id, help=printable(record.label))
@@ -78,7 +78,7 @@ def ls(format_: Format) -> int:
 @format_option
 def changes(box_id: str, format_: Format) -> None:
     """List what the kept box ID holds that this machine has not. The start of an id is enough."""
-    from jubako.boxes.kept_boxes import read_kept_changes
+    from jubako.boxes.commands.kept_boxes import read_kept_changes
 
     record, found = read_kept_changes(box_id)
     facts = {"id": record.id, "label": record.label, "error": record.error}
@@ -93,7 +93,7 @@ def changes(box_id: str, format_: Format) -> None:
 @click.argument("command", nargs=-1, metavar="[-- CMD...]", type=click.UNPROCESSED)
 def enter(box_id: str, command: Sequence[str], network: bool) -> int:
     """Run CMD, or your shell, in the kept box ID. What you change in there is dropped when you leave."""
-    from jubako.boxes.kept_boxes import enter_box
+    from jubako.boxes.commands.kept_boxes import enter_box
     from jubako.boxes.spec import Box, Host
 
     words = command[1:] if command[:1] == ("--",) else command  # click leaves the one behind ID
@@ -114,7 +114,7 @@ def commit(box_id: str, paths: Sequence[str]) -> None:
 
     It is refused, and nothing is published, if something else changed one of these since the box was started.
     """
-    from jubako.boxes.kept_boxes import commit_box
+    from jubako.boxes.commands.kept_boxes import commit_box
 
     echo_committed(commit_box(box_id, paths or ("/",)), paths)
 
@@ -124,7 +124,7 @@ def commit(box_id: str, paths: Sequence[str]) -> None:
 @click.argument("box_ids", nargs=-1, metavar="[ID]...", shell_complete=_complete_ids)
 def rm(box_ids: Sequence[str], all_: bool) -> None:
     """Remove kept boxes and what they hold; refused while someone is in one of them."""
-    from jubako.boxes.kept_boxes import kept_box_ids, remove_boxes
+    from jubako.boxes.commands.kept_boxes import kept_box_ids, remove_boxes
 
     if all_ == bool(box_ids):
         raise click.UsageError("Name the boxes to remove, or say --all.")

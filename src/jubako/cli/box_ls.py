@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.boxes.kept_boxes import kept_boxes, measure_box
+from jubako.boxes.commands.kept_boxes import kept_boxes, measure_box
 from jubako.cli.box_report import boxes_document, echo_notes
 from jubako.cli.formats import echo_document
 from jubako.cli.terminal import echo

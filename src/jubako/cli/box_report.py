@@ -11,8 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from jubako.boxes.commit import Committed
-    from jubako.boxes.kept_record import BoxRecord
+    from jubako.boxes.commands.commit import Committed
+    from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.layers.change import Change
 
 __all__ = [
@@ -130,7 +130,7 @@ def echo_notes(notes: Iterable[str]) -> None:
 
 
 def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
-    from jubako.boxes.plan_commit import ancestors
+    from jubako.boxes.views.facts import ancestors
 
     whole = {change.path for change in changes if change.type == "directory" and change.kind in ("added", "replaced")}
     tops: dict[str, Change] = {}

@@ -5,7 +5,7 @@ The command owns stdin, stdout and its exit code; what we say goes to stderr, or
 
 from __future__ import annotations
 
-from jubako.boxes.launch import run_in_box
+from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.spec import Box, Host
 from jubako.cli.box_report import (
     changes_document,

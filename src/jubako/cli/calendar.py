@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from jubako.flow.status import STATES, State
+from jubako.flow.explain.status import STATES, State
 from jubako.records import record
 
 __all__ = ["MARKS", "Drawing", "draw_calendar"]

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jubako.flow.history import History, PastAttempt, PastRun
+    from jubako.flow.ledger.history import History, PastAttempt, PastRun
 
 __all__ = ["history"]
 
@@ -69,7 +69,7 @@ def history(subject: str | None, task: str | None, last: int, failed: bool, form
 
 
 def _unknown(past: History, subject: str) -> InputError:
-    from jubako.flow.history import suggest
+    from jubako.flow.ledger.history import suggest
     from jubako.flow.loader import find_pipeline_file
 
     try:
@@ -82,7 +82,7 @@ def _unknown(past: History, subject: str) -> InputError:
 
 
 def _untried(past: History, pipeline: str | None, task: str) -> InputError:
-    from jubako.flow.history import suggest
+    from jubako.flow.ledger.history import suggest
 
     known = past.list_families(pipeline)
     hint = suggest(task.partition("(")[0], known) or f"tried were {', '.join(known[:5]) or 'none'}"

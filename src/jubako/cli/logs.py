@@ -16,8 +16,8 @@ from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.flow.history import History, PastRun
-    from jubako.flow.past_logs import TaskLog
+    from jubako.flow.ledger.history import History, PastRun
+    from jubako.flow.ledger.past_logs import TaskLog
 
 __all__ = ["logs"]
 
@@ -41,7 +41,7 @@ def logs(run_id: str | None, task: str | None, follow: bool, tail: int | None) -
 
     The start of a run's id is enough. TASK is the name of a task, or a whole one: 'Report(year=2010)'.
     """
-    from jubako.flow.past_logs import list_logs
+    from jubako.flow.ledger.past_logs import list_logs
 
     with open_own_history() as past:
         run = _get_run(past, run_id)
@@ -87,7 +87,7 @@ def _echo_one(log: TaskLog, tail: int | None) -> None:
 
 def _echo_log(log: TaskLog, tail: int | None) -> None:
     """In a pipe byte for byte; on a terminal without what it could obey."""
-    from jubako.flow.past_logs import read_log
+    from jubako.flow.ledger.past_logs import read_log
 
     if not log.path:
         return
@@ -117,7 +117,7 @@ def _describe(log: TaskLog) -> str:
 
 def _follow(run: PastRun, task: str | None, tail: int | None) -> int:
     """Prints what comes, a line at a time with the task in front, until the run is over; the command's exit code."""
-    from jubako.flow.past_logs import Follower
+    from jubako.flow.ledger.past_logs import Follower
 
     follower = Follower(_directory_of(run), task=task, last_lines=tail)
     printed = PrintedLines(echo)

@@ -14,7 +14,7 @@ from jubako.errors import InputError
 if TYPE_CHECKING:
     from jubako.flow.loader import Pipeline
     from jubako.flow.parameters import Parameter
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
 
 __all__ = [
     "describe_default",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-    from jubako.flow.history import History
+    from jubako.flow.ledger.history import History
 
 __all__ = ["complete_run", "complete_subject", "complete_tried_task", "find_own_state", "open_own_history"]
 
@@ -28,7 +28,7 @@ def find_own_state() -> str:
 
 def open_own_history() -> AbstractContextManager[History]:
     """The history in there; nothing is made or changed."""
-    from jubako.flow.history import open_history
+    from jubako.flow.ledger.history import open_history
 
     return open_history(find_own_state())
 

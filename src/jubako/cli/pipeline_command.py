@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from jubako.flow.loader import Pipeline
     from jubako.flow.parameters import Parameter
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
 
 __all__ = [
     "Asked",

@@ -49,7 +49,7 @@ def run(ctx: click.Context, /, now: int | None, **given: Any) -> int:
 
     from jubako.cli.progress import show_progress
     from jubako.flow.parameters import values_from
-    from jubako.flow.runner import run as run_tasks
+    from jubako.flow.run.runner import run as run_tasks
 
     times: ValueSource = {} if now is None else {(family, "now"): str(now) for family in _RANGES}
     with values_from(times):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
-    from jubako.flow.disabling import Verdict
-    from jubako.flow.history import History
+    from jubako.flow.engine.disabling import Verdict
+    from jubako.flow.ledger.history import History
     from jubako.flow.lineage.destination import Lineage
     from jubako.flow.loader import Pipeline
     from jubako.flow.options import RunOptions
@@ -188,7 +188,7 @@ def _format_option(name: str, value: Any) -> list[str]:
 def make_judge(history: History, pipeline: str, disable_after: tuple[int, ...]) -> Callable[[Any], Verdict]:
     """Tells of a task whether it has failed too often, by itself or by what `disable_after_option` read."""
     from jubako.flow.clock import SystemClock
-    from jubako.flow.disabling import Disabling, Limit
+    from jubako.flow.engine.disabling import Disabling, Limit
 
     return Disabling(lambda: history.list_endings(pipeline), Limit(*disable_after), SystemClock().wall_s()).judge
 
@@ -197,7 +197,7 @@ def make_run_options(
     pipeline: Pipeline | None, given: dict[str, Any], *, backfill: str = "", redo: Collection[Any] = ()
 ) -> RunOptions:
     """The run's options, from what `run_options` made click pass to the command; `redo` is run though it is done."""
-    from jubako.flow.backoff import Backoff
+    from jubako.flow.engine.backoff import Backoff
     from jubako.flow.options import RunOptions
 
     backoff = Backoff(*given["retry_delay"])

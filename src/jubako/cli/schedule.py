@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from jubako.flow.loader import Pipeline
-    from jubako.flow.schedule import Schedule
-    from jubako.flow.scheduler import Launcher, SchedulerEvent
+    from jubako.flow.schedules.schedule import Schedule
+    from jubako.flow.schedules.scheduler import Launcher, SchedulerEvent
 
     Tell: TypeAlias = Callable[[SchedulerEvent], None]
 
@@ -63,8 +63,8 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     loaded = _load(pipeline)
 
     from jubako.boxes.state import find_state_root
-    from jubako.flow.firing_process import ProcessLauncher
-    from jubako.flow.schedule import find_schedules
+    from jubako.flow.schedules.firing_process import ProcessLauncher
+    from jubako.flow.schedules.schedule import find_schedules
 
     schedules = list(find_schedules(loaded).values())
     if not schedules:
@@ -126,7 +126,7 @@ def _list(schedules: Sequence[Schedule], given: dict[str, Any]) -> int:
     from itertools import islice
 
     from jubako.cli.schedule_report import echo_next_firings
-    from jubako.flow.time_zone import parse_moment
+    from jubako.flow.schedules.time_zone import parse_moment
 
     firings = []
     for each in schedules:
@@ -143,9 +143,9 @@ def _fire(ctx: click.Context, pipeline: str, given: dict[str, Any]) -> int:
     from jubako.cli.progress import load_display, show_progress
     from jubako.cli.report import echo_report, get_exit_code
     from jubako.cli.unloadable import telling_of_unloadable
-    from jubako.flow.runner import run
-    from jubako.flow.schedule import get_schedule
-    from jubako.flow.time_zone import parse_moment
+    from jubako.flow.run.runner import run
+    from jubako.flow.schedules.schedule import get_schedule
+    from jubako.flow.schedules.time_zone import parse_moment
 
     load_display()
     with telling_of_unloadable(pipeline, given["fire"], given["config"]):
@@ -168,7 +168,7 @@ def _find_listeners(pipeline: Pipeline, given: dict[str, Any], stack: ExitStack)
     tells: list[Tell] = [SchedulerLines(err=given["format_"] != "table").tell]
     settings = find_settings(pipeline.file, given["config"])
     if settings is not None and settings.notify:
-        from jubako.flow.lost_runs import LostRuns  # 15 ms, for those who have hooks
+        from jubako.flow.schedules.lost_runs import LostRuns  # 15 ms, for those who have hooks
 
         lost = LostRuns(settings.notify, pipeline.file, lambda note: echo(describe_note(note), err=True))
         tells.append(stack.enter_context(lost).tell)
@@ -183,7 +183,7 @@ def _measured(pipeline: Pipeline, schedules: Sequence[Schedule], given: dict[str
     from jubako.boxes.state import default_state_root
     from jubako.flow.metrics.endpoint import parse_address, serve_metrics
     from jubako.flow.metrics.file import check_file, find_file_of, read_text
-    from jubako.flow.metrics.schedule_meter import ScheduleMeter
+    from jubako.flow.schedules.schedule_meter import ScheduleMeter
 
     address = parse_address(given["metrics_address"])
     path = make_run_options(pipeline, given).metrics_file or find_file_of(default_state_root().path, pipeline.file)
@@ -205,8 +205,8 @@ def _serve(
     from jubako.boxes.state import default_state_root
     from jubako.flow.clock import SystemClock
     from jubako.flow.interrupts import Interrupts
-    from jubako.flow.schedule_book import hold_schedules, open_schedule_book
-    from jubako.flow.scheduler import Scheduler, wait_for
+    from jubako.flow.schedules.schedule_book import hold_schedules, open_schedule_book
+    from jubako.flow.schedules.scheduler import Scheduler, wait_for
 
     def tell(event: SchedulerEvent) -> None:
         for each in tells:

@@ -9,17 +9,17 @@ from jubako.cli.document import Document, Format
 from jubako.cli.formats import echo_document
 from jubako.cli.terminal import echo, printable
 from jubako.flow.accounting import format_seconds
-from jubako.flow.schedule_plan import GRACE_S, QUEUE_LIMIT
-from jubako.flow.scheduler import Begun, Behind, Cancelling, Ended, GivenUp, Started, Stopping
+from jubako.flow.schedules.schedule_plan import GRACE_S, QUEUE_LIMIT
+from jubako.flow.schedules.scheduler import Begun, Behind, Cancelling, Ended, GivenUp, Started, Stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jubako.flow.schedule import Schedule
-    from jubako.flow.schedule_plan import Dropped
-    from jubako.flow.scheduler import SchedulerEvent
-    from jubako.flow.task import Task
+    from jubako.flow.schedules.schedule import Schedule
+    from jubako.flow.schedules.schedule_plan import Dropped
+    from jubako.flow.schedules.scheduler import SchedulerEvent
+    from jubako.flow.tasks.task import Task
 
 __all__ = ["SchedulerLines", "echo_next_firings"]
 

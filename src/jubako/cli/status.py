@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from jubako.flow.explain.status import State, Stretch
     from jubako.flow.parameters import Parameter
-    from jubako.flow.status import State, Stretch
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
 
 __all__ = ["status"]
 
@@ -64,7 +64,7 @@ class _StatusCommand(PipelineCommand):
     """Shows the parameter that the calendar is about as such."""
 
     def about_parameter(self, task: type[Task], name: str, parameter: Parameter[Any]) -> str:
-        from jubako.flow.backfill import is_dated
+        from jubako.flow.backfills.backfill import is_dated
 
         return "[what the calendar shows]" if is_dated(parameter) else super().about_parameter(task, name, parameter)
 
@@ -102,10 +102,10 @@ def status(
     if sum(given is not None for given in (start or stop, month, year)) > 1:
         raise click.UsageError("Say one of --from and --to, --month, or --year.")
 
-    from jubako.flow.backfill import Wanted, find_dated_parameter
-    from jubako.flow.partitions import find_unit
-    from jubako.flow.status import Recorded, States, join_stretches
-    from jubako.flow.status_range import list_shown, parse_ends
+    from jubako.flow.backfills.backfill import Wanted, find_dated_parameter
+    from jubako.flow.explain.status import Recorded, States, join_stretches
+    from jubako.flow.explain.status_range import list_shown, parse_ends
+    from jubako.flow.ledger.partitions import find_unit
 
     family = asked.task.get_task_family()
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
@@ -144,7 +144,7 @@ def _echo_calendar(values: Sequence[Any], states: Sequence[State], unit: str) ->
 
 def _echo_legend(parameter: Parameter[Any], stretches: Sequence[Stretch]) -> None:
     """A line for each state that occurs: its letter, how many, and where, but for what is simply done."""
-    from jubako.flow.status import STATES
+    from jubako.flow.explain.status import STATES
 
     counts = _count(stretches)
     width = len(f"{max(counts.values()):,}")

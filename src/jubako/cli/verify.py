@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
     from jubako.verify.tolerance import Tolerance
 
 __all__ = ["verify"]
@@ -86,7 +86,7 @@ def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[s
     from jubako.cli.progress import show_progress
     from jubako.cli.verify_report import echo_verification
     from jubako.flow.options import RunOptions
-    from jubako.flow.verify_tasks import verify_tasks
+    from jubako.flow.verifying.verify_tasks import verify_tasks
 
     chosen = _choose(ctx, asked, given)
     options = RunOptions(workers=workers, pipeline=asked.pipeline, backfill=chosen.label)
@@ -127,10 +127,10 @@ def _choose(ctx: click.Context, asked: Asked, given: dict[str, Any]) -> _Chosen:
     if given["seed"] is not None and given["sample"] is None:
         raise click.UsageError("--seed goes with --sample.", ctx)
 
-    from jubako.flow.backfill import Wanted, find_dated_parameter, format_spans, plan_backfill, values_between
-    from jubako.flow.completeness import targets_exist
-    from jubako.flow.standing import ask_family
-    from jubako.flow.verification import draw_sample
+    from jubako.flow.backfills.backfill import Wanted, find_dated_parameter, format_spans, plan_backfill, values_between
+    from jubako.flow.graph.completeness import targets_exist
+    from jubako.flow.graph.standing import ask_family
+    from jubako.flow.verifying.verification import draw_sample
 
     name, parameter = find_dated_parameter(asked.task, [name for name, text in asked.texts.items() if text])
     with told_form_of(parameter):

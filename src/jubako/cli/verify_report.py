@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from jubako.flow.verification import OutputVerdict, TaskVerdict, Verification
+    from jubako.flow.verifying.verification import OutputVerdict, TaskVerdict, Verification
 
 __all__ = ["echo_verification"]
 

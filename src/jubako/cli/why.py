@@ -42,7 +42,7 @@ def why(ctx: click.Context, /, disable_after: tuple[int, ...], format_: Format, 
         echo("Error: which of these tasks? Name it after the pipeline.", err=True)
         return EXIT_USAGE
 
-    from jubako.flow.why import explain_task
+    from jubako.flow.explain.why import explain_task
 
     task = build_task(asked)
     with open_own_history() as past, refusals_of(asked.task):

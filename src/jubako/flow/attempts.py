@@ -9,10 +9,10 @@ from jubako.flow.options import RunOptions
 from jubako.records import record
 
 if TYPE_CHECKING:
-    from jubako.boxes.signature import Signature
     from jubako.boxes.spec import Output, StagedOutput
+    from jubako.boxes.transactions.signature import Signature
 
-__all__ = ["Attempt", "Prepared", "get_timeout_s", "lives_in_memory"]
+__all__ = ["Attempt", "Prepared", "get_timeout_s"]
 
 
 @record(frozen=False)
@@ -64,8 +64,3 @@ def get_timeout_s(task: Any, options: RunOptions) -> float | None:
     """The task's time limit; None if it has none."""
     limit = options.timeout_s if task.worker_timeout is None else task.worker_timeout
     return float(limit) if limit else None
-
-
-def lives_in_memory(targets: Sequence[Any]) -> bool:
-    """True if one of `targets` exists in this process only, so that its task has to run here."""
-    return any(getattr(target, "in_memory", False) for target in targets)

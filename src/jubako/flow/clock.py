@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from jubako.flow.lease import Moment
+__all__ = ["Clock", "Moment", "SystemClock"]
 
-__all__ = ["Clock", "SystemClock"]
+
+class Moment(NamedTuple):
+    """A point in time that survives the machine sleeping: seconds of CLOCK_MONOTONIC within one boot."""
+
+    boot_id: str
+    monotonic_s: float
 
 
 class Clock(Protocol):

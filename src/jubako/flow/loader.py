@@ -8,7 +8,7 @@ A file that belongs to a package is imported as the part of the package it is, s
 
 The pipeline's folder is searched first, as with `python FILE`, but for the modules of Python that jubako needs: its own
 imports, some of which come late, must not depend on what the files beside a pipeline are called. A neighbour with such
-a name is out of reach under it (`boxes.search_path`).
+a name is out of reach under it (`boxes.workers.search_path`).
 
 A `PipelineSource` is enough to import the pipeline again in a fresh process. Importing is running someone's code: what
 goes wrong in it becomes one sentence that names the file and the line.
@@ -26,11 +26,11 @@ import traceback
 from collections.abc import Mapping
 from types import ModuleType
 
-from jubako.boxes.search_path import is_reserved, reserve_standard_names
+from jubako.boxes.workers.search_path import is_reserved, reserve_standard_names
 from jubako.errors import InputError, JubakoError
 from jubako.flow.parameters import AnnotationException
-from jubako.flow.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
-from jubako.flow.task import Task
+from jubako.flow.ranges.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
+from jubako.flow.tasks.task import Task
 from jubako.records import record
 
 __all__ = [

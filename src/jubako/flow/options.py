@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
-from jubako.boxes.database import Durability
 from jubako.boxes.spec import Undeclared
+from jubako.boxes.transactions.database import Durability
 from jubako.errors import InputError
 from jubako.flow.observer import Mode
 from jubako.flow.run_rules import OUR_RULES, RunRules

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jubako.errors import InputError
-from jubako.flow.register import Register
+from jubako.flow.tasks.register import Register
 from jubako.records import record
 
 if TYPE_CHECKING:

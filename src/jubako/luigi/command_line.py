@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Self
 
-import jubako.flow.range  # noqa: F401  (every command line knows the ranges)
+import jubako.flow.ranges.range  # noqa: F401  (every command line knows the ranges)
 from jubako.errors import InputError
 from jubako.flow.loader import PipelineSource, import_source
 from jubako.flow.parameters import BoolParameter, parse_argument, values_from
-from jubako.flow.register import Register
+from jubako.flow.tasks.register import Register
 from jubako.luigi import sections
 
 __all__ = ["CmdlineParser"]

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Final, Self
 
 from jubako.flow.parameters import InvalidParameterException, UnconsumedParameterWarning
 from jubako.flow.parameters.frozen import freeze
-from jubako.flow.register import Register, TaskClassException
+from jubako.flow.tasks.register import Register, TaskClassException
 
 __all__ = [
     "InterpolationMissingEnvvarError",

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from jubako.flow.nesting import flatten
 from jubako.flow.parameters import OptionalParameter
-from jubako.flow.target import FileSystemTarget
-from jubako.flow.task import Config
+from jubako.flow.targets.target import FileSystemTarget
+from jubako.flow.tasks.nesting import flatten
+from jubako.flow.tasks.task import Config
 from jubako.luigi.command_line import CmdlineParser
 
 __all__ = ["find_deps", "main", "main_tree", "print_tree", "upstream"]

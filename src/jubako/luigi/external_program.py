@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, Final, Literal, Self
 
 from jubako.flow.parameters import BoolParameter, ChoiceParameter, OptionalParameter, ParameterVisibility
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 from jubako.luigi.log import logger
 
 __all__ = [

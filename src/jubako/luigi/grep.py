@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Final
 
-from jubako.boxes.database import open_database
 from jubako.boxes.state import find_state_root, open_state_root
-from jubako.flow.history import History
+from jubako.boxes.transactions.database import open_database
+from jubako.flow.ledger.history import History
 
 __all__ = ["main"]
 

@@ -23,33 +23,33 @@ OptionalChoiceParameter OptionalNumericalParameter
 
 _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "luigi": {
-        "jubako.flow.task": "Task ExternalTask WrapperTask Config namespace auto_namespace",
-        "jubako.flow.dynamic": "DynamicRequirements",
-        "jubako.flow.event": "Event",
-        "jubako.flow.target": "Target",
-        "jubako.flow.local_target": "LocalTarget",
+        "jubako.flow.tasks.task": "Task ExternalTask WrapperTask Config namespace auto_namespace",
+        "jubako.flow.tasks.dynamic": "DynamicRequirements",
+        "jubako.flow.tasks.event": "Event",
+        "jubako.flow.targets.target": "Target",
+        "jubako.flow.targets.local_target": "LocalTarget",
         "jubako.flow.parameters": _PARAMETERS,
         "jubako.luigi.interface": "build run LuigiStatusCode",
         "jubako.luigi.left_out": "RemoteScheduler RPCError",
         "jubako.luigi.names": "__version__=VERSION VERSION",
     },
     "luigi.task": {
-        "jubako.flow.task": "Task ExternalTask WrapperTask Config namespace auto_namespace logger",
-        "jubako.flow.bulk": "BulkCompleteNotImplementedError MixinNaiveBulkComplete",
-        "jubako.flow.dynamic": "DynamicRequirements",
-        "jubako.flow.external": "externalize",
-        "jubako.flow.nesting": "flatten flatten_output getpaths",
+        "jubako.flow.tasks.task": "Task ExternalTask WrapperTask Config namespace auto_namespace logger",
+        "jubako.flow.tasks.bulk": "BulkCompleteNotImplementedError MixinNaiveBulkComplete",
+        "jubako.flow.tasks.dynamic": "DynamicRequirements",
+        "jubako.flow.tasks.external": "externalize",
+        "jubako.flow.tasks.nesting": "flatten flatten_output getpaths",
         "jubako.flow.parameters": "Parameter",
-        "jubako.flow.register": "Register",
-        "jubako.flow.signature": "task_id_str TASK_ID_INCLUDE_PARAMS TASK_ID_TRUNCATE_PARAMS TASK_ID_TRUNCATE_HASH "
-        "TASK_ID_INVALID_CHAR_REGEX",
+        "jubako.flow.tasks.register": "Register",
+        "jubako.flow.tasks.signature": "task_id_str TASK_ID_INCLUDE_PARAMS TASK_ID_TRUNCATE_PARAMS "
+        "TASK_ID_TRUNCATE_HASH TASK_ID_INVALID_CHAR_REGEX",
     },
     "luigi.target": {
-        "jubako.flow.target": "Target FileSystem FileSystemTarget FileSystemException FileAlreadyExists "
+        "jubako.flow.targets.target": "Target FileSystem FileSystemTarget FileSystemException FileAlreadyExists "
         "MissingParentDirectory NotADirectory",
-        "jubako.flow.local_files": "AtomicLocalFile=atomic_file",
+        "jubako.flow.targets.local_files": "AtomicLocalFile=atomic_file",
     },
-    "luigi.local_target": {"jubako.flow.local_target": "LocalTarget LocalFileSystem atomic_file"},
+    "luigi.local_target": {"jubako.flow.targets.local_target": "LocalTarget LocalFileSystem atomic_file"},
     "luigi.parameter": {
         "jubako.flow.parameters": _PARAMETERS
         + """ParameterVisibility ParameterException MissingParameterException UnknownParameterException
@@ -59,25 +59,25 @@ _TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "luigi.date_interval": {"jubako.flow.date_interval": "DateInterval Date Week Month Year Custom"},
     "luigi.tools.range": {
-        "jubako.flow.range": "RangeBase RangeDailyBase RangeHourlyBase RangeByMinutesBase RangeDaily RangeHourly "
-        "RangeByMinutes RangeMonthly RangeEvent infer_bulk_complete_from_fs",
+        "jubako.flow.ranges.range": "RangeBase RangeDailyBase RangeHourlyBase RangeByMinutesBase RangeDaily "
+        "RangeHourly RangeByMinutes RangeMonthly RangeEvent infer_bulk_complete_from_fs",
     },
     "luigi.util": {
-        "jubako.flow.inheriting": "requires inherits copies delegates common_params",
-        "jubako.flow.preceding": "previous get_previous_completed",
+        "jubako.flow.tasks.inheriting": "requires inherits copies delegates common_params",
+        "jubako.flow.tasks.preceding": "previous get_previous_completed",
     },
-    "luigi.mock": {"jubako.flow.mock": "MockTarget MockFileSystem"},
+    "luigi.mock": {"jubako.flow.targets.mock": "MockTarget MockFileSystem"},
     "luigi.format": {
-        "jubako.flow.format": "Format ChainFormat TextFormat NopFormat GzipFormat Bzip2Format "
+        "jubako.flow.targets.format": "Format ChainFormat TextFormat NopFormat GzipFormat Bzip2Format "
         "MixedUnicodeBytesFormat=MixedFormat Text UTF8 Nop Gzip Bzip2 MixedUnicodeBytes SysNewLine get_default_format",
-        "jubako.flow.pipes": "FileWrapper InputPipeProcessWrapper OutputPipeProcessWrapper",
+        "jubako.flow.targets.pipes": "FileWrapper InputPipeProcessWrapper OutputPipeProcessWrapper",
     },
-    "luigi.event": {"jubako.flow.event": "Event"},
+    "luigi.event": {"jubako.flow.tasks.event": "Event"},
     "luigi.freezing": {
         "jubako.flow.parameters.frozen": "FrozenOrderedDict recursively_freeze=freeze recursively_unfreeze=unfreeze",
     },
     "luigi.task_register": {
-        "jubako.flow.register": "Register load_task TaskClassException TaskClassNotFoundException "
+        "jubako.flow.tasks.register": "Register load_task TaskClassException TaskClassNotFoundException "
         "TaskClassAmbigiousException",
     },
     "luigi.task_status": {

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from jubako.flow.local_target import LocalTarget
-from jubako.flow.mock import MockTarget
-from jubako.flow.target import FileSystemException
+from jubako.flow.targets.local_target import LocalTarget
+from jubako.flow.targets.mock import MockTarget
+from jubako.flow.targets.target import FileSystemException
 
 __all__ = [
     "InvalidQuery",

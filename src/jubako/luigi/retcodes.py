@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jubako.errors import JubakoError
 from jubako.flow.parameters import IntParameter
-from jubako.flow.task import Config
+from jubako.flow.tasks.task import Config
 from jubako.luigi import sections
 from jubako.luigi.command_line import CmdlineParser
 from jubako.luigi.interface import LuigiRunResult, run_parsed

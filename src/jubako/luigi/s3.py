@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Iterator
 from typing import IO, Any, Self
 
-from jubako.flow.format import Format, get_default_format
-from jubako.flow.local_files import atomic_file, discard
 from jubako.flow.parameters import OptionalParameter, Parameter
-from jubako.flow.store_target import StoreTarget
-from jubako.flow.store_upload import Upload
-from jubako.flow.target import FileSystemTarget, temporary_name
-from jubako.flow.task import ExternalTask
+from jubako.flow.stores.store_target import StoreTarget
+from jubako.flow.stores.store_upload import Upload
+from jubako.flow.targets.format import Format, get_default_format
+from jubako.flow.targets.local_files import atomic_file, discard
+from jubako.flow.targets.target import FileSystemTarget, temporary_name
+from jubako.flow.tasks.task import ExternalTask
 from jubako.luigi.s3_client import FileNotFoundException, InvalidDeleteException, S3Client, find_usual_client
 from jubako.luigi.s3_options import DeprecatedBotoClientException
 

@@ -1,7 +1,7 @@
 """Luigi's client of S3, with its directories: a marker `key_$folder$` or `key/`, or anything below `key/`.
 
 Methods and what they raise are Luigi's: an error of the service is botocore's ClientError. The requests are made by the
-client that jubako's own targets use (`flow.store`).
+client that jubako's own targets use (`flow.stores.store`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from jubako.errors import InputError
-from jubako.flow.local_files import atomic_file
-from jubako.flow.store import Store, find_store
-from jubako.flow.store_errors import find_code
-from jubako.flow.store_upload import begin_upload
-from jubako.flow.target import FileAlreadyExists, FileSystem, FileSystemException, MissingParentDirectory
+from jubako.flow.stores.store import Store, find_store
+from jubako.flow.stores.store_errors import find_code
+from jubako.flow.stores.store_upload import begin_upload
+from jubako.flow.targets.local_files import atomic_file
+from jubako.flow.targets.target import FileAlreadyExists, FileSystem, FileSystemException, MissingParentDirectory
 from jubako.luigi.log import logger
 from jubako.luigi.s3_options import DeprecatedBotoClientException, assume_role, read_section, translate_options
 from jubako.luigi.s3_requests import (

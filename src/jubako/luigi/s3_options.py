@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from configparser import NoSectionError
 from typing import Any, Final
 
-from jubako.flow.store import find_store
+from jubako.flow.stores.store import find_store
 from jubako.luigi.configuration import get_config
 from jubako.luigi.log import logger
 

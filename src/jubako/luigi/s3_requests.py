@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from jubako.flow.store import Store
-from jubako.flow.store_errors import find_code
+from jubako.flow.stores.store import Store
+from jubako.flow.stores.store_errors import find_code
 from jubako.records import record
 
 __all__ = [

@@ -23,7 +23,7 @@ from jubako.flow.parameters import (
     TimeDeltaParameter,
 )
 from jubako.flow.parameters.parameter import ConfigPath
-from jubako.flow.task import Config
+from jubako.flow.tasks.task import Config
 
 __all__ = ["core", "execution_summary", "find_unused", "jubako", "scheduler", "worker"]
 

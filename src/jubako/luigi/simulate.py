@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jubako.flow.target import Target
+from jubako.flow.targets.target import Target
 
 __all__ = ["RunAnywayTarget"]
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from jubako.errors import InputError
 from jubako.flow.options import RunOptions
 from jubako.flow.result import RunResult
+from jubako.flow.run.runner import run
 from jubako.flow.run_rules import RunRules
-from jubako.flow.runner import run
 from jubako.flow.settings_file import find_settings_file
 from jubako.luigi import sections
 from jubako.luigi.configuration import get_config
@@ -26,8 +26,8 @@ from jubako.luigi.log import RunLog, logger
 from jubako.records import record
 
 if TYPE_CHECKING:
-    from jubako.boxes.database import Durability
     from jubako.boxes.spec import Undeclared
+    from jubako.boxes.transactions.database import Durability
     from jubako.flow.settings import Settings
 
 __all__ = ["Scheduler", "TaskProcess", "Worker"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.flow.lease import Moment
+from jubako.flow.clock import Moment
 
 __all__ = ["FakeClock"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jubako.flow.schedule import Schedule
+    from jubako.flow.schedules.schedule import Schedule
 
 __all__ = ["FakeLauncher", "FakeRunning"]
 

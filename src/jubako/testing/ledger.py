@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jubako.flow.ledger import Ledger, LedgerRun
+from jubako.flow.ledger.ledger import Ledger, LedgerRun
 from jubako.testing.clock import FakeClock
 
 __all__ = ["begin_fake_run", "open_memory_ledger"]

@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jubako.flow.book import Book
-from jubako.flow.engine import Engine
-from jubako.flow.graph import Graph
+from jubako.flow.engine.engine import Engine
+from jubako.flow.engine.transitions import State
+from jubako.flow.graph.graph import Graph
 from jubako.flow.interrupts import Interrupts
+from jubako.flow.ledger.task_log import TaskLogs
 from jubako.flow.observer import Observer
 from jubako.flow.options import RunOptions
-from jubako.flow.planning import get_backoff, plan_run
-from jubako.flow.run_loop import RunLoop
-from jubako.flow.task_log import TaskLogs
-from jubako.flow.transitions import State
+from jubako.flow.run.book import Book
+from jubako.flow.run.planning import get_backoff, plan_run
+from jubako.flow.run.run_loop import RunLoop
 from jubako.records import record
 from jubako.testing.clock import FakeClock
 from jubako.testing.executor import FakeExecutor

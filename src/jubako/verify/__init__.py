@@ -1,6 +1,6 @@
 """Comparing what was published with what comes out again: tolerances, comparators by file type, claims.
 
-Knows nothing of boxes, tasks or runs: `flow.verification` makes outputs again and has them compared here. A task's
+Knows nothing of boxes, tasks or runs: `flow.verifying` makes outputs again and has them compared here. A task's
 `check()` and a pipeline's own comparators use the names below.
 """
 

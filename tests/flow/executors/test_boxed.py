@@ -11,12 +11,12 @@ import pytest
 from jubako.boxes.job import Finished, Job, JobEvent, Message
 from jubako.boxes.job import Printed as JobPrinted
 from jubako.errors import BugError, HostError
-from jubako.flow.boxed import BoxMessage
 from jubako.flow.executors.boxed import BoxedExecutor
 from jubako.flow.executors.executor import Ended, Order, Printed, Remarked, Said
+from jubako.flow.executors.inside import BoxMessage
 from jubako.flow.parameters import IntParameter
-from jubako.flow.task import Task
-from jubako.flow.task_reference import dump_references
+from jubako.flow.tasks.task import Task
+from jubako.flow.tasks.task_reference import dump_references
 
 
 class Does(Task):

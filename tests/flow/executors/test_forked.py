@@ -18,7 +18,7 @@ import pytest
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
 from jubako.flow.executors.forked import ForkedExecutor
 from jubako.flow.parameters import IntParameter, Parameter
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_child_dies_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "start.py").write_text(
         "import os, sys, time\n"
         "from jubako.flow.executors.executor import Order\nfrom jubako.flow.executors.forked import ForkedExecutor\n"
-        "from jubako.flow.task import Task\n"
+        "from jubako.flow.tasks.task import Task\n"
         "class T(Task):\n    def run(self):\n"
         "        open(sys.argv[1], 'w').write(str(os.getpid()))\n        time.sleep(600)\n"
         "ForkedExecutor(lambda task: False).start(Order('1', T()))\n"

@@ -7,7 +7,7 @@ from typing import Any
 from jubako.flow.executors.executor import Ended, Order, Said
 from jubako.flow.executors.in_process import InProcessExecutor
 from jubako.flow.parameters import IntParameter
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 
 class Does(Task):

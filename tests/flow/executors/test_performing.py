@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.event import Event
 from jubako.flow.executors.performing import Performed, call_after_publish, perform
-from jubako.flow.mock import MockFileSystem, MockTarget
 from jubako.flow.parameters import IntParameter
 from jubako.flow.run_rules import RunRules
-from jubako.flow.task import Task
+from jubako.flow.targets.mock import MockFileSystem, MockTarget
+from jubako.flow.tasks.event import Event
+from jubako.flow.tasks.task import Task
 
 
 @pytest.fixture(autouse=True)

@@ -21,12 +21,12 @@ from openlineage.client.naming.dataset import LocalFileSystem
 
 from jubako.flow.lineage.datasets import MOST, Dataset, find_datasets
 from jubako.flow.lineage.events import describe_attempt, describe_run, make_event, with_error
-from jubako.flow.local_target import DirectoryTarget, LocalTarget, set_start_directory
-from jubako.flow.mock import MockTarget
 from jubako.flow.parameters import DateHourParameter, DateParameter, MonthParameter, Parameter, YearParameter
-from jubako.flow.store_target import StoreTarget
-from jubako.flow.target import Target
-from jubako.flow.task import Task
+from jubako.flow.stores.store_target import StoreTarget
+from jubako.flow.targets.local_target import DirectoryTarget, LocalTarget, set_start_directory
+from jubako.flow.targets.mock import MockTarget
+from jubako.flow.targets.target import Target
+from jubako.flow.tasks.task import Task
 
 FACETS = {
     "parent": parent_run.ParentRunFacet,

@@ -10,12 +10,12 @@ import pytest
 
 from jubako.errors import HostError, InputError
 from jubako.flow.lineage.destination import Lineage
-from jubako.flow.local_target import LocalTarget
 from jubako.flow.notices.hooks import Secret
 from jubako.flow.parameters import IntParameter, Parameter, ParameterVisibility
-from jubako.flow.runner import run
-from jubako.flow.target import Target
-from jubako.flow.task import ExternalTask, Task, WrapperTask
+from jubako.flow.run.runner import run
+from jubako.flow.targets.local_target import LocalTarget
+from jubako.flow.targets.target import Target
+from jubako.flow.tasks.task import ExternalTask, Task, WrapperTask
 
 
 class There(Target):

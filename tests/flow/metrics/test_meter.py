@@ -14,9 +14,9 @@ from jubako.flow.metrics.meter import Meter
 from jubako.flow.notices.hooks import CommandHook
 from jubako.flow.observer import TaskFailed, TaskPublished
 from jubako.flow.parameters import IntParameter
-from jubako.flow.runner import run
-from jubako.flow.target import Target
-from jubako.flow.task import Task
+from jubako.flow.run.runner import run
+from jubako.flow.targets.target import Target
+from jubako.flow.tasks.task import Task
 from jubako.testing import FakeClock
 
 MADE: set[int] = set()

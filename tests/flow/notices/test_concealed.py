@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jubako.flow.notices.concealed import Concealed
 from jubako.flow.parameters import DictParameter, IntParameter, OptionalStrParameter, Parameter, ParameterVisibility
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 HIDDEN, PRIVATE = ParameterVisibility.HIDDEN, ParameterVisibility.PRIVATE
 

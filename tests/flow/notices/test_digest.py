@@ -18,7 +18,7 @@ from jubako.flow.outcome import find_outcome
 from jubako.flow.parameters import IntParameter
 from jubako.flow.result import RunResult, TaskError
 from jubako.flow.summary import Groups
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 ABOUT = Message("test", "success", "/data/pipeline.py", "Day(n=1)", "host7", 1000.0, 1003.5)
 

@@ -18,9 +18,9 @@ from jubako.errors import HostError, InputError
 from jubako.flow.notices.hooks import CommandHook, MailHook, Secret, WebHook
 from jubako.flow.observer import Note
 from jubako.flow.parameters import IntParameter, Parameter, ParameterVisibility
-from jubako.flow.runner import run
-from jubako.flow.target import Target
-from jubako.flow.task import ExternalTask, Task, WrapperTask
+from jubako.flow.run.runner import run
+from jubako.flow.targets.target import Target
+from jubako.flow.tasks.task import ExternalTask, Task, WrapperTask
 from jubako.testing import RecordingObserver
 
 

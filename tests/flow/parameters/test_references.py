@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jubako.flow.parameters import PathParameter, TaskParameter
-from jubako.flow.register import TaskClassAmbigiousException, TaskClassNotFoundException
-from jubako.flow.task import Task
+from jubako.flow.tasks.register import TaskClassAmbigiousException, TaskClassNotFoundException
+from jubako.flow.tasks.task import Task
 
 
 def test_task_parameter_reads_and_writes_families() -> None:

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from jubako.flow import parameters as p
 from jubako.flow.date_interval import Custom, Date, DateInterval, Month, Week, Year
-from jubako.flow.parameters.annotations import make_parameter
 from jubako.flow.parameters.datetimes import _DatetimeParameter
-from jubako.flow.range import RangeDaily, RangeHourly
-from jubako.flow.range_base import _NameParameter
-from jubako.flow.register import TaskClassNotFoundException
-from jubako.flow.task import Task
+from jubako.flow.ranges.range import RangeDaily, RangeHourly
+from jubako.flow.ranges.range_base import _NameParameter
+from jubako.flow.tasks.annotations import make_parameter
+from jubako.flow.tasks.register import TaskClassNotFoundException
+from jubako.flow.tasks.task import Task
 
 
 class Colour(enum.Enum):

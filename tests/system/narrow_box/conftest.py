@@ -24,7 +24,7 @@ import pytest
 
 from jubako.boxes.job import Finished, Job, Message, Printed
 from jubako.boxes.spec import Box, OutputKind, StagedOutput
-from jubako.boxes.worker import Worker, WorkerState
+from jubako.boxes.workers.worker import Worker, WorkerState
 from jubako.layers.remove import remove_tree
 
 ORDINARY_UID = 54322  # needs no entry in /etc/passwd

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jubako.boxes.capabilities import ROOT_CAPABILITIES
 from jubako.boxes.job import Finished, Job
 from jubako.boxes.spec import Box, Host, StagedOutput
-from jubako.boxes.worker import Worker
+from jubako.boxes.views.capabilities import ROOT_CAPABILITIES
+from jubako.boxes.workers.worker import Worker
 from jubako.kernel import mounts
 from jubako.kernel.capabilities import capability_number
 from jubako.kernel.filesystems import tmpfs

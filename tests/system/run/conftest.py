@@ -14,9 +14,9 @@ import pytest
 
 from jubako.flow.loader import Pipeline, load_pipeline
 from jubako.flow.observer import Observer, RunEvent
-from jubako.flow.register import Register
 from jubako.flow.result import RunResult
-from jubako.flow.runner import run
+from jubako.flow.run.runner import run
+from jubako.flow.tasks.register import Register
 from jubako.testing import RecordingObserver
 
 _serial = itertools.count()
@@ -24,7 +24,7 @@ _serial = itertools.count()
 HEAD = """
 import datetime, os, subprocess, sys, time
 from jubako import Box, DateParameter, DirectoryTarget, ExternalTask, LocalTarget, Parameter, Task, WrapperTask
-from jubako.flow.event import Event
+from jubako.flow.tasks.event import Event
 from jubako.flow.parameters import IntParameter, ListParameter
 """
 

@@ -8,7 +8,7 @@ import pytest
 
 from jubako.flow.clock import SystemClock
 from jubako.flow.observer import TaskFound
-from jubako.flow.runner import run
+from jubako.flow.run.runner import run
 
 PIPELINE = """
 class Fails(Task):

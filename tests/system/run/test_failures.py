@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from jubako.boxes.database import open_database
-from jubako.boxes.kept import list_boxes
+from jubako.boxes.keeping.kept import list_boxes
+from jubako.boxes.transactions.database import open_database
 from jubako.errors import InputError
-from jubako.flow.ledger import Ledger
+from jubako.flow.ledger.ledger import Ledger
 from jubako.flow.observer import TaskFailed, TaskGivenUp, TaskPrinted, TaskProgressed, UndeclaredWrites
 from jubako.flow.summary import RunStatus
 from jubako.testing import FakeClock
@@ -554,7 +554,7 @@ def test_input_that_changes_at_every_try_is_a_conflict(world: Any) -> None:
 def test_tasks_that_live_in_memory_run_in_this_process(world: Any, options: dict[str, Any]) -> None:
     world.write(
         """
-        from jubako.flow.mock import MockTarget
+        from jubako.flow.targets.mock import MockTarget
 
         class First(Task):
             def output(self):
@@ -576,7 +576,7 @@ def test_tasks_that_live_in_memory_run_in_this_process(world: Any, options: dict
                     file.write(first.read() + "2")
         """
     )
-    from jubako.flow.mock import MockFileSystem
+    from jubako.flow.targets.mock import MockFileSystem
 
     MockFileSystem().clear()
     assert world.run(world.Second(), **options)
@@ -604,7 +604,7 @@ def test_what_a_task_loses_without_a_box_is_said_once(world: Any) -> None:
 @pytest.mark.box
 def test_pipeline_that_no_other_process_can_import_is_refused(world: Any) -> None:
     from jubako import LocalTarget, Task
-    from jubako.flow.runner import run
+    from jubako.flow.run.runner import run
 
     class Local(Task):
         def output(self) -> Any:

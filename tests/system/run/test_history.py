@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jubako.errors import InputError
-from jubako.flow.history import open_history
+from jubako.flow.ledger.history import open_history
 
 PIPELINE = """
 class Round(Task):

@@ -10,7 +10,7 @@ import pytest
 NOON = 1632052800  # 2021-09-19T12:00Z
 
 PIPELINE = """
-from jubako.flow.range import RangeDaily, RangeHourly, RangeMonthly
+from jubako.flow.ranges.range import RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.parameters import DateHourParameter, MonthParameter
 
 class MyDailyTask(Task):

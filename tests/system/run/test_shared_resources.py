@@ -32,7 +32,7 @@ class All(WrapperTask):
 SCRIPT = """
 import sys
 from jubako.flow.loader import load_pipeline
-from jubako.flow.runner import run
+from jubako.flow.run.runner import run
 pipeline = load_pipeline(sys.argv[1])
 result = run([pipeline.tasks["All"]()], pipeline=pipeline, state=sys.argv[2], box=sys.argv[3], durability="relaxed",
              workers=2, shared_resources={"gpu": 1})

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jubako.flow import code_digest
-from jubako.flow.history import open_history
+from jubako.flow.explain.why import Why, explain_task
+from jubako.flow.fingerprints import code_digest
+from jubako.flow.ledger.history import open_history
 from jubako.flow.result import RunResult
-from jubako.flow.why import Why, explain_task
 
 from .conftest import World
 

@@ -47,7 +47,7 @@ class Sum(Task):
 SCRIPT = """
 import sys
 from jubako.flow.loader import load_pipeline
-from jubako.flow.runner import run
+from jubako.flow.run.runner import run
 pipeline = load_pipeline(sys.argv[1])
 result = run([pipeline.tasks["Sum"]()], pipeline=pipeline, state=sys.argv[2], box=sys.argv[3], durability="relaxed",
              workers=int(sys.argv[4]))

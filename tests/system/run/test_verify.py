@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from jubako.flow.history import open_history
+from jubako.flow.ledger.history import open_history
 from jubako.flow.observer import TaskPrinted, TaskStarted, TaskVerified
-from jubako.flow.verification import TaskVerdict, Verification
-from jubako.flow.verify_tasks import verify_tasks
+from jubako.flow.verifying.verification import TaskVerdict, Verification
+from jubako.flow.verifying.verify_tasks import verify_tasks
 from jubako.verify import Tolerance
 
 from .conftest import World
@@ -140,7 +140,7 @@ def test_task_says_itself_how_it_is_compared(world: World) -> None:
 
 def test_what_cannot_be_compared_says_why(world: World) -> None:
     world.write("""
-        from jubako.flow.mock import MockTarget
+        from jubako.flow.targets.mock import MockTarget
 
         class There(ExternalTask):
             name = Parameter(default="there")

@@ -1,4 +1,4 @@
-"""Tasks in boxes: a pool of workers (`boxes.worker`), each a fresh process with the pipeline loaded, one job at a time.
+"""Tasks in boxes: workers (`boxes.workers`), each a fresh process with the pipeline loaded, one job at a time.
 
 Workers are started as orders come, up to the number the run has, and replaced when they die. What comes from inside a
 box is read here: what the task said, what it needs, the exception it raised.
@@ -13,16 +13,16 @@ from typing import Protocol
 from jubako.boxes.job import Finished, Job, JobEvent, Message
 from jubako.boxes.job import Printed as JobPrinted
 from jubako.errors import BugError, InputError
-from jubako.flow.boxed import BoxMessage, load_exception, read_message
 from jubako.flow.executors.executor import AttemptOutcome, Ended, ExecutorEvent, Order, Printed, Remarked, Said
-from jubako.flow.task_reference import load_references
+from jubako.flow.executors.inside import BoxMessage, load_exception, read_message
+from jubako.flow.tasks.task_reference import load_references
 from jubako.records import field, record
 
 __all__ = ["BoxedExecutor", "WorkerLike"]
 
 
 class WorkerLike(Protocol):
-    """What is used of `boxes.worker.Worker`, which says what each of these does."""
+    """What is used of `boxes.workers.worker.Worker`, which says what each of these does."""
 
     @property
     def is_alive(self) -> bool: ...

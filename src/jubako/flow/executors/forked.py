@@ -26,11 +26,11 @@ from jubako.boxes.inside import FRAME_HEADER, write_frame
 from jubako.errors import InputError
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Said
 from jubako.flow.executors.performing import IsDone, call_after_publish, perform
-from jubako.flow.executors.process_tree import signal_tree
 from jubako.flow.run_rules import OUR_RULES, RunRules
-from jubako.flow.task_reference import dump_references, load_references
+from jubako.flow.tasks.task_reference import dump_references, load_references
 from jubako.kernel.children import exit_status, fork_child
 from jubako.kernel.process import pidfd_open
+from jubako.kernel.process_tree import signal_tree
 from jubako.records import field, record
 
 __all__ = ["ForkedExecutor"]
@@ -211,7 +211,7 @@ class ForkedExecutor:
         if order.action == "after_publish":
             done = call_after_publish(order.task)
         elif order.action == "upload":
-            from jubako.flow.uploading import upload  # few tasks have what it is for
+            from jubako.flow.executors.uploading import upload  # few tasks have what it is for
 
             done = upload(order.uploads, self._rules.unmade_outputs)
         else:

@@ -17,15 +17,15 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from jubako.errors import JubakoError, WorkError
-from jubako.flow.completeness import find_complete
-from jubako.flow.dynamic import DynamicRequirements
-from jubako.flow.event import Event
 from jubako.flow.executors.executor import AttemptOutcome
-from jubako.flow.nesting import flatten
-from jubako.flow.outputs import find_targets
+from jubako.flow.graph.completeness import find_complete
+from jubako.flow.graph.standing import ask_complete
 from jubako.flow.run_rules import OUR_RULES, RunRules
-from jubako.flow.standing import ask_complete
-from jubako.flow.task import Task
+from jubako.flow.targets.outputs import find_targets
+from jubako.flow.tasks.dynamic import DynamicRequirements
+from jubako.flow.tasks.event import Event
+from jubako.flow.tasks.nesting import flatten
+from jubako.flow.tasks.task import Task
 
 __all__ = [
     "Performed",

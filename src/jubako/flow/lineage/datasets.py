@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from jubako.flow.attempts import lives_in_memory
-from jubako.flow.nesting import flatten
+from jubako.flow.targets.outputs import lives_in_memory
+from jubako.flow.tasks.nesting import flatten
 
 __all__ = ["MOST", "Dataset", "find_datasets"]
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from jubako._version import __version__
+from jubako.flow.ledger.partitions import find_partition
 from jubako.flow.lineage.datasets import Dataset
-from jubako.flow.partitions import find_partition
-from jubako.flow.register import find_signature
+from jubako.flow.tasks.register import find_signature
 from jubako.records import field, record
 
 __all__ = ["EventType", "OpenLineageRun", "describe_attempt", "describe_run", "make_event", "with_error"]

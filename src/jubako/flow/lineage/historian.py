@@ -28,7 +28,7 @@ from jubako.flow.notices.concealed import Concealed
 from jubako.flow.notices.digest import describe_ending
 from jubako.flow.observer import Note, RunEvent, RunStarted, TaskFailed, TaskFound, TaskPublished, TaskStarted
 from jubako.flow.outcome import Outcome, find_outcome
-from jubako.flow.task import Task
+from jubako.flow.tasks.task import Task
 
 if TYPE_CHECKING:
     from jubako.flow.interrupts import Interrupts

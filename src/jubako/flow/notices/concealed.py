@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from jubako.flow.parameters import ParameterVisibility
 from jubako.flow.parameters.parameter import CONCEALED
-from jubako.flow.register import find_signature
+from jubako.flow.tasks.register import find_signature
 
 __all__ = ["Concealed"]
 

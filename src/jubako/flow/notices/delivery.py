@@ -14,9 +14,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Final
 
-from jubako.flow.executors.process_tree import signal_tree
 from jubako.flow.interrupts import Interrupts
 from jubako.flow.notices.order import Order
+from jubako.kernel.process_tree import signal_tree
 
 __all__ = ["Delivery", "wait_for_deliveries"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from jubako.flow.parameters.parameter import NoValue, Parameter, ParameterOptions, no_value
 
 if TYPE_CHECKING:
-    from jubako.flow.task import Task
+    from jubako.flow.tasks.task import Task
 
 __all__ = ["PathParameter", "TaskParameter"]
 
@@ -17,7 +17,7 @@ class TaskParameter(Parameter["type[Task]"]):
     """A task class, by the name of its family."""
 
     def parse(self, x: str) -> type[Task]:
-        from jubako.flow.register import Register  # a cycle: tasks are made of parameters
+        from jubako.flow.tasks.register import Register  # a cycle: tasks are made of parameters
 
         found: type[Task] = Register.get_task_cls(x)
         return found

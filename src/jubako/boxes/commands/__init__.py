@@ -1,0 +1,1 @@
+"""Any command in a box of its own, and what becomes of what it did."""

@@ -1,0 +1,1 @@
+"""Boxes that stay: what is saved of one, its record on disk, and its changes."""

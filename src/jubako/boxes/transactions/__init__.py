@@ -1,0 +1,1 @@
+"""Publishing whole or not at all: staging, the journal, the renames, recovery."""

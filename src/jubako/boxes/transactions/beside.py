@@ -1,0 +1,139 @@
+"""Carrying out a move, also where the kernel will not rename from the staging place although it did in a trial.
+
+One trial for each mount cannot foretell everything: folders of one file system may belong to different projects
+(project quotas of ext4, XFS and f2fs, inherited by what is made in them), and a rename from one project into another
+is refused with EXDEV, as between two disks. What is staged is then copied to `.jubako-stage/RUN` beside the target,
+where it belongs to the target's project, compared with what it is a copy of, and written to the disk (`full`). The
+journal is told of the other place, in a commit, before the rename from there; so after a crash one of them has it all:
+
+    journal row names    the staging place          the place beside
+    before the commit    all that was staged        part of a copy, removed with the run
+    after it             what is left over          the copy, or after the rename the displaced version
+
+What was there before is moved to the same place, so it needs no copy. A file of a third project can be moved out of the
+folder by some file systems and never back: should its move be undone, a copy of it takes its place. Only a directory
+that cannot be moved anywhere is refused; docs/decisions says why. Where renames work, nothing here costs a system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import MutableSequence
+
+from jubako.boxes.transactions.journal import Journal
+from jubako.boxes.transactions.move import PlannedMove
+from jubako.boxes.transactions.place import is_movable, make_hidden_folder
+from jubako.boxes.transactions.rename import apply_move, undo_move
+from jubako.boxes.transactions.signature import Signature, take_signature, without_device
+from jubako.boxes.views.facts import is_below
+from jubako.errors import HostError
+from jubako.kernel.files import syncfs
+from jubako.layers.content import digest_content
+from jubako.layers.copy import copy_file, copy_tree
+from jubako.layers.remove import remove_tree
+from jubako.records import replace
+
+__all__ = ["carry_out", "take_back", "unmovable_error"]
+
+
+def carry_out(
+    journal: Journal,
+    transaction: tuple[str, str, str],
+    moves: MutableSequence[PlannedMove],
+    at: int,
+    folder_fd: int,
+    *,
+    same_boot: bool,
+) -> None:
+    """Carries out `moves[at]` of `transaction` (its run id, id and label), in place of which another move to the same
+    target may be afterwards, in the journal too.
+
+    Raises what `apply_move` does, and HostError where nothing can be renamed to the target.
+    """
+    run_id, id, label = transaction
+    try:
+        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        moves[at] = _stage_beside(journal, run_id, id, moves[at], same_boot=same_boot)
+        journal.replace_moves(run_id, id, moves)
+        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
+
+
+def take_back(
+    journal: Journal, run_id: str, id: str, move: PlannedMove, folder_fd: int | None, *, same_boot: bool
+) -> None:
+    """`undo_move`, also where the displaced version may leave a folder and not come back: a copy of it comes back.
+
+    Repeatable without the journal knowing of the copy: a target that is neither new nor missing, with the displaced
+    version kept, is nothing to undo.
+    """
+    try:
+        undo_move(move, folder_fd, same_boot=same_boot)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        place = make_hidden_folder(move.anchor, run_id, journal, move.target)
+        copy = os.path.join(place, f"{_name(id, move)}-back")
+        expected = _copy(journal, move.aside, copy, move.target)
+        if not same_boot:
+            expected = without_device(expected)
+        undo_move(replace(move, aside=copy, expected=expected), folder_fd, same_boot=same_boot)
+
+
+def unmovable_error(path: str) -> HostError:
+    """The error for a directory that no rename can take out of its place."""
+    return HostError(
+        f"the directory {path} cannot be replaced: the kernel will not move it, as it comes from a lower layer of an "
+        "overlay, or belongs to another project than its folder",
+        hint=f"make it anew once (cp -a {path} {path}.new; rm -r {path}; mv {path}.new {path}); in a container, keep "
+        "outputs on a volume",
+    )
+
+
+def _stage_beside(journal: Journal, run_id: str, id: str, move: PlannedMove, *, same_boot: bool) -> PlannedMove:
+    """`move` with a copy beside its target instead of what is staged. Repeatable: nothing in the journal names the copy
+    yet."""
+    place = make_hidden_folder(move.anchor, run_id, journal, move.target)
+    if move.expected is not None and move.expected.type == "directory" and not is_movable(move.target, place):
+        raise unmovable_error(move.target)
+    if is_below(move.aside, place):
+        raise HostError(
+            f"{move.target} cannot be replaced: the kernel refuses to rename between its folder and {place}",
+            hint="does everything in that folder belong to the folder's own project? See lsattr -p",
+        )
+    aside = os.path.join(place, _name(id, move))
+    if move.content is None:
+        return replace(move, aside=aside)
+    content = _copy(journal, move.aside, aside, move.target)
+    return replace(move, aside=aside, content=content if same_boot else without_device(content))
+
+
+def _copy(journal: Journal, source: str, copy: str, target: str) -> Signature | None:
+    """Makes `copy` what `source` is, on the disk if that is asked for; its signature. Whatever is at `copy` is gone."""
+    remove_tree(copy)
+    fd = os.open(os.path.dirname(copy), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # or write-back errors are lost
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(source).st_mode)
+        refused = (copy_tree if is_directory else copy_file)(source, copy)
+        if refused:
+            raise HostError(f"{target} cannot be copied as it is: {'; '.join(refused)}")
+        if digest_content(copy) != digest_content(source):
+            raise HostError(
+                f"the copy of what belongs at {target} is not what it is a copy of",
+                hint="look at the kernel's log for the disk's errors",
+            )
+        if journal.is_durable:
+            syncfs(fd)
+    finally:
+        os.close(fd)
+    return take_signature(copy)
+
+
+def _name(id: str, move: PlannedMove) -> str:
+    """A name of its own for each move of a run."""
+    return hashlib.blake2b(os.fsencode(f"{id}\0{move.target}"), digest_size=12).hexdigest()

@@ -1,0 +1,310 @@
+"""Publishing: transactions put in place whole, many in one batch, with two barriers and one journal commit each way.
+
+    plan      what is staged, what is in place, inputs unchanged           refused here: nothing has happened
+    barrier   full: staged data on the disk (syncfs)
+    valid     one database commit: guards asked, journal rows added        refused here: nothing has happened
+    apply     the renames, each verified; a conflict takes its transaction back
+    barrier   full: renames on the disk (syncfs)
+    closed    one database commit: outcomes recorded, journal rows gone    from here on it is published
+    clean     displaced old versions removed
+
+A kill before "valid" leaves only staged files, which a sweep removes; after it, recovery carries on from the journal.
+Within a transaction moves are carried out in order, so the last one is the completion mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable
+
+from jubako.boxes.transactions.beside import carry_out, take_back
+from jubako.boxes.transactions.folders import Folders, plan_folder
+from jubako.boxes.transactions.journal import Durability, Journal, write_transaction
+from jubako.boxes.transactions.move import Move, PlannedMove
+from jubako.boxes.transactions.rename import Stuck, changed_error
+from jubako.boxes.transactions.signature import Signature, take_signature
+from jubako.errors import BugError, ConflictError, HostError
+from jubako.kernel.files import syncfs
+from jubako.layers.remove import remove_tree
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
+
+
+@record
+class Transaction:
+    """What one attempt publishes, all or nothing. The last move is the completion mark.
+
+    `id` is unique in the run. `inputs` are paths with the signatures they had when the attempt began; a change of one
+    is a conflict. No path may be the target of two moves.
+    """
+
+    id: str
+    label: str  # for people: "DailySummary(date=2010-01-01)"
+    moves: tuple[Move, ...]
+    inputs: tuple[tuple[str, Signature | None], ...] = ()
+
+
+@record
+class Published:
+    """The transaction is in place, and its journal entry closed."""
+
+    id: str
+
+
+# ConflictError  somebody changed a target, an input, a folder or the lease; nothing of the transaction is in place
+# HostError      the disk or the kernel refused; nothing of the transaction is in place
+# Where taking it back would have lost somebody's data, the error says what is kept where, and the journal row waits.
+Outcome = Published | ConflictError | HostError
+Guard = Callable[[sqlite3.Connection, Transaction], None]
+Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
+
+
+@record(frozen=False)
+class _Work:
+    transaction: Transaction
+    planned: list[PlannedMove] = field(default_factory=list)
+    refusal: ConflictError | HostError | None = None
+    journaled: bool = False
+    waits: bool = False  # its row stays in the journal: a person, or the next recovery
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.refusal or Published(self.transaction.id)
+
+
+@record(frozen=False)
+class Publisher:
+    """Publishes for the run that owns `journal` (see `StageArea`). Not for several threads."""
+
+    journal: Journal
+    durability: Durability
+    _folders: Folders = field(default_factory=Folders)
+
+    def publish(
+        self, batch: Sequence[Transaction], *, guard: Guard | None = None, record: Record | None = None
+    ) -> list[Outcome]:
+        """Publishes each transaction of the batch or nothing of it; outcomes in the same order.
+
+        `guard` runs in the database transaction that makes the journal valid and raises ConflictError to refuse its
+        transaction alone. `record` runs in the one that closes the journal, for every transaction of the batch.
+        An exception other than these outcomes leaves the journal open: the outputs are in place or recovery puts them.
+        """
+        work = [_Work(transaction) for transaction in batch]
+        with self._folders:
+            for each in work:
+                self._plan(each)
+            if self.durability == "full":
+                self._sync_staged(work)
+            self._make_valid(work, guard)
+            for each in work:
+                if each.refusal is None:
+                    self._apply(each)
+            if self.durability == "full":
+                self._sync_renamed(work)
+            self._close(work, record)
+            for each in work:
+                if each.refusal is None:
+                    remove_displaced(each.planned)
+        return [each.outcome for each in work]
+
+    def _plan(self, work: _Work) -> None:
+        label = work.transaction.label
+        try:
+            for path, expected in work.transaction.inputs:
+                found = take_signature(path)
+                if found != expected:
+                    raise changed_error(path, label, expected, found, role="an input of it")
+            work.planned = [
+                planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
+            ]
+        except (ConflictError, HostError) as error:
+            work.refusal = error
+        except OSError as error:
+            work.refusal = _host_error(label, error)
+
+    def _plan_move(self, move: Move, label: str) -> PlannedMove | None:
+        """None for the deletion of what does not exist."""
+        found = take_signature(move.target)
+        if found != move.expected:
+            raise changed_error(move.target, label, move.expected, found)
+        folder_inode, made = plan_folder(move.target)
+        if move.staged is None:
+            if found is None:
+                return None
+            aside = self.journal.owner.make_aside(move.target)
+            return PlannedMove(move.target, aside, None, found, folder_inode, made)
+        content = take_signature(move.staged)
+        if content is None:
+            raise BugError(f"{move.staged}, staged for {move.target}, does not exist")
+        if content.type == "directory" and any("overlay." in name for name in os.listxattr(move.staged)):
+            raise BugError(f"{move.staged} is the upper directory of an overlay, which holds only what was changed")
+        return PlannedMove(move.target, move.staged, content, found, folder_inode, made)
+
+    def _sync_staged(self, work: Sequence[_Work]) -> None:
+        """Staged data must be on the disk before the journal says it is to be published: else a power cut after the
+        renames leaves empty files under the final names."""
+        for device, path in _devices(work).items():
+            try:
+                self._sync(device, path)
+            except OSError as error:
+                for each in work:
+                    if each.refusal is None and device in _devices([each]):
+                        each.refusal = _host_error(each.transaction.label, error)
+
+    def _make_valid(self, work: Sequence[_Work], guard: Guard | None) -> None:
+        ready = [each for each in work if each.refusal is None and (each.planned or guard)]
+        if not ready:
+            return
+        with write_transaction(self.journal.connection) as connection:
+            for each in ready:
+                if guard is not None:
+                    connection.execute("SAVEPOINT guard")
+                    try:
+                        guard(connection, each.transaction)
+                    except ConflictError as error:
+                        connection.execute("ROLLBACK TO guard")
+                        each.refusal = error
+                    connection.execute("RELEASE guard")
+                if each.refusal is None and each.planned:
+                    self.journal.open(each.transaction.id, each.transaction.label, each.planned)
+                    each.journaled = True
+
+    def _apply(self, work: _Work) -> None:
+        begun = 0
+        label = work.transaction.label
+        named = (self.journal.owner.run_id, work.transaction.id, label)
+        for at, move in enumerate(work.planned):
+            try:
+                folder_fd = self._folders.open(move)
+                begun += 1
+                carry_out(self.journal, named, work.planned, at, folder_fd, same_boot=True)
+            except (ConflictError, HostError) as error:
+                work.refusal = error
+                break
+            except OSError as error:
+                work.refusal = _host_error(label, error, move.target)
+                break
+        else:
+            work.refusal = self._find_moved_folder(work)
+        if work.refusal is not None:
+            self._take_back(work, work.refusal, work.planned[:begun])
+
+    def _find_moved_folder(self, work: _Work) -> ConflictError | None:
+        try:
+            for move in work.planned:
+                self._folders.check(move)
+        except ConflictError as error:
+            return error
+        return None
+
+    def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: Sequence[PlannedMove]) -> None:
+        # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
+        run_id, id = self.journal.owner.run_id, work.transaction.id
+        self.journal.turn_back(run_id, id, refusal.message)
+        problems = undo_moves(self.journal, (run_id, id), begun, work.planned, self._folders, same_boot=True)
+        if problems:
+            work.waits = True
+            self.journal.wait(run_id, id, "; ".join(problems))
+            message = "; ".join((refusal.message, *problems))
+            if isinstance(refusal, ConflictError):
+                work.refusal = ConflictError(message, hint=refusal.hint, is_repeatable=False)
+            else:
+                work.refusal = HostError(message, hint=refusal.hint)
+
+    def _sync_renamed(self, work: Sequence[_Work]) -> None:
+        """Renames must be on the disk before the journal forgets them: else a power cut leaves some of them undone with
+        nobody to finish them."""
+        for device, path in _devices(each for each in work if each.journaled).items():
+            try:
+                self._sync(device, path)
+            except OSError as error:
+                raise HostError(
+                    f"what was published could not be written to the disk: {error.strerror}",
+                    hint="the next start of jubako finishes it; look at the kernel's log for the disk's errors",
+                ) from error
+
+    def _sync(self, device: int, path: str) -> None:
+        fd = self.journal.owner.find_sync_descriptor(device)
+        if fd is not None:
+            syncfs(fd)
+            return
+        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
+
+    def _close(self, work: Sequence[_Work], record: Record | None) -> None:
+        if record is None and not any(each.journaled for each in work):
+            return
+        run_id = self.journal.owner.run_id
+        with write_transaction(self.journal.connection) as connection:
+            for each in work:
+                if record is not None:
+                    record(connection, each.transaction, each.outcome)
+                if each.journaled and not each.waits:
+                    self.journal.close(run_id, each.transaction.id)
+
+
+def undo_moves(
+    journal: Journal,
+    transaction: tuple[str, str],
+    begun: Sequence[PlannedMove],
+    planned: Sequence[PlannedMove],
+    folders: Folders,
+    *,
+    same_boot: bool,
+) -> list[str]:
+    """Takes `begun` back, last first, and removes directories made for `planned`; what remains to be decided, in words.
+
+    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
+    cannot.
+    """
+    problems = []
+    for move in reversed(begun):
+        try:
+            take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
+        except (Stuck, ConflictError, HostError) as problem:
+            problems.append(str(problem))
+        except OSError as error:
+            problems.append(
+                f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at {move.aside}; "
+                "the next start tries again"
+            )
+    for move in reversed(planned):
+        with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
+            folders.unmake(move)
+    folders.forget()
+    return problems
+
+
+def remove_displaced(planned: Iterable[PlannedMove]) -> None:
+    """Removes the old versions that published moves have displaced; repeatable."""
+    for move in planned:
+        if move.expected is not None:
+            with contextlib.suppress(OSError):  # closing the staging area tries again, and complains
+                remove_tree(move.aside)
+
+
+def _devices(work: Iterable[_Work]) -> dict[int, str]:
+    """The file systems that transactions not refused so far touch, each with one staged path on it."""
+    devices = {}
+    for each in work:
+        for move in each.planned:
+            signature = move.content or move.expected
+            if signature is not None:
+                devices[signature.device] = move.aside
+    return devices
+
+
+def _host_error(label: str, error: OSError, path: str = "") -> HostError:
+    path = path or os.fsdecode(error.filename or "")
+    where = f"{path}: " if path else ""
+    return HostError(f"{label} could not be published: {where}{error.strerror}", hint="nothing of it was published")

@@ -1,0 +1,142 @@
+"""Makes the wide view a plan describes: the tops on disk before the box starts, the mounts inside its namespaces.
+
+Where the kernel refuses one of the overlays (a file system with something special about it), the plan is made again
+without it: that place is read-only then, and the notes say so. The overlay of "/", and those over what a kept box held,
+cannot be done without.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from jubako.boxes.views.apply import apply_operations
+from jubako.boxes.views.bound_files import Copies, note_copies
+from jubako.boxes.views.operations import CopyAttributes
+from jubako.boxes.views.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
+from jubako.errors import HostError
+from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
+from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
+from jubako.kernel.syscalls import AT_FDCWD
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jubako.boxes.views.facts import KnownPath
+
+__all__ = ["WideView"]
+
+_ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
+_HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
+
+
+@record
+class WideView:
+    """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
+
+    facts: WideFacts
+    box_directory: str
+    shared: Sequence[KnownPath] = ()
+    stacked: Sequence[Stacked] = ()
+
+    def plan(self) -> WidePlan:
+        """The plan, with nothing refused yet."""
+        return self._plan(frozenset())
+
+    def prepare(self, plan: WidePlan) -> Copies:
+        """Makes the upper directories in the box's directory; when single files were copied there, for
+        `drop_untouched_files`. OSError on a full disk."""
+        copies: Copies = {}
+        os.mkdir(os.path.join(self.box_directory, _ROOT))
+        for top in plan.tops:
+            upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
+            os.makedirs(upper)
+            os.mkdir(work)
+            if top.is_file:
+                from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
+
+                copied = _copied_file(self.box_directory, top)
+                copy_file(top.target, copied)
+                copies |= note_copies([copied])
+            else:
+                covered = next((path for path in top.lowers if os.path.isdir(path)), top.lowers[-1])
+                apply_operations([CopyAttributes(covered, upper)])
+        return copies
+
+    def make(self, plan: WidePlan) -> Sequence[str]:
+        """Mounts the view, in the namespaces made for it; what it lacks, in words."""
+        refused: set[str] = set()
+        trees: dict[str, int] = {}
+        while (top := next((top for top in plan.tops if top.name not in trees), None)) is not None:
+            try:
+                trees[top.name] = self._open(top, plan)
+            except OSError as error:
+                if not _can_do_without(top, plan):
+                    for fd in trees.values():
+                        os.close(fd)
+                    raise HostError(
+                        f"cannot make an overlay of {top.target}: {error}", hint=_HINT.format(self.box_directory)
+                    ) from error
+                refused.add(top.target)
+                plan = self._plan(frozenset(refused))
+        apply_operations(plan.operations, trees)
+        return plan.notes
+
+    def _plan(self, refused: frozenset[str]) -> WidePlan:
+        return plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
+
+    def _open(self, top: Top, plan: WidePlan) -> int:
+        """A descriptor of the top as a detached tree."""
+        if top.is_file:
+            return open_tree(AT_FDCWD, _copied_file(self.box_directory, top), OPEN_TREE_CLONE)
+        overlay = Overlay(
+            lowers=tuple(path for path in top.lowers if os.path.isdir(path)),
+            upper=os.path.join(self.box_directory, top.upper),
+            work=os.path.join(self.box_directory, top.work),
+            userxattr=plan.userxattr,
+            volatile=True,
+        )
+        try:
+            return self._open_overlay(overlay)
+        except OSError as error:
+            if error.errno != errno.ELOOP or len(overlay.lowers) < 2:
+                raise
+        return self._open_in_two_levels(overlay, top)
+
+    def _open_in_two_levels(self, overlay: Overlay, top: Top) -> int:
+        """The overlay where what is stacked lies somewhere below what it is stacked on (the state root in "/").
+
+        Overlayfs refuses such layers side by side as lowers (ELOOP), but takes an upper anywhere. So the lowest of what
+        is stacked becomes the upper of an overlay that nobody writes to, and that one the lower of the real one.
+        """
+        *above, stacked, covered = overlay.lowers
+        directory = os.path.join(self.box_directory, os.path.dirname(top.upper))
+        base, base_work, work = (os.path.join(directory, name) for name in ("base", "base-work", "work-again"))
+        for path in (base, base_work, work):  # what was refused has left its mark in the work directory it was given
+            os.mkdir(path)
+        attach(self._open_overlay(replace(overlay, lowers=(covered,), upper=stacked, work=base_work)), base)
+        try:
+            return self._open_overlay(replace(overlay, lowers=(*above, base), work=work))
+        finally:
+            umount2(base, MNT_DETACH)
+
+    def _open_overlay(self, overlay: Overlay) -> int:
+        if has_lowerdir_plus():
+            return open_overlay(overlay)
+        place = os.path.join(self.box_directory, _ROOT)
+        mount_overlay_classic(overlay, place)
+        try:
+            return open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
+        finally:
+            umount2(place, MNT_DETACH)
+
+
+def _can_do_without(top: Top, plan: WidePlan) -> bool:
+    return top.target != "/" and len(top.lowers) == 1 and len(plan.tops) > 1
+
+
+def _copied_file(box_directory: str, top: Top) -> str:
+    """Where the copy of a single file is that stands for it in the box."""
+    return os.path.join(box_directory, top.upper, os.path.basename(top.target))

@@ -1,0 +1,1 @@
+"""Backfills: the dates that are wanted, and what depends on them."""

@@ -1,0 +1,1 @@
+"""The engine: which task may start when. Pure: events in, instructions out."""

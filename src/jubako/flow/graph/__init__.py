@@ -1,0 +1,1 @@
+"""The graph: what tasks require, which of it is done, and what stands in the way."""

@@ -1,0 +1,1 @@
+"""Ranges: the dates a range task stands for, and an account of every one of them."""

@@ -1,0 +1,1 @@
+"""Which tasks were made of something else than what is there now."""

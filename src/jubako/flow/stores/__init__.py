@@ -1,0 +1,1 @@
+"""Stores: S3 and the like as places for targets. Only here is fsspec imported."""

@@ -1,0 +1,1 @@
+"""Verifying: what is done is made again and compared."""
