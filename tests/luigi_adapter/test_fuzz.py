@@ -4,6 +4,7 @@ Each case is made from a number, which a failure names. A small sample runs with
 
 Exempt, by name, where a case can meet it; each is in the guide with its reason:
   disabled          a disabled task that is complete all the same: no such case is made
+  resumed generators  events of tasks that ask for others: they go on where they were
   rescheduling      events of pipelines in which a task ends without its output and another one requires it
   last day          9999-12-31, of which Luigi looks for the next one while it makes the summary: not among the values
   unknown errors    what Luigi lets out as an exception is a sentence here, with the same meaning: nothing was run
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 SAMPLE = 20
-LONG = int(os.environ.get("JUBAKO_FUZZ", "3000"))
+LONG = int(os.environ.get("JUBAKO_FUZZ", "20000"))
 
 HEAD = """
 import datetime, enum, os
@@ -125,6 +126,32 @@ def make_pipeline(chance: random.Random) -> dict[str, Any]:
     return {"source": "\n".join(lines), "files": files, "lines": [arguments] * chance.randint(1, 2), "exempt": exempt}
 
 
+def make_asking(chance: random.Random) -> dict[str, Any]:
+    """Tasks that ask for others while they run, one after another or many at once, and those for others again."""
+    count = chance.randint(2, 8)
+    lines = [HEAD, "class Asks(luigi.Task):", "    n = luigi.IntParameter()"]
+    lines += [
+        "    def requires(self): return [Asks(n) for n in NEEDS[self.n]]",
+        "    def output(self): return luigi.LocalTarget(f'asked/{self.n}')",
+        "    def run(self):",
+        "        got = []",
+        "        for group in WANTS[self.n]:",
+        "            found = yield [Asks(n) for n in group] if len(group) != 1 else Asks(group[0])",
+        "            for target in luigi.task.flatten(found):",
+        "                with target.open() as file: got.append(file.read())",
+        "        with self.output().open('w') as file: file.write(f\"{self.n}({','.join(got)})\")",
+    ]
+    wants, needs = {}, {}
+    for number in range(count):
+        below = range(number)
+        wants[number] = [chance.sample(below, chance.randint(0, min(3, number))) for _ in range(chance.randint(0, 3))]
+        needs[number] = chance.sample(below, chance.randint(0, min(2, number)))
+    lines += [f"WANTS = {wants}", f"NEEDS = {needs}"]
+    files = {f"asked/{n}": f"{n} before" for n in range(count) if chance.random() < 0.2}
+    arguments = ["Asks", "--n", str(count - 1)]
+    return {"source": "\n".join(lines), "files": files, "lines": [arguments] * 2, "exempt": ["events"]}
+
+
 def make_values(chance: random.Random) -> dict[str, Any]:
     """One task with parameters of all kinds, given on the line, by settings, both or not at all."""
     kinds = chance.sample(KINDS, chance.randint(1, 4))
@@ -203,7 +230,7 @@ def make_range(chance: random.Random) -> dict[str, Any]:
 
 def make_case(number: int) -> dict[str, Any]:
     chance = random.Random(number)
-    made = chance.choice([make_pipeline, make_pipeline, make_values, make_range])(chance)
+    made = chance.choice([make_pipeline, make_pipeline, make_values, make_range, make_asking])(chance)
     module = f"fuzzed_{number}"
     made["steps"] = [{"arguments": ["--module", module, *line]} for line in made["lines"]]
     made["files"] = {f"{module}.py": made["source"], **made["files"]}
@@ -232,7 +259,7 @@ def compare(run_both: Callable[..., Any], numbers: range) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["disabled", "rescheduling", "last day", "unknown errors"])
+@pytest.mark.parametrize("name", ["disabled", "rescheduling", "resumed generators", "last day", "unknown errors"])
 def test_guide_names_the_exemption(name: str) -> None:
     assert f"| {name} |" in (Path(__file__).parents[2] / "docs" / "luigi.md").read_text()
 
