@@ -155,7 +155,13 @@ def measure(side: str, program: str, count: int, folder: Path) -> Case:
     script.write_text(head + program)
     with (folder / f"{side}-{count}.out").open("w+") as printed:
         began_s = time.perf_counter()
-        process = subprocess.Popen([sys.executable, str(script)], cwd=folder, stdout=printed, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder)},  # dask makes a folder there, and leaves it
+            stdout=printed,
+            stderr=subprocess.DEVNULL,
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.perf_counter() - began_s
