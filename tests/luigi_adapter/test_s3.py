@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 import pytest
 
 from jubako.errors import InputError
+from jubako.flow.fingerprints.fingerprint import take_fingerprint
 from jubako.flow.graph.completeness import targets_exist
 from jubako.flow.ranges.range import infer_bulk_complete_from_fs
+from jubako.flow.tasks.task import Task
 from jubako.luigi.s3 import S3Client, S3FlagTarget, S3Target
 from jubako.luigi.s3_options import translate_options
 from s3_server import Bucket, S3Server
@@ -88,6 +90,24 @@ def test_client_of_a_pipelines_own_is_asked_itself(bucket: Bucket) -> None:
 
     client = Sure()
     assert all(targets_exist([S3Target(f"{bucket.url}/{number}", client=client) for number in range(20)]))
+
+
+def test_input_in_s3_has_changed_when_its_content_has(bucket: Bucket) -> None:
+    class Reads(Task):
+        def input(self) -> Any:
+            return [S3Target(f"{bucket.url}/a"), S3FlagTarget(f"{bucket.url}/day/")]
+
+    def inputs() -> Any:
+        return take_fingerprint(Reads(), take_digest=str).inputs
+
+    nothing = {f"{bucket.url}/a": "", f"{bucket.url}/day/": None}
+    assert inputs() == nothing
+    bucket.put("a", b"one")
+    one = inputs()
+    bucket.put("a", b"one")
+    assert nothing != inputs() == one
+    bucket.put("a", b"two")
+    assert inputs() not in (nothing, one)
 
 
 def test_resource_of_boto3_is_refused_by_name() -> None:

@@ -112,6 +112,10 @@ class S3Target(StoreTarget):
 
     temporary_path = FileSystemTarget.temporary_path  # a path in S3, as everywhere in Luigi
 
+    def content_version(self) -> str:
+        key = self.fs.get_key(self.path)
+        return str(key.e_tag) if key else ""
+
     def begin_upload(self, local_path: str) -> Upload:
         return _ClientUpload(self, local_path)
 
@@ -129,6 +133,7 @@ class S3FlagTarget(S3Target):
     """A directory that is there when the file `flag` is in it. Tasks put both there by their own means."""
 
     as_output: Any = None  # so nothing of it is staged in a box
+    content_version: Any = None  # the flag says nothing of what is in the directory
 
     def __init__(self, path: str, format: Format | None = None, client: Any = None, flag: Any = "_SUCCESS") -> None:
         if path[-1] != "/":

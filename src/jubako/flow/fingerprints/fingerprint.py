@@ -66,7 +66,8 @@ def take_fingerprint(task: Any, take_digest: Callable[[str], str]) -> Fingerprin
         parameters.update(_spell_parameters(config()))
     inputs: dict[str, str | None] = {}
     for target in flatten(task.input()):
-        output = target.as_output() if hasattr(target, "as_output") else None
+        as_output = getattr(target, "as_output", None)
+        output = None if as_output is None else as_output()
         if output is not None and output.kind != "elsewhere":
             inputs[output.path] = take_digest(output.path)
         else:
