@@ -18,7 +18,7 @@ __all__ = ["echo_verification"]
 _SHOWN = 20
 _COLUMNS = (
     *("task", "task_id", "verdict", "reason", "output", "how", "differing", "within"),
-    *("where", "published", "recomputed", "file", "largest", "notes", "sentence", "log", "kept"),
+    *("where", "published", "recomputed", "file", "largest", "notes", "sentence", "log", "kept", "changes"),
 )
 
 
@@ -61,6 +61,8 @@ def _echo_verdict(verdict: TaskVerdict) -> None:
         echo(f"    {printable(_describe_output(output))}")
         if output.kept:
             echo(f"    recomputed: {printable(output.kept)}")
+    for change in verdict.changes:
+        echo(f"    since it was made: {printable(change)}")
     if verdict.sentence and verdict.log_path:
         echo(f"    log: {printable(verdict.log_path)}")
 
@@ -79,6 +81,7 @@ def _rows(verdict: TaskVerdict) -> Iterator[dict[str, object]]:
         "reason": verdict.reason or None,
         "sentence": verdict.describe() or None,
         "log": verdict.log_path or None,
+        "changes": list(verdict.changes),
     }
     if not verdict.outputs:
         yield common

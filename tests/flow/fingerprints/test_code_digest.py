@@ -195,6 +195,18 @@ def test_packages_and_relative_imports_are_followed(tmp_path: Path, monkeypatch:
             del sys.modules[name]
 
 
+def test_modules_that_import_all_of_each_other_are_followed_to_an_end(digest: Digest) -> None:
+    prefix = "from {0} import *\n"
+    code = digest()
+    stars = next(name for name in sys.modules if name.endswith("_stars"))
+    other = stars.replace("_stars", "_others")
+    change = {
+        "stars": prefix.format(other) + "def starred():\n    return len(str(other()))\n",
+        "others": prefix.format(stars) + "def other():\n    return print\n",
+    }
+    assert sorted({*digest(change).pieces} - {*code.pieces}) == ["others.other"]
+
+
 def test_what_is_installed_does_not_count(tmp_path: Path) -> None:
     folder = tmp_path / "lib/site-packages"
     folder.mkdir(parents=True)

@@ -100,6 +100,30 @@ def test_first_difference_and_tolerance(world: World) -> None:
     assert world.read("sum1.csv") == "n,sum\n1,2.0\n"
 
 
+def test_what_has_changed_since_is_told_of_what_is_different(world: World) -> None:
+    world.write("""
+        class Source(ExternalTask):
+            def output(self): return LocalTarget("source")
+
+        class Copy(Task):
+            tracks_changes = True
+            code_version = 1
+            def requires(self): return Source()
+            def output(self): return LocalTarget("copy")
+            def run(self):
+                with self.input().open() as read, self.output().open("w") as file: file.write(read.read())
+    """)
+    Path("source").write_text("one")
+    assert world.run(world.Copy())
+    assert verify_one(world, world.Copy()).changes == ()
+    Path("copy").write_text("edited")
+    assert verify_one(world, world.Copy()).changes == []
+    Path("source").write_text("two")
+    world.Copy.code_version = 2
+    found = verify_one(world, world.Copy())
+    assert found.changes == ["code of code_version changed", f"input {world.folder}/source changed"]
+
+
 def test_what_comes_out_different_is_kept_where_that_is_wanted(world: World) -> None:
     world.write("""
         class Two(Task):

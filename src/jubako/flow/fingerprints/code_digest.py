@@ -115,6 +115,7 @@ class _Walk:
         self.configs: dict[type, None] = {}
         self._waiting: list[tuple[_Module, Sequence[ast.stmt]]] = []
         self._seen: set[tuple[str, str]] = set()
+        self._asked: set[tuple[str, tuple[str, ...]]] = set()
 
     def add_class(self, cls: type) -> bool:
         """Adds a class of a task's own line; False if its source cannot be found."""
@@ -149,6 +150,10 @@ class _Walk:
         self._add(module, "*", module.tree.body)
 
     def _look_up(self, module: _Module, words: Sequence[str]) -> None:
+        question = (module.file, tuple(words))
+        if question in self._asked:  # also where modules import all of each other
+            return
+        self._asked.add(question)
         name, rest = words[0], words[1:]
         nodes = module.bound.get(name)
         if nodes is None:
@@ -226,7 +231,7 @@ def _load(name: str) -> _Module | None:
         return None
     try:
         return _Module(name, file)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError):
         return None
 
 

@@ -55,6 +55,7 @@ class TaskVerdict:
     traceback: str = ""
     log_path: str = ""
     wall_s: float = 0.0
+    changes: Sequence[str] = ()  # what is not as it was when what is published was made, where the task tracks that
 
     def describe(self) -> str:
         """What the verdict rests on, in a sentence without an end: that of the output that decided it."""

@@ -22,10 +22,10 @@ from jubako.boxes.nesting import refuse_nesting
 from jubako.boxes.state import find_state_root, open_state_root
 from jubako.boxes.transactions.database import open_database
 from jubako.boxes.transactions.publish import Publisher
-from jubako.boxes.transactions.signature import describe_change, take_signature
-from jubako.errors import BugError, HostError, InputError, JubakoError
-from jubako.flow.attempts import Attempt, Prepared, get_timeout_s
+from jubako.errors import BugError, HostError, InputError
+from jubako.flow.attempts import Attempt, get_timeout_s
 from jubako.flow.clock import Clock, SystemClock
+from jubako.flow.compare_outputs import compare_outputs, find_change
 from jubako.flow.executors.boxed import BoxedExecutor
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Remarked
 from jubako.flow.executors.inside import RERUN
@@ -52,12 +52,12 @@ from jubako.flow.run.ending import blame
 from jubako.flow.run.presence import is_living
 from jubako.flow.run.recovering import recover_and_stage
 from jubako.flow.run.runner import describe_tasks
+from jubako.flow.staleness.tracking import Changes, describe_trouble
 from jubako.flow.targets.local_target import set_start_directory
 from jubako.flow.verifying.kept_outputs import KeptOutputs
-from jubako.flow.verifying.verification import OutputVerdict, TaskVerdict, Verification, find_rules, refuse
+from jubako.flow.verifying.verification import TaskVerdict, Verification, find_rules, refuse
 from jubako.records import replace
-from jubako.verify.compare import Rules, compare, worst
-from jubako.verify.findings import Comparison
+from jubako.verify.compare import Rules, worst
 from jubako.verify.tolerance import Tolerance
 
 __all__ = ["verify_tasks"]
@@ -138,6 +138,7 @@ class _Session:
             beats=False,
             is_locked=lambda other: is_living(state, other),
         )
+        self._changes = Changes(self._ledger_run.track, self._note, clock.wall_s)
         self._logs = TaskLogs(os.path.join(state.logs_path, self._run_id), options.log_limit_bytes)
         self._desk = Desk(
             state,
@@ -258,27 +259,27 @@ class _Session:
         prepared = attempt.prepared
         if prepared is None:
             raise BugError(f"attempt {attempt.id} was not prepared for a box")
-        outputs = [*self._compare(task, prepared)]
-        changed = _find_change(prepared)
+        outputs = compare_outputs(prepared, self._rules[task], lambda staged: self._kept.keep(task, staged))
+        changed = find_change(prepared)
         if changed:
             return TaskVerdict(task, "cannot", outputs, "changed", f"{changed}, while it was being verified")
         verdict = worst([output.comparison.verdict for output in outputs])
-        return TaskVerdict(task, verdict, outputs, "incomparable" if verdict == "cannot" else "")
+        changes = self._find_changes(task) if verdict == "different" and task.tracks_changes else ()
+        return TaskVerdict(task, verdict, outputs, "incomparable" if verdict == "cannot" else "", changes=changes)
 
-    def _compare(self, task: Any, prepared: Prepared) -> Sequence[OutputVerdict]:
-        found = []
-        for staged in prepared.staged:
-            published = staged.path
-            if os.path.islink(published) and not os.path.islink(staged.staged):
-                published = os.path.realpath(published)
-            comparison = compare(published, staged.staged, self._rules[task], name=staged.path)
-            kept = self._kept.keep(task, staged) if comparison.verdict == "different" else ""
-            found.append(OutputVerdict(staged.path, comparison, kept))
-        for target, staged in prepared.sent:
-            found.append(OutputVerdict(staged.path, _compare_stored(target, staged.staged, self._rules[task])))
-        for target in prepared.other_targets:
-            found.append(OutputVerdict(str(target), Comparison("cannot", "", reason="it is no file of this machine")))
-        return found
+    def _find_changes(self, task: Any) -> Sequence[str]:
+        """What has changed since the task was published, which may be why it comes out different."""
+        from jubako.flow.fingerprints.fingerprint import Fingerprint, find_causes  # with ast and more: 10 ms
+
+        made = self._changes.get_book().read([task.task_id]).get(task.task_id)
+        before = None if made is None else Fingerprint.load(made.made_of)
+        if before is None:
+            return ()
+        try:
+            return [cause.text for cause in find_causes(before, self._changes.take(task))]
+        except Exception as error:  # noqa: BLE001  (input() and settings are the task's own code)
+            self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
+            return ()
 
     def _settle(self, verdict: TaskVerdict) -> None:
         self._verdicts[verdict.task] = verdict
@@ -302,25 +303,3 @@ class _Session:
     def _tell(self, event: RunEvent) -> None:
         if self._observer is not None:
             self._observer.see(event)
-
-
-def _compare_stored(target: Any, staged: str, rules: Rules) -> Comparison:
-    """What is staged for a target in a store, compared with what is there, of which a copy is made for that."""
-    published = f"{staged}-published"
-    try:
-        target.fetch(published)
-    except (OSError, JubakoError) as error:
-        return Comparison("cannot", "", reason=str(error))
-    if not os.path.lexists(staged) or os.path.isdir(published) != os.path.isdir(staged):
-        return Comparison("cannot", "", reason="the task has put it into the store itself")
-    return compare(published, staged, rules, name=target.path)
-
-
-def _find_change(prepared: Prepared) -> str:
-    """What has changed of outputs and inputs since the task was started, in words; "" if nothing has."""
-    before = [*zip((output.path for output in prepared.outputs), prepared.expected, strict=True), *prepared.inputs]
-    for path, was in before:
-        now = take_signature(path)
-        if now != was:
-            return f"{path} was changed: {describe_change(was, now)}"
-    return ""
