@@ -100,6 +100,27 @@ def test_first_difference_and_tolerance(world: World) -> None:
     assert world.read("sum1.csv") == "n,sum\n1,2.0\n"
 
 
+def test_output_in_a_store_is_fetched_and_compared_and_nothing_is_sent(world: World) -> None:
+    world.write("""
+        from jubako.flow.stores.store_target import StoreTarget
+        URL = "file://" + os.path.abspath("../shared/stored.json")
+
+        class Stored(Task):
+            def output(self): return StoreTarget(URL)
+            def run(self):
+                assert not self.output().exists()
+                with self.output().open("w") as file: file.write('{"a": 1}')
+    """)
+    assert world.run(world.Stored())
+    stored = world.shared / "stored.json"
+    stored.write_text('{"a":1}')
+    assert verify_one(world, world.Stored()).outputs[0].comparison.describe() == "the same contents in other bytes"
+    stored.write_text('{"a": 2}')
+    found = verify_one(world, world.Stored())
+    assert found.describe() == f"file://{stored}: $.a: published 2, recomputed 1"
+    assert stored.read_text() == '{"a": 2}'
+
+
 def test_what_has_changed_since_is_told_of_what_is_different(world: World) -> None:
     world.write("""
         class Source(ExternalTask):
