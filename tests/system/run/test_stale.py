@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import jubako
 from jubako.flow.explain.why import Why, explain_task
 from jubako.flow.fingerprints import code_digest
 from jubako.flow.ledger.history import open_history
+from jubako.flow.observer import RunPlanned
 from jubako.flow.result import RunResult
 
 from .conftest import World
@@ -231,6 +233,31 @@ def test_tasks_of_a_batch_have_a_fingerprint_each(world: World, mode: str) -> No
     Path("a.in").write_text("c")
     result = world.run(*tasks, box=mode, stale=True)
     assert [task.names for task in result.groups.completed] == [("a",)]
+
+
+class Rival:
+    """Another run of the same, from beginning to end, between the planning of this one and its work."""
+
+    def __init__(self, world: World, mode: str) -> None:
+        self.world = world
+        self.mode = mode
+
+    def see(self, event: Any) -> None:
+        if isinstance(event, RunPlanned):
+            pid = os.fork()
+            if pid == 0:
+                world = self.world
+                options = {"box": self.mode, "durability": "relaxed", "state": str(world.state)}
+                os._exit(0 if jubako.run([world.Joined()], pipeline=world.pipeline, stale=True, **options) else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_what_another_run_has_made_anew_meanwhile_is_not_run_again(made: World, mode: str) -> None:
+    made.Joined.code_version = 2
+    Path("a.in").write_text("c")
+    result = made.run(made.Joined(), box=mode, stale=True, also=Rival(made, mode))
+    assert made.read("joined") == "c+b"
+    assert result.groups.completed == []
 
 
 def test_code_of_a_loaded_pipeline_is_read_from_its_file(world: World) -> None:

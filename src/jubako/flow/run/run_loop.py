@@ -223,7 +223,8 @@ class RunLoop:
             return False
         if self._leases.has_company:
             self.held_elsewhere.pop(number, None)
-            if task not in self._options.redo and self.graph.find_complete([task]):
+            is_due = task in self._options.redo and not self._changes.is_made_anew(task)
+            if not is_due and self.graph.find_complete([task]):
                 self._leases.release([task.task_id])
                 self._tell(There(number))
                 return False

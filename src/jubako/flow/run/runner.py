@@ -196,6 +196,7 @@ class _Session:
         found = find_stale(self._tasks, changes.take, changes.get_book().read)
         for line in found.describe():
             self._book.note(line)
+        changes.stale.update(found.stale)
         changes.unchanged.update(found.below)
         again = [*found.stale, *found.below]
         self._tasks = list(dict.fromkeys([*self._tasks, *again]))

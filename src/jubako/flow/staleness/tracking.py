@@ -26,14 +26,17 @@ class Known(Protocol):
 
 
 class Changes:
-    """What tasks are made of now. `unchanged` are inputs of tasks that run only if one of these has changed by then:
-    path -> digest, by task.
+    """What tasks are made of now.
+
+    `stale` are tasks that run because of what has changed since they were made. `unchanged` are inputs of tasks that
+    run only if one of these has changed by then: path -> digest, by task.
     """
 
     def __init__(
         self, open_book: Callable[[], FingerprintBook], note: Callable[[str], None], wall_s: Callable[[], float]
     ):
         self.unchanged: dict[Any, Mapping[str, str | None]] = {}
+        self.stale: set[Any] = set()
         self._open_book = open_book
         self._note = note
         self._wall_s = wall_s
@@ -62,6 +65,20 @@ class Changes:
             return False
         try:
             return self.take(task).inputs == before
+        except Exception as error:  # noqa: BLE001  (input() is the task's own code)
+            self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
+            return False
+
+    def is_made_anew(self, task: Any) -> bool:
+        """True for a stale task that is not stale any more: another run has made it meanwhile."""
+        if task not in self.stale:
+            return False
+        from jubako.flow.fingerprints.fingerprint import Fingerprint, find_causes  # as in `take`
+
+        made = self.get_book().read([task.task_id]).get(task.task_id)
+        before = None if made is None else Fingerprint.load(made.made_of)
+        try:
+            return before is not None and not find_causes(before, self.take(task))
         except Exception as error:  # noqa: BLE001  (input() is the task's own code)
             self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
             return False
