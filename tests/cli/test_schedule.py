@@ -11,9 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from jubako.kernel.process_tree import find_tree
 
 PIPELINE = """
 import datetime
@@ -198,14 +202,36 @@ class Service:
         self.process = start(folder, "--box", "none", "--durability", "relaxed", *words, pipeline="slow.py")
         with (folder / "started").open() as started:
             started.read()
+        self._tree = find_tree(self.process.pid)
+
+    def clear_away(self) -> None:
+        """Kills what a test that failed has left."""
+        for pid in self._tree:
+            with suppress(OSError):
+                if os.path.samefile(f"/proc/{pid}/cwd", self.folder):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
 
-def test_first_signal_lets_a_run_finish(folder: Path) -> None:
-    service = Service(folder)
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Service]]:
+    services: list[Service] = []
+
+    def begin(*words: str) -> Service:
+        services.append(Service(folder, *words))
+        return services[-1]
+
+    yield begin
+    for service in services:
+        service.clear_away()
+
+
+def test_first_signal_lets_a_run_finish(folder: Path, serve: Callable[..., Service]) -> None:
+    service = serve()
     refused = run(folder, "--once", pipeline="slow.py")
     assert refused[0] == 4
     assert f"by process {service.process.pid}" in refused[2]
@@ -222,8 +248,8 @@ def test_first_signal_lets_a_run_finish(folder: Path) -> None:
     assert len(list(folder.glob("slow-*"))) == 1
 
 
-def test_second_signal_cancels_a_run_and_leaves_nothing(folder: Path) -> None:
-    service = Service(folder)
+def test_second_signal_cancels_a_run_and_leaves_nothing(folder: Path, serve: Callable[..., Service]) -> None:
+    service = serve()
     assert service.process.stdout is not None
     service.process.send_signal(signal.SIGINT)
     for line in service.process.stdout:
@@ -236,8 +262,10 @@ def test_second_signal_cancels_a_run_and_leaves_nothing(folder: Path) -> None:
     assert list(folder.glob("slow-*")) == []
 
 
-def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started_again(folder: Path) -> None:
-    service = Service(folder)
+def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started_again(
+    folder: Path, serve: Callable[..., Service]
+) -> None:
+    service = serve()
     service.process.kill()
     service.process.wait()
     with (folder / "go").open("w"):
@@ -253,11 +281,11 @@ def test_run_of_a_scheduler_that_is_killed_goes_on_and_its_firing_is_not_started
     assert settled_s >= datetime.datetime.fromisoformat(f"{moment}+00:00").timestamp()
 
 
-def test_hooks_are_told_of_a_run_that_was_killed(folder: Path) -> None:
+def test_hooks_are_told_of_a_run_that_was_killed(folder: Path, serve: Callable[..., Service]) -> None:
     (folder / "jubako.toml").write_text(
         """[[notify]]\ncommand = ["sh", "-c", "echo $JUBAKO_OUTCOME: $JUBAKO_SUMMARY > told"]\n"""
     )
-    service = Service(folder)
+    service = serve()
     (run_pid,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
     os.kill(int(run_pid), signal.SIGKILL)
     assert service.process.stdout is not None
@@ -271,8 +299,8 @@ def test_hooks_are_told_of_a_run_that_was_killed(folder: Path) -> None:
     assert "killed by SIGKILL" in told
 
 
-def test_metrics_of_the_scheduler_and_of_its_runs_are_served(folder: Path) -> None:
-    service = Service(folder, "--metrics-address", "127.0.0.1:0")
+def test_metrics_of_the_scheduler_and_of_its_runs_are_served(folder: Path, serve: Callable[..., Service]) -> None:
+    service = serve("--metrics-address", "127.0.0.1:0")
     assert service.process.stdout is not None
     url = service.process.stdout.readline().removeprefix("metrics at ").strip()
     pipeline = str(folder / "slow.py")

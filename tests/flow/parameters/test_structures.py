@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import sys
 from typing import Any
 
 import pytest
@@ -29,8 +29,8 @@ def test_schema_object_validates_and_may_complete_the_value() -> None:
     assert TupleParameter(schema=Schema()).normalize([1, [2]]) == (1, (2,))
 
 
-@pytest.mark.skipif(find_spec("jsonschema") is not None, reason="jsonschema is installed here")
-def test_json_schema_without_the_package_warns_and_checks_nothing() -> None:
+def test_json_schema_without_the_package_warns_and_checks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
     words = (
         "The 'jsonschema' package is not installed so the parameter can not be validated even though a schema is given."
     )
