@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-SAMPLE = 20
-LONG = int(os.environ.get("JUBAKO_FUZZ", "20000"))
+SAMPLE = 1000  # most of a minute
+LONG = int(os.environ.get("JUBAKO_FUZZ", "60000"))
 
 HEAD = """
 import datetime, enum, os
