@@ -180,3 +180,60 @@ def test_find_mount_agrees_with_the_kernel_on_stacks_and_hidden_mounts(in_namesp
     rows = in_namespace(compare)
     assert [found for _, found, _ in rows] == [actual for _, _, actual in rows]
     assert len({found for _, found, _ in rows}) == 6
+
+
+@given(st.one_of(st.text(), st.text(alphabet="0123456789 :-/\\\nrwtmpfs")))
+def test_parse_of_any_text_is_mounts_or_names_the_line(text: str) -> None:
+    try:
+        table = parse_mountinfo(text)
+    except ValueError as error:
+        assert "not a line of mountinfo" in str(error)
+    else:
+        assert parse_mountinfo(format_mountinfo(table)) == table
+
+
+@given(st.lists(MOUNTS, min_size=1, max_size=3), st.data())
+def test_parse_of_a_damaged_table_is_mounts_or_names_the_line(table: list[Mount], data: st.DataObject) -> None:
+    text = format_mountinfo(table)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 8)))
+    damaged = text[:start] + data.draw(st.text(max_size=4)) + text[end:]
+    try:
+        parse_mountinfo(damaged)
+    except ValueError as error:
+        assert "not a line of mountinfo" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "expected"),
+    [
+        ("1 0 0:4 net:[4026531840] /run/n rw - nsfs nsfs rw", "root", "net:[4026531840]"),
+        ("1 0 0:1 /a//deleted /b rw - tmpfs x rw", "root", "/a//deleted"),
+        (r"1 0 0:1 / /a\040b\011c\012d\134e\043f rw - tmpfs x rw", "mount_point", "/a b\tc\nd\\e#f"),
+        ("1 0 0:1 / / rw - fuse.sshfs me@host:/a rw,user_id=0", "fstype", "fuse.sshfs"),
+        ("1 0 0:1 / / rw a:1 b c:d:e - tmpfs x rw", "unknown_fields", ("a:1", "b", "c:d:e")),
+        ("1 0 0:1 / / rw master:3 propagate_from:2 - tmpfs x rw", "propagation", "slave"),
+        ("1 0 0:1 / / rw - tmpfs  rw", "source", ""),
+        ("1 0 0:1 / / rw - cifs //s/d rw,domain=my domain", "super_options", "rw,domain=my domain"),
+        ("1 0 0:1 / / rw shared:1 - tmpfs - rw", "source", "-"),
+    ],
+)
+def test_parse_reads_every_form_of_a_field(line: str, field: str, expected: object) -> None:
+    (mount,) = parse_mountinfo(line)
+    assert getattr(mount, field) == expected
+    assert format_mountinfo([mount]).rstrip("\n") == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 0 0:1 / / rw - tmpfs x",
+        "1 0 99999999999999999999:1 / / rw - tmpfs x rw",
+        "1 0 1 / / rw - tmpfs x rw",
+        "1 0 0:1 / / rw shared:x - tmpfs x rw",
+        "1 0 0:1 / / -",
+    ],
+)
+def test_parse_of_what_no_kernel_writes_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="not a line of mountinfo"):
+        parse_mountinfo(line)

@@ -51,6 +51,7 @@ class Mount:
     dominant: int = 0  # propagate_from:N, nearest group visible here that it receives from
     unbindable: bool = False
     unknown_fields: tuple[str, ...] = ()  # optional fields of kernels to come, kept as they are
+    unique_id: int = 0  # never used again for another mount while the machine runs; 0 in what was read from mountinfo
 
     @property
     def is_deleted(self) -> bool:
@@ -64,7 +65,9 @@ class Mount:
 
     @property
     def propagation(self) -> str:
-        """As `findmnt` words it: "private", or some of "shared", "slave", "unbindable" joined by commas."""
+        """Some of "shared", "slave", "unbindable" joined by commas, else "private".
+
+        `findmnt` has the same words, and puts a "private" before those that are not shared."""
         words = [
             word
             for word, applies in (
@@ -153,7 +156,10 @@ def _parse_line(line: str) -> Mount:
                 unbindable = True
             else:
                 unknown.append(field)
-        fstype, source, super_options = fields[end + 1 :]
+        # A file system that forgets to escape what it shows, as some did, can only do so in its own options.
+        fstype, source, *rest = fields[end + 1 :]
+        if not rest:
+            raise ValueError("the options of the file system are missing")
         return Mount(
             id=int(fields[0]),
             parent_id=int(fields[1]),
@@ -163,14 +169,14 @@ def _parse_line(line: str) -> Mount:
             options=fields[5],
             fstype=unescape(fstype),
             source=unescape(source),
-            super_options=super_options,
+            super_options=" ".join(rest),
             peer_group=numbers["shared"],
             master=numbers["master"],
             dominant=numbers["propagate_from"],
             unbindable=unbindable,
             unknown_fields=tuple(unknown),
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # a device number may be too large for any
         raise ValueError(f"not a line of mountinfo: {line!r}") from error
 
 
