@@ -63,6 +63,13 @@ def test_logs_without_a_run_are_those_of_the_newest(three: Past, say: Say) -> No
     assert say("logs") == Said(0, "", "Run r2: a test\nNo task has printed anything.\n")
 
 
+def test_logs_of_a_task_without_a_run_are_of_the_newest_that_tried_it(three: Past, say: Say) -> None:
+    three.record("r2", "p.py", AttemptRecord("1", "Other", "Other()", "published"), status="SUCCESS")
+    assert say("logs", "Day(n=1)", "--tail", "1") == Said(0, "three\n", "")
+    assert "==> Day(n=2), failed" in say("logs", "Day").out
+    assert say("logs", "Dya").code == 2
+
+
 def test_terminal_gets_nothing_it_could_obey(three: Past, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert say("logs", "r1", "Day(n=2)").out == "\\x1b[31m no end\n"

@@ -38,9 +38,20 @@ def test_account_is_whole_when_all_that_was_wanted_is_there(account: RangeAccoun
 
 def test_undeclared_writes_are_shown_up_to_a_few() -> None:
     changes = [Change(f"/x/{n}", "added", "file") for n in range(7)]
-    assert format_undeclared("T()", changes[:1]) == ["T() wrote 1 undeclared path (dropped):", "    added /x/0"]
-    lines = format_undeclared("T()", changes, published=True)
+    assert format_undeclared({"T()": changes[:1]}) == ["T() wrote 1 undeclared path (dropped):", "    added /x/0"]
+    lines = format_undeclared({"T()": changes}, published=True)
     assert (lines[0], lines[-1], len(lines)) == ("T() wrote 7 undeclared paths (published):", "    and 2 more", 7)
+
+
+def test_tasks_that_wrote_the_same_are_named_together() -> None:
+    log = [Change("/x/log", "modified", "file", 9)]
+    longer = [Change("/x/log", "modified", "file", 99)]
+    assert format_undeclared({"A()": log, "B()": [Change("/x/b", "added", "file")], "C()": longer}) == [
+        "A() and 1 more task wrote 1 undeclared path each (dropped):",
+        "    modified /x/log",
+        "B() wrote 1 undeclared path (dropped):",
+        "    added /x/b",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 AGREEING = ("same", "within")  # verdicts of a verification that bear out what is published
+_WORTH_SAYING_S = 1.0
 _SHOWN_BYTES = 64 << 10  # of what one attempt prints; its log has more
 
 
@@ -154,8 +155,9 @@ def printable_line(line: bytes) -> str:
 
 
 def describe_failure(event: TaskFailed) -> str:
-    """The failed task and the first line of why."""
-    return f"{printable(str(event.task))}: {printable(event.error.partition(chr(10))[0])}"
+    """The failed task, the first line of why, and when it is tried again, where that takes a while."""
+    wait = f" (again in {format_seconds(event.wait_s)})" if event.wait_s >= _WORTH_SAYING_S else ""
+    return f"{printable(str(event.task))}: {printable(event.error.partition(chr(10))[0])}{wait}"
 
 
 def describe_verified(event: TaskVerified) -> str:

@@ -39,11 +39,16 @@ Examples:
 def logs(run_id: str | None, task: str | None, follow: bool, tail: int | None) -> int:
     """Print what the tasks of RUN printed, stdout and stderr together; without RUN, of the newest run.
 
-    The start of a run's id is enough. TASK is the name of a task, or a whole one: 'Report(year=2010)'.
+    The start of a run's id is enough. TASK is the name of a task, or a whole one: 'Report(year=2010)'; without RUN, of
+    the newest run that has tried it.
     """
     from jubako.flow.ledger.past_logs import list_logs
 
     with open_own_history() as past:
+        if run_id is not None and task is None and past.find_run(run_id) is None:
+            tried = past.list_attempts(task=run_id, limit=1)
+            if tried:  # a task, of the newest run that has tried it
+                run_id, task = tried[0].run_id, run_id
         run = _get_run(past, run_id)
         found = list_logs(past, run, _directory_of(run), task)
     if follow:

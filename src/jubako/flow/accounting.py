@@ -6,7 +6,7 @@ its limit, schedules less than was asked and still looks fine; these lines do no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jubako.records import record
@@ -71,14 +71,26 @@ def format_accounts(accounts: Iterable[RangeAccount]) -> list[str]:
     return [line for account in accounts for line in (account.describe(), *account.notes)]
 
 
-def format_undeclared(label: str, changes: Sequence[Change], *, published: bool = False) -> list[str]:
-    """What a task wrote without declaring it: a line, and one per path up to a few."""
-    what = "path" if len(changes) == 1 else "paths"
-    fate = "published" if published else "dropped"
-    lines = [f"{label} wrote {len(changes)} undeclared {what} ({fate}):"]
-    lines += [f"    {change.kind} {change.path}" for change in changes[:_SHOWN_WRITES]]
-    if len(changes) > _SHOWN_WRITES:
-        lines.append(f"    and {len(changes) - _SHOWN_WRITES} more")
+def format_undeclared(undeclared: Mapping[str, Sequence[Change]], *, published: bool = False) -> list[str]:
+    """What tasks wrote without declaring it, by label: a line, and one per path up to a few. Tasks that wrote the same
+    are named together.
+    """
+    labels: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for label, changes in undeclared.items():
+        labels.setdefault(tuple([(change.kind, change.path) for change in changes]), []).append(label)
+    lines = []
+    for writes, writers in labels.items():
+        who = (
+            writers[0]
+            if len(writers) == 1
+            else f"{writers[0]} and {len(writers) - 1} more task{'' if len(writers) == 2 else 's'}"
+        )
+        what = f"{len(writes)} undeclared path{'' if len(writes) == 1 else 's'}"
+        each = "" if len(writers) == 1 else " each"
+        lines.append(f"{who} wrote {what}{each} ({'published' if published else 'dropped'}):")
+        lines += [f"    {kind} {path}" for kind, path in writes[:_SHOWN_WRITES]]
+        if len(writes) > _SHOWN_WRITES:
+            lines.append(f"    and {len(writes) - _SHOWN_WRITES} more")
     return lines
 
 

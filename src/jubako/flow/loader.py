@@ -247,6 +247,8 @@ def _how_to_install(source: PipelineSource, error: ModuleNotFoundError) -> str:
         return _out_of_reach(source, ImportError(name=top)) or f"{top} is Python's own module, and has no such part"
     if error.name and source.module.startswith(error.name):
         return _suggest_path(os.path.abspath(source.module.replace(".", os.sep)))
+    if top == "luigi":
+        return "'jubako luigi' runs pipelines that import luigi, as they stand; with 'import jubako' every command does"
     return f"'{sys.executable} -m pip install ...' installs into the Python that runs jubako"
 
 

@@ -111,7 +111,7 @@ class TaskVerified:
 
 @record
 class TaskFailed:
-    """An attempt failed and left nothing. `again`: there will be another one."""
+    """An attempt failed and left nothing. `again`: there will be another one, `wait_s` seconds from now."""
 
     task: Any
     error: str
@@ -119,6 +119,7 @@ class TaskFailed:
     kept_box: str = ""  # id of the box that was kept for a look
     log_path: str = ""
     traceback: str = ""
+    wait_s: float = 0.0
 
 
 @record

@@ -42,6 +42,7 @@ class TaskError:
     kept_box: str = ""  # id of the box kept for a look
     is_conflict: bool = False
     is_host: bool = False  # the host could not do what was needed: a read-only disk, no room
+    hint: str = ""  # the next thing to try, where it is known
 
     @property
     def place(self) -> str:
@@ -127,13 +128,14 @@ class RunResult:
         Notes are not among them: an observer is told each as it comes, and `notes` has them all.
         """
         lines = format_accounts(self.accounts)
-        for label, changes in self.undeclared.items():
-            lines += format_undeclared(label, changes)
-        for label, changes in self.undeclared_published.items():
-            lines += format_undeclared(label, changes, published=True)
+        lines += format_undeclared(self.undeclared)
+        lines += format_undeclared(self.undeclared_published, published=True)
         lines += [f"{label} ran and did not make {', '.join(paths)}" for label, paths in self.unmade.items()]
+        hints: set[str] = {""}
         for error in self.errors:
             lines.append(f"{error.label}: {error.sentence}")
+            lines += [] if error.hint in hints else [f"    hint: {error.hint}"]
+            hints.add(error.hint)
             lines += [f"    at {error.place}"] if error.place else []
             lines += [f"    log: {error.log_path}"] if error.log_path else []
             lines += [f"    jubako box enter {error.kept_box}"] if error.kept_box else []

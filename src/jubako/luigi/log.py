@@ -27,6 +27,7 @@ from jubako.luigi.configuration import LuigiConfigParser, get_config
 
 __all__ = ["InterfaceLogging", "RunLog", "logger"]
 
+_NAMED: Final = 3  # of undeclared writes
 logger: Final = logging.getLogger("luigi-interface")
 
 
@@ -44,6 +45,8 @@ class RunLog:
             logger.info("%s done      %s", self._who, event.task)
         elif isinstance(event, TaskFailed):
             logger.error("%s failed    %s\n%s", self._who, event.task, event.traceback or event.error)
+            if event.wait_s:
+                logger.info("%s is tried again in %g s", event.task, event.wait_s)
         elif isinstance(event, TaskGivenUp):
             logger.warning("%s is not run: %s is not there", event.task, event.because)
         elif isinstance(event, RunPlanned):
@@ -52,7 +55,10 @@ class RunLog:
             logger.warning("%s", event.text)
         elif isinstance(event, UndeclaredWrites):
             fate = "published" if event.published else "dropped"
-            logger.warning("%s wrote %d undeclared paths (%s)", event.task, len(event.changes), fate)
+            count = f"{len(event.changes)} undeclared path{'' if len(event.changes) == 1 else 's'}"
+            names = ", ".join(change.path for change in event.changes[:_NAMED])
+            more = f" and {len(event.changes) - _NAMED} more" if len(event.changes) > _NAMED else ""
+            logger.warning("%s wrote %s (%s): %s%s", event.task, count, fate, names, more)
         elif isinstance(event, TaskPrinted):
             sys.stdout.write(event.data.decode(errors="replace"))
             sys.stdout.flush()

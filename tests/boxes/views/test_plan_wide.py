@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from jubako.boxes.views.facts import HostFacts, KnownPath, Place
 from jubako.boxes.views.operations import (
     MakeFile,
@@ -133,6 +135,15 @@ def test_plan_keeps_the_resolvers_configuration_readable_and_read_only() -> None
             SetAttributes(path, read_only=True),
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("cwd", "is_said"), [("/home/ann/src/shared", True), ("/home/ann/src", False), ("/usr", False), ("", False)]
+)
+def test_plan_says_where_the_working_directory_cannot_be_changed(cwd: str, is_said: bool) -> None:
+    known = facts(place("/home/ann/src"), uid=1000)
+    notes = plan_wide(replace(known, foreign_cwd=cwd), BOX).notes
+    assert any(note.startswith(f"{cwd} belongs to another user, or to a second group") for note in notes) is is_said
 
 
 def test_plan_for_a_user_covers_what_can_be_written_and_says_the_rest_is_read_only() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jubako.flow.engine.backoff import Backoff
 from jubako.flow.engine.engine import Engine
 from jubako.flow.engine.engine_events import Elsewhere, Failed, Found, Planned, Published, Start, Stop
 from jubako.flow.run.closing import group_tasks
@@ -108,6 +109,20 @@ def test_task_another_run_has_is_in_its_group() -> None:
     groups = group_tasks(engine, nodes, ever_failed=(), disabled=(), held_elsewhere={0: "run-7"})
     assert (groups.run_by_other_worker, groups.other_workers) == ([nodes[0]], {"run-7": 1})
     assert groups.not_run == [nodes[1]]
+
+
+def test_task_that_was_to_be_tried_again_when_the_run_was_interrupted_has_failed() -> None:
+    engine = Engine(slots=1, backoff=Backoff(60))
+    nodes = [Node(0, []), Node(1, [])]
+    engine.handle(Found(0, attempts=3), 0.0)
+    engine.handle(Found(1), 0.0)
+    engine.handle(Planned(), 0.0)
+    engine.handle(Failed(0), 0.0)
+    assert engine.wait_s(0) == 60
+    engine.handle(Stop(), 0.0)
+    groups = group_tasks(engine, nodes, ever_failed={0}, disabled=(), held_elsewhere={})
+    assert groups.failed == [nodes[0]]
+    assert get_status(groups).name == "FAILED"
 
 
 def test_disabled_task_is_in_no_group() -> None:

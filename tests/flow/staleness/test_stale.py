@@ -158,6 +158,17 @@ def test_what_is_not_recorded_is_unknown_if_it_is_there(chain: Path) -> None:
     assert look({}, {1: now, 2: now}).unknown == [Node(2)]
 
 
+def test_what_is_unknown_is_told_by_family() -> None:
+    class Other(Node):
+        pass
+
+    lines = Staleness({}, {}, unknown=[Other(1), Node(1), Node(2), Other(2), Other(3)], tracking=1).describe()
+    assert [line.partition(": published")[0] for line in lines] == [
+        "Other(n=1) and 2 more of Other",
+        "Node(n=1) and 1 more of Node",
+    ]
+
+
 def test_task_that_cannot_be_asked_is_named_and_left_alone(chain: Path) -> None:
     was = fingerprint("1")
     found = look({1: was, 2: was}, {2: was})

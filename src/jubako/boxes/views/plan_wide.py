@@ -69,6 +69,7 @@ class WideFacts:
     special_points: frozenset[str] = frozenset()  # as root: those that are neither files nor directories
     proc_names: frozenset[str] = frozenset()  # names in /proc
     terminal: str = ""  # the caller's, to be /dev/console
+    foreign_cwd: str = ""  # the working directory, if its owner or its group is none that the box will have
 
 
 @record
@@ -198,7 +199,14 @@ def _plan_in_place(
     )
     covered = ", ".join(top.target for top in tops) or "nothing"
     note = f"without root, only this is copy-on-write: {covered}; everything else is read-only"
-    return WidePlan(tops, operations, (note, *cover.notes), userxattr=True)
+    notes = [note, *cover.notes]
+    targets = {top.target for top in tops}
+    if facts.foreign_cwd not in targets and any(is_below(facts.foreign_cwd, target) for target in targets):
+        notes.append(
+            f"{facts.foreign_cwd} belongs to another user, or to a second group of yours, and in a box without root "
+            "there is your first group alone: it can't be changed in there ('Value too large for defined data type')"
+        )
+    return WidePlan(tops, operations, tuple(notes), userxattr=True)
 
 
 def _find_cut_off(covered: Sequence[str], facts: WideFacts) -> Iterator[str]:

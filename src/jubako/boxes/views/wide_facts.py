@@ -33,6 +33,7 @@ def read_wide_facts(hidden: Iterable[str], environment: Mapping[str, str], cwd: 
         read_cover_facts(host, environment, cwd),
         proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
         terminal=_find_terminal(),
+        foreign_cwd=_find_foreign_cwd(cwd) if host.in_user_namespace else "",
     )
 
 
@@ -106,6 +107,15 @@ def _is_own(path: str, uid: int) -> bool:
         return os.stat(path).st_uid == uid
     except OSError:
         return False
+
+
+def _find_foreign_cwd(cwd: str) -> str:
+    """The working directory, if overlayfs cannot copy it up in a box that has this user and its first group alone."""
+    try:
+        found = os.stat(cwd)
+    except OSError:
+        return ""
+    return "" if (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid()) else cwd
 
 
 def _find_terminal() -> str:

@@ -88,6 +88,7 @@ class Engine:
         self._ready_of: dict[int, list[Entry]] = {}  # a heap per group; entries may be out of date
         self._joined: set[int] = set()
         self._failures: dict[int, int] = {}  # of tasks that have failed and may be tried again
+        self._waits: dict[int, float] = {}  # how long each of these waits
         self._nodes: list[_Node] = []
         self._counts = [0] * len(State)
         self._ready: list[Entry] = []
@@ -235,7 +236,8 @@ class Engine:
         if node.attempts > 0 and not self._is_stopped:
             self._move(event.task, Cause.RETRY)
             self._give_back(event.task)
-            heappush(self._delayed, (now_s + self._wait_s(event), event.task))
+            self._waits[event.task] = wait_s = self._wait_s(event)
+            heappush(self._delayed, (now_s + wait_s, event.task))
             self._wake_due(now_s)
         else:
             self._move(event.task, Cause.FAIL)
@@ -332,6 +334,10 @@ class Engine:
     def _free(self, task: int) -> None:
         self._move(task, Cause.FREE)
         self._queue((-self._nodes[task].priority, task))
+
+    def wait_s(self, number: int) -> float:
+        """How long a task waits, or waited, before it is tried again; 0 if it never was."""
+        return self._waits.get(number, 0.0)
 
     def _wait_s(self, event: Failed) -> float:
         """How long a task waits that is tried again. A second chance after a conflict counts as no failure."""

@@ -26,7 +26,8 @@ def group_tasks(
 ) -> Groups:
     """Tasks by status, as Luigi's summary wants them. `held_elsewhere`: the run that still has a task.
 
-    A disabled task is in no group, as in Luigi.
+    A disabled task is in no group, as in Luigi. One that has failed and was to be tried again, and is not because the
+    run was interrupted, has failed.
     """
     groups: dict[str, list[Any]] = {
         "already_done": [], "completed": [], "failed": [], "scheduling_error": [], "still_pending_ext": [],
@@ -45,6 +46,8 @@ def group_tasks(
         group = group_of.get(state)
         if group is not None:
             group.append(task)
+        elif number in ever_failed and number not in held_elsewhere:
+            groups["failed"].append(task)
         elif number not in disabled:
             groups["still_pending_not_ext"].append(task)
             blame = engine.blame(number)

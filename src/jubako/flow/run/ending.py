@@ -7,10 +7,10 @@ here; unboxed, they were called where the task ran.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jubako.errors import ConflictError, HostError, WorkError
+from jubako.errors import ConflictError, HostError, JubakoError, WorkError
 from jubako.flow.attempts import Attempt
 from jubako.flow.clock import Clock
 from jubako.flow.executors.executor import Ended
@@ -72,8 +72,10 @@ class Endings:
         self._finish(attempt, ended.wall_s)
         return owed is not None
 
-    def fail(self, attempt: Attempt, ended: Ended, *, tried_again: Collection[int], is_recorded: bool) -> None:
-        """After discarding. `tried_again`: members that get another try; `is_recorded`: the ledger knows already."""
+    def fail(self, attempt: Attempt, ended: Ended, *, tried_again: Mapping[int, float], is_recorded: bool) -> None:
+        """After discarding. `tried_again`: members that get another try, and in how many seconds; `is_recorded`: the
+        ledger knows already.
+        """
         task, again = attempt.task, bool(tried_again)
         kept_box = self._clear(attempt, keep=not again)
         is_conflict = isinstance(ended.exception, ConflictError)
@@ -88,12 +90,18 @@ class Endings:
         self._logs.close(attempt.id)
         sentence = ended.error if ended.outcome != "check" else f"check() refused it: {ended.error}"
         is_host = ended.outcome == "host" or isinstance(ended.exception, HostError)
+        hint = ended.exception.hint if isinstance(ended.exception, JubakoError) else ""
         self.tell_undeclared(attempt, ended)
         for number, member in attempt.members:
-            error = TaskError(member.task_id, str(member), sentence, text, log_path, kept_box, is_conflict, is_host)
+            error = TaskError(
+                member.task_id, str(member), sentence, text, log_path, kept_box, is_conflict, is_host, hint
+            )
             self._book.fail(number, error)
             if self._book.watches:
-                self._book.tell(TaskFailed(member, sentence, number in tried_again, kept_box, log_path, text))
+                wait_s = tried_again.get(number)
+                self._book.tell(
+                    TaskFailed(member, sentence, wait_s is not None, kept_box, log_path, text, wait_s or 0.0)
+                )
 
     def suspend(self, attempt: Attempt, ended: Ended) -> None:
         """The attempt is discarded; the task runs again when what it asked for is done."""

@@ -352,7 +352,11 @@ class RunLoop:
     def _fail(self, attempt: Attempt, ended: Ended, *, is_recorded: bool = False) -> None:
         again = self._endings.deserves_another(attempt, ended)
         self._tell_of_each(attempt, lambda number: Failed(number, again=again))
-        tried_again = {number for number, _ in attempt.members if self.engine.state(number) is not State.FAILED}
+        tried_again = {
+            number: self.engine.wait_s(number)
+            for number, _ in attempt.members
+            if self.engine.state(number) is not State.FAILED
+        }
         self._endings.fail(attempt, ended, tried_again=tried_again, is_recorded=is_recorded)
 
     def _leave_unmade(self, attempt: Attempt) -> Sequence[tuple[int, Any]]:

@@ -53,10 +53,10 @@ class Staleness:
         lines = [f"stale: {_name(tasks)}: {text}" for (_, text), tasks in groups.items()]
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"stale: and {len(lines) - _SHOWN} more reasons; 'jubako why' says them task by task"]
-        if self.unknown:
-            lines.append(f"{_name(self.unknown)}: published before changes were tracked, so what was used is not known")
-        if self.unread:
-            lines.append(f"{_name(self.unread)}: the code cannot be read, so changes of it are not seen")
+        for tasks in _by_family(self.unknown):
+            lines.append(f"{_name(tasks)}: published before changes were tracked, so what was used is not known")
+        for tasks in _by_family(self.unread):
+            lines.append(f"{_name(tasks)}: the code cannot be read, so changes of it are not seen")
         lines += [f"{task}: whether it is stale cannot be told: {why}" for task, why in self.troubles.items()]
         if not self.tracking:
             lines.append("no task here tracks changes (tracks_changes = True), so none can be seen to be stale")
@@ -158,6 +158,13 @@ def _inputs_of(task: Any, prints: Mapping[Any, Fingerprint], take: Callable[[Any
 
 def _has_run(task: Any) -> bool:
     return type(task).run is not Task.run and not is_external(task)
+
+
+def _by_family(tasks: Iterable[Any]) -> Iterable[Sequence[Any]]:
+    families: defaultdict[str, list[Any]] = defaultdict(list)
+    for task in tasks:
+        families[task.get_task_family()].append(task)
+    return families.values()
 
 
 def _name(tasks: Sequence[Any]) -> str:
