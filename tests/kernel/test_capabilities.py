@@ -11,6 +11,7 @@ from jubako.kernel.capabilities import (
     capability_number,
     capget,
     drop_capabilities,
+    keep_capabilities,
     last_capability,
     read_capability_sets,
 )
@@ -119,3 +120,14 @@ def test_drop_takes_away_what_root_may_do_in_a_namespace(in_user_child: Runner) 
         return True, os.path.exists("/proc")
 
     assert in_user_child(use) == (True, True)
+
+
+def test_kept_capabilities_are_ambient(in_user_child: Runner) -> None:
+    def keep() -> tuple[int, int]:
+        enter_user_namespace()
+        keep_capabilities()
+        sets = read_capability_sets()
+        return sets.permitted, sets.ambient
+
+    permitted, ambient = in_user_child(keep)
+    assert permitted == ambient != 0

@@ -25,6 +25,7 @@ from jubako.kernel.files import (
     renameat2,
     statx,
     syncfs,
+    write_setting,
 )
 from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.syscalls import AT_EMPTY_PATH, AT_FDCWD
@@ -163,3 +164,11 @@ def test_close_range_closes_both_ends_and_no_more(in_child: Runner) -> None:
         return [os.path.exists(f"/proc/self/fd/{fd}") for fd in range(200, 206)]
 
     assert in_child(which_are_open) == [True, False, False, False, False, True]
+
+
+def test_setting_that_is_not_there_or_refuses_names_the_call(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="open: No such file"):
+        write_setting(tmp_path / "none", "1")
+    with pytest.raises(OSError, match="write: Invalid argument") as caught:
+        write_setting("/proc/self/oom_score_adj", "many")
+    assert caught.value.filename == "/proc/self/oom_score_adj"

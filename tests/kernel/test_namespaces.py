@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jubako.kernel.idmap import enter_user_namespace
-from jubako.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUTS, open_namespace, sethostname, setns, unshare
+from jubako.kernel.namespaces import (
+    CLONE_NEWNS,
+    CLONE_NEWTIME,
+    CLONE_NEWUTS,
+    open_namespace,
+    sethostname,
+    setns,
+    unshare,
+    write_time_offset,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import Runner
@@ -74,3 +83,16 @@ def test_sethostname_without_right_is_refused(in_user_child: Runner) -> None:
         return type(caught.value).__name__
 
     assert in_user_child(refused) in ("PermissionError", "OSError")  # 65 bytes: too long even for root
+
+
+def test_clock_of_a_new_time_namespace_is_set_off_once(in_user_child: Runner) -> None:
+    def set_off() -> tuple[list[str], int | None]:
+        enter_user_namespace(CLONE_NEWTIME)
+        write_time_offset("monotonic", 1000)
+        with open("/proc/self/timens_offsets") as file:
+            shown = file.readline().split()
+        with pytest.raises(OSError, match="write: ") as caught:
+            write_time_offset("boottime", -(2**40))
+        return shown, caught.value.errno
+
+    assert in_user_child(set_off) == (["monotonic", "1000", "0"], errno.ERANGE)

@@ -37,6 +37,12 @@ def find_call(arguments: Sequence[str]) -> Callable[[], int] | None:
             if (read := read_line(OPTIONS, words)) is not None:
                 options, command = read
                 return lambda: run_command(command, **options)
+        case ["unshare", *words]:
+            from jubako.cli.getopt_line import asks_for
+            from jubako.cli.unshare_line import SWITCHES, run_unshare
+
+            if not asks_for(("help", "version"), SWITCHES, words):
+                return lambda: run_unshare(words)
     return None
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "capset",
     "drop_all_capabilities",
     "drop_capabilities",
+    "keep_capabilities",
     "last_capability",
     "read_capability_sets",
 ]
@@ -180,3 +181,12 @@ def drop_capabilities(keep: Iterable[int] = (), *, bounding: bool = True) -> Non
     capset(effective=mask, permitted=mask, inheritable=mask)
     for number in kept:
         call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
+
+
+def keep_capabilities() -> None:
+    """Makes all that this thread may use ambient, so that programs executed later hold it, whatever their user."""
+    held = capget().permitted
+    capset(effective=held, permitted=held, inheritable=held)
+    for number in range(last_capability() + 1):
+        if held >> number & 1:
+            call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)

@@ -10,7 +10,7 @@ import errno
 import os
 import struct
 
-from jubako.kernel.syscalls import AT_SYMLINK_NOFOLLOW, Path, call, encode
+from jubako.kernel.syscalls import AT_SYMLINK_NOFOLLOW, Path, call, encode, fail
 from jubako.records import record
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "renameat2",
     "statx",
     "syncfs",
+    "write_setting",
 ]
 
 RESOLVE_NO_XDEV = 0x01
@@ -173,3 +174,17 @@ def syncfs(fd: int) -> None:
 def close_range(first: int, last: int = _UINT_MAX, flags: int = 0) -> None:
     """Closes the descriptors `first` to `last`, both included, or with CLOSE_RANGE_CLOEXEC marks them."""
     call("close_range", first, last, flags)
+
+
+def write_setting(path: Path, text: str) -> None:
+    """Writes to a file that the kernel reads as a whole (an id map, a switch): one open(2), one write(2)."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        fail(error.errno or 0, "open", path)
+    try:
+        os.write(fd, os.fsencode(text))
+    except OSError as error:
+        fail(error.errno or 0, "write", path)
+    finally:
+        os.close(fd)

@@ -2,15 +2,15 @@
 
 An ordinary user may map exactly one uid and one gid, its own, and only after giving up setgroups(2)
 (user_namespaces(7)). More ids need the ranges of /etc/subuid and /etc/subgid and the set-id programs newuidmap and
-newgidmap; jubako's boxes don't.
+newgidmap, as `jubako unshare --map-auto` uses them; jubako's boxes don't.
 """
 
 from __future__ import annotations
 
 import os
 
+from jubako.kernel.files import write_setting
 from jubako.kernel.namespaces import CLONE_NEWUSER, unshare
-from jubako.kernel.syscalls import fail
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -25,7 +25,9 @@ __all__ = [
     "parse_id_map",
     "parse_subordinate_ids",
     "read_id_map",
+    "write_id_map",
     "write_self_map",
+    "write_setgroups",
 ]
 
 
@@ -82,9 +84,22 @@ def write_self_map(uid: int, gid: int) -> None:
 
     They are the ids it had outside, asked for before unshare(2). A map can be written once.
     """
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", format_id_map([IdRange(uid, uid, 1)]))
-    _write("/proc/self/gid_map", format_id_map([IdRange(gid, gid, 1)]))
+    write_setgroups("deny")
+    write_id_map("uid", [IdRange(uid, uid, 1)])
+    write_id_map("gid", [IdRange(gid, gid, 1)])
+
+
+def write_id_map(kind: str, ranges: Iterable[IdRange], pid: int | str = "self") -> None:
+    """Gives the user namespace of process `pid` its map of "uid" or "gid". It can be written once.
+
+    EPERM without CAP_SETUID (CAP_SETGID) in the parent namespace, but for one range of one id, the writer's own.
+    """
+    write_setting(f"/proc/{pid}/{kind}_map", format_id_map(ranges))
+
+
+def write_setgroups(value: str, pid: int | str = "self") -> None:
+    """Says "allow" or "deny" to setgroups(2) in the user namespace of process `pid`, before that has a gid map."""
+    write_setting(f"/proc/{pid}/setgroups", value)
 
 
 def enter_user_namespace(other_namespaces: int = 0) -> None:
@@ -96,14 +111,3 @@ def enter_user_namespace(other_namespaces: int = 0) -> None:
     uid, gid = os.geteuid(), os.getegid()  # asked afterwards, both are the overflow id
     unshare(CLONE_NEWUSER | other_namespaces)
     write_self_map(uid, gid)
-
-
-def _write(path: str, text: str) -> None:
-    # One write(2): the kernel takes a map whole or not at all.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        fail(error.errno or 0, "write", path)
-    finally:
-        os.close(fd)

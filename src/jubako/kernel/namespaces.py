@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from jubako.kernel.files import write_setting
 from jubako.kernel.syscalls import call
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "sethostname",
     "setns",
     "unshare",
+    "write_time_offset",
 ]
 
 CLONE_NEWTIME = 0x00000080
@@ -61,3 +63,12 @@ def sethostname(name: str | bytes) -> None:
     """Sets the host name of this process's UTS namespace; at most 64 bytes."""
     raw = os.fsencode(name)
     call("sethostname", raw, len(raw), path=name)
+
+
+def write_time_offset(clock: str, offset_s: int) -> None:
+    """Sets "monotonic" or "boottime" off by `offset_s` seconds in the time namespace that this process's children get.
+
+    Only after CLONE_NEWTIME and before the first process is in the namespace (EACCES); ERANGE where the clock would
+    read less than nothing. See time_namespaces(7).
+    """
+    write_setting("/proc/self/timens_offsets", f"{clock} {offset_s} 0\n")
