@@ -27,7 +27,16 @@ from jubako.layers.walk import OPEN_DIRECTORY, Folder, open_top, walk
 from jubako.layers.whiteout import is_whiteout, read_marks, refuse_metacopy
 from jubako.records import record
 
-__all__ = ["read_changes"]
+__all__ = [
+    "Place",
+    "compare_entries",
+    "has_same_attributes",
+    "has_same_content",
+    "owner_and_mode",
+    "read_changes",
+]
+
+Place = tuple[str, os.stat_result, int]  # a name, its state, and the descriptor of the directory it is in
 
 _CHUNK = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -92,7 +101,7 @@ class _Reader:
             os.close(lower_fd)
             self._add(folder.path, "replaced", folder.state)
             return None
-        if _owner_and_mode(folder.state) != _owner_and_mode(old) or read_attributes(folder.fd) != read_attributes(
+        if owner_and_mode(folder.state) != owner_and_mode(old) or read_attributes(folder.fd) != read_attributes(
             lower_fd
         ):
             self._add(folder.path, "metadata", folder.state)
@@ -115,7 +124,7 @@ class _Reader:
             self._add(path, "replaced", found)
         else:
             assert lower_fd is not None
-            kind = _compare(name, (found, folder.fd), (old, lower_fd))
+            kind = compare_entries((name, found, folder.fd), (name, old, lower_fd))
             if kind is not None:
                 self._add(path, kind, found)
 
@@ -136,35 +145,57 @@ def _stat_below(name: str, fd: int | None) -> os.stat_result | None:
         return None
 
 
-def _compare(name: str, new: tuple[os.stat_result, int], old: tuple[os.stat_result, int]) -> ChangeKind | None:
-    """What changed between two entries of one type that is not a directory: state and directory descriptor of each."""
-    (found, found_fd), (was, was_fd) = new, old
-    same_metadata = _owner_and_mode(found) == _owner_and_mode(was)
+def compare_entries(new: Place, old: Place) -> ChangeKind | None:
+    """What changed between two entries of one type that is not a directory; None if nothing did."""
+    (name, found, found_fd), (old_name, was, was_fd) = new, old
+    same_metadata = owner_and_mode(found) == owner_and_mode(was)
     if stat.S_ISREG(found.st_mode):
         if found.st_size != was.st_size:
             return "modified"
-        same_content, same_attributes = _compare_files(name, found_fd, was_fd)
+        same_content, same_attributes = _compare_files((name, found_fd), (old_name, was_fd))
         if not same_content:
             return "modified"
         same_metadata = same_metadata and same_attributes and found.st_mtime_ns == was.st_mtime_ns
     elif stat.S_ISLNK(found.st_mode):
-        if os.readlink(name, dir_fd=found_fd) != os.readlink(name, dir_fd=was_fd):
+        if os.readlink(name, dir_fd=found_fd) != os.readlink(old_name, dir_fd=was_fd):
             return "modified"
     elif found.st_rdev != was.st_rdev:
         return "modified"
     return None if same_metadata else "metadata"
 
 
-def _compare_files(name: str, new_fd: int, old_fd: int) -> tuple[bool, bool]:
-    """Whether two files of one size have the same bytes, and the same attributes.
+def has_same_content(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two files (a name, the descriptor of a directory) have the same bytes. Unreadable ones have not."""
+    return _compare_files(one, other)[0]
+
+
+def has_same_attributes(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two files have the same attributes that count. Unreadable ones have not."""
+    found = []
+    for name, dir_fd in (one, other):
+        try:
+            fd = os.open(name, _OPEN_FILE, dir_fd=dir_fd)
+        except PermissionError:
+            return False
+        try:
+            found.append(read_attributes(fd))
+        finally:
+            os.close(fd)
+    return found[0] == found[1]
+
+
+def _compare_files(one: tuple[str, int], other: tuple[str, int]) -> tuple[bool, bool]:
+    """Whether two files have the same bytes, and the same attributes (False where the bytes differ).
 
     Times are no help: a program may set them back. Unreadable ones count as different.
     """
     fds: list[int] = []
     try:
-        for dir_fd in (new_fd, old_fd):
+        for name, dir_fd in (one, other):
             fds.append(os.open(name, _OPEN_FILE, dir_fd=dir_fd))
         new, old = fds
+        if os.fstat(new).st_size != os.fstat(old).st_size:
+            return False, False
         while chunk := os.read(new, _CHUNK):
             if chunk != os.read(old, len(chunk)):
                 return False, False
@@ -176,7 +207,8 @@ def _compare_files(name: str, new_fd: int, old_fd: int) -> tuple[bool, bool]:
             os.close(fd)
 
 
-def _owner_and_mode(found: os.stat_result) -> tuple[int, int, int]:
+def owner_and_mode(found: os.stat_result) -> tuple[int, int, int]:
+    """What of an entry's state counts as metadata, besides times and attributes."""
     # The mode of a symbolic link means nothing.
     mode = 0 if stat.S_ISLNK(found.st_mode) else stat.S_IMODE(found.st_mode)
     return mode, found.st_uid, found.st_gid

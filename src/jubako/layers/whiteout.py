@@ -19,7 +19,15 @@ import stat
 from jubako.errors import HostError
 from jubako.records import record
 
-__all__ = ["Marks", "is_overlay_attribute", "is_whiteout", "read_marks", "refuse_metacopy"]
+__all__ = [
+    "Marks",
+    "is_overlay_attribute",
+    "is_whiteout",
+    "read_file_marks",
+    "read_folder_marks",
+    "read_marks",
+    "refuse_metacopy",
+]
 
 _NAMESPACES = ("user.overlay.", "trusted.overlay.")
 # More blocks than this hold data of their own: one block of 4 KiB for attributes is all a metacopy file has.
@@ -28,9 +36,12 @@ _ATTRIBUTE_BLOCKS = 8
 
 @record
 class Marks:
-    """What the attributes of an upper directory say."""
+    """What the attributes of an entry of an upper directory say."""
 
-    opaque: bool = False  # nothing of the lower directory shows through
+    opaque: bool = False  # of a directory: nothing of the lower directory shows through
+    redirect: str = ""  # what the lower layers call it; absolute from the root of the overlay, or a name beside it
+    metacopy: bool = False  # of a file: the content is the lower file's
+    origin: bool = False  # it was copied up from a lower layer
 
 
 def is_overlay_attribute(name: str) -> bool:
@@ -56,6 +67,29 @@ def read_marks(fd: int, path: str) -> Marks:
             hint="jubako mounts without it; was this upper directory made by something else?",
         )
     return Marks("opaque" in marks and _read(fd, marks["opaque"]) == b"y")
+
+
+def read_folder_marks(fd: int) -> Marks:
+    """All that the attributes of the directory `fd` say."""
+    marks = _overlay_names(fd)
+    return Marks(
+        opaque="opaque" in marks and _read(fd, marks["opaque"]) == b"y",
+        redirect=_read_redirect(fd, marks),
+        origin="origin" in marks,
+    )
+
+
+def read_file_marks(name: str, dir_fd: int) -> Marks:
+    """All that the attributes of the regular file `name` say."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except PermissionError:
+        return Marks()
+    try:
+        marks = _overlay_names(fd)
+        return Marks(redirect=_read_redirect(fd, marks), metacopy="metacopy" in marks, origin="origin" in marks)
+    finally:
+        os.close(fd)
 
 
 def refuse_metacopy(found: os.stat_result, name: str, dir_fd: int, path: str) -> None:
@@ -87,6 +121,10 @@ def _overlay_names(fd: int) -> dict[str, str]:
             return {}
         raise
     return {name[len(prefix) :]: name for name in names for prefix in _NAMESPACES if name.startswith(prefix)}
+
+
+def _read_redirect(fd: int, marks: dict[str, str]) -> str:
+    return os.fsdecode(_read(fd, marks["redirect"])) if "redirect" in marks else ""
 
 
 def _read(fd: int, name: str) -> bytes:
