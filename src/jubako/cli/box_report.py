@@ -21,6 +21,7 @@ __all__ = [
     "echo_committed",
     "echo_notes",
     "echo_summary",
+    "format_size",
     "prepare_file",
     "write_document",
 ]
@@ -65,7 +66,7 @@ def boxes_document(records: Sequence[BoxRecord], sizes: Mapping[str, int], forma
         {
             "id": record.id,
             "created": when,
-            "size": _format_size(sizes[record.id]),
+            "size": format_size(sizes[record.id]),
             "size_bytes": sizes[record.id],
             "label": record.label,
             "error": record.error,
@@ -108,7 +109,7 @@ def echo_summary(changes: Sequence[Change]) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     total = sum(change.size_bytes for change in changes)
     noun = "change" if len(changes) == 1 else "changes"
-    echo(f"{len(changes)} {noun} ({_format_size(total)}): {kinds}.", err=True)
+    echo(f"{len(changes)} {noun} ({format_size(total)}): {kinds}.", err=True)
 
 
 def echo_committed(committed: Committed, paths: Iterable[str]) -> None:
@@ -148,12 +149,13 @@ def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:
         count = below.get(path)
         yield {
             "change": change.kind,
-            "size": _format_size(sizes[path]) if sizes[path] else "",
+            "size": format_size(sizes[path]) if sizes[path] else "",
             "path": f"{name} and {count} below" if count else name,
         }
 
 
-def _format_size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
+    """A number of bytes for people: "16 B", "1.2 MB"."""
     if size_bytes < 1000:
         return f"{size_bytes} B"
     size = float(size_bytes)

@@ -27,6 +27,7 @@ from jubako.kernel.mounts import (
     MountError,
     attach,
     fsconfig_create,
+    fsconfig_fd,
     fsconfig_flag,
     fsconfig_string,
     fsmount,
@@ -63,12 +64,13 @@ class Overlay:
     read the marks as trusted.*.
     """
 
-    lowers: tuple[str, ...]  # the topmost first
-    upper: str = ""
-    work: str = ""
+    lowers: tuple[str | int, ...]  # the topmost first; a number is a descriptor of a directory (O_PATH will do)
+    upper: str | int = ""
+    work: str | int = ""
     userxattr: bool = False
     volatile: bool = False
     attributes: int = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    options: tuple[tuple[str, str], ...] = ()  # more of overlayfs's own, which go before those stated otherwise
 
 
 def mount_overlay(overlay: Overlay, target: Path) -> None:
@@ -85,11 +87,11 @@ def open_overlay(overlay: Overlay) -> int:
     try:
         fsconfig_string(fd, "source", SOURCE)
         for lower in overlay.lowers:
-            fsconfig_string(fd, "lowerdir+", lower)
+            _set_layer(fd, "lowerdir+", lower)
         for key, value in _writable_options(overlay).items():
             # Unlike lowerdir+, the kernel unescapes these two, as it did for mount(2).
-            fsconfig_string(fd, key, value.replace("\\", "\\\\"))
-        for key, value in _STATED.items():
+            _set_layer(fd, key, value if isinstance(value, int) else value.replace("\\", "\\\\"))
+        for key, value in _stated(overlay).items():
             fsconfig_string(fd, key, value)
         for flag in _flags(overlay):
             fsconfig_flag(fd, flag)
@@ -110,9 +112,9 @@ def mount_overlay_classic(overlay: Overlay, target: Path) -> None:
 
 def format_options(overlay: Overlay) -> str:
     """The options of `overlay` as one string for mount(2), paths escaped."""
-    lowers = ":".join(lower.translate(_ESCAPES_IN_LIST) for lower in overlay.lowers)
-    writable = [f"{key}={value.translate(_ESCAPES)}" for key, value in _writable_options(overlay).items()]
-    stated = [f"{key}={value}" for key, value in _STATED.items()]
+    lowers = ":".join(_path_of(lower).translate(_ESCAPES_IN_LIST) for lower in overlay.lowers)
+    writable = [f"{key}={_path_of(value).translate(_ESCAPES)}" for key, value in _writable_options(overlay).items()]
+    stated = [f"{key}={value}" for key, value in _stated(overlay).items()]
     return ",".join((f"lowerdir={lowers}", *writable, *stated, *_flags(overlay)))
 
 
@@ -136,8 +138,29 @@ def has_lowerdir_plus() -> bool:
         os.close(fd)
 
 
-def _writable_options(overlay: Overlay) -> dict[str, str]:
-    return {"upperdir": overlay.upper, "workdir": overlay.work} if overlay.upper else {}
+def _set_layer(fd: int, key: str, layer: str | int) -> None:
+    """Sets a layer by its path or its descriptor, which overlayfs takes since Linux 6.13."""
+    if isinstance(layer, str):
+        fsconfig_string(fd, key, layer)
+        return
+    try:
+        fsconfig_fd(fd, key, layer)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fsconfig_string(fd, key, _path_of(layer))  # which also says what is wrong with the directory, if that is it
+
+
+def _path_of(layer: str | int) -> str:
+    return f"/proc/self/fd/{layer}" if isinstance(layer, int) else layer
+
+
+def _stated(overlay: Overlay) -> dict[str, str]:
+    return {**_STATED, **dict(overlay.options)}
+
+
+def _writable_options(overlay: Overlay) -> dict[str, str | int]:
+    return {"upperdir": overlay.upper, "workdir": overlay.work} if overlay.upper != "" else {}
 
 
 def _flags(overlay: Overlay) -> list[str]:

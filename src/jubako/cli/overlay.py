@@ -1,0 +1,112 @@
+"""`jubako overlay ...`: overlays by hand. Mount one, unmount it, and see what its upper directory says."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from jubako.cli.declare import format_option
+from jubako.cli.formats import echo_document
+from jubako.cli.overlay_report import changes_document, echo_summary
+from jubako.cli.terminal import echo, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jubako.cli.document import Format
+
+__all__ = ["overlay"]
+
+_LOWER_HELP = "A directory, or several: TOP:BELOW:LOWEST. Repeat it for more below. A colon in a name: \\:"
+
+
+@click.group(
+    epilog="\b\nExamples:\n  jubako overlay mount --lower lower1:lower2 --upper upper --work work merged\n"
+    "  jubako overlay changes upper\n  jubako overlay umount merged"
+)
+def overlay() -> None:
+    """Stack directories on one another, with a writable one on top, and see what was written."""
+
+
+@overlay.command(
+    epilog="\b\nExamples:\n  jubako overlay mount --lower lower1:lower2 merged\n"
+    "  jubako overlay mount --lower /usr --upper upper --work work --volatile merged"
+)
+@click.option("--lower", "lowers", multiple=True, required=True, metavar="DIR[:DIR]...", help=_LOWER_HELP)
+@click.option("--upper", default="", metavar="DIR", help="Where what is written goes. Needs --work.")
+@click.option("--work", default="", metavar="DIR", help="An empty directory on the file system of the upper one.")
+@click.option("--volatile", is_flag=True, help="Never sync: quick, and lost if the machine goes down.")
+@click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="More for overlayfs.")
+@click.argument("merged", type=click.Path())
+def mount(lowers: Sequence[str], upper: str, work: str, volatile: bool, options: Sequence[str], merged: str) -> None:
+    """Mount an overlay on the directory MERGED: read-only, or with --upper and --work writable.
+
+    The first lower directory is the topmost: its files hide those of the same names further down.
+    """
+    from jubako.kernel.overlay_mounting import mount_layers
+
+    split = [option.partition("=") for option in options]
+    if wrong := [option for option, (_, equals, _) in zip(options, split, strict=True) if not equals]:
+        raise click.UsageError(f"--option {wrong[0]} is not of the form NAME=VALUE.")
+    mount_layers(
+        merged,
+        _join(lowers),
+        upper=upper,
+        work=work,
+        volatile=volatile,
+        options=[(name, value) for name, _, value in split],
+    )
+
+
+@overlay.command(epilog="\b\nExamples:\n  jubako overlay umount merged\n  jubako overlay umount --lazy merged")
+@click.option("--lazy", is_flag=True, help="Also while it is in use: gone at once for all who come.")
+@click.argument("merged", type=click.Path())
+def umount(lazy: bool, merged: str) -> None:
+    """Unmount the overlay at MERGED. What was written stays in its upper directory."""
+    from jubako.kernel.overlay_mounting import unmount_layers
+
+    layers = unmount_layers(merged, lazy=lazy)
+    if layers.volatile:
+        mark = printable(f"{layers.work}/work/incompat/volatile")
+        echo(f"note: the overlay was volatile; to mount its upper directory again: sync; rm -r {mark}", err=True)
+
+
+@overlay.command(
+    epilog="\b\nExamples:\n  jubako overlay changes upper\n"
+    "  jubako overlay changes upper --lower lower1:lower2 --format json"
+)
+@click.option("--lower", "lowers", multiple=True, metavar="DIR[:DIR]...", help=_LOWER_HELP)
+@format_option
+@click.argument("upper", type=click.Path())
+def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
+    """List what the upper directory UPPER of an overlay changes.
+
+    It is compared with the lower directories: those named, or those of the overlay that is mounted with it. Where there
+    are none, the marks that overlayfs left have to do.
+    """
+    from jubako.errors import InputError
+    from jubako.kernel.overlay_mounting import find_overlays_of
+    from jubako.kernel.overlay_options import parse_shown_options
+    from jubako.layers.upper import read_upper
+
+    layers: Sequence[str] = _join(lowers)
+    if missing := [path for path in (upper, *layers) if not os.path.isdir(path)]:
+        raise InputError(f"{', '.join(missing)}: no such directory", hint="Name the upper directory itself.")
+    if not layers and (mounted := find_overlays_of(upper)):
+        layers = parse_shown_options(mounted[0].super_options).lowers
+    found = read_upper(upper, layers)
+    echo_document(changes_document(found, format_, facts={"upper": upper, "lowers": list(layers)}), format_)
+    if format_ == "table":
+        echo_summary(found)
+    if not layers:
+        echo("note: told by overlayfs's marks alone; --lower names the directories to compare with", err=True)
+    if os.geteuid() != 0:
+        echo("note: marks of overlays that root mounted (trusted.overlay.*) are for root to read", err=True)
+
+
+def _join(lists: Iterable[str]) -> list[str]:
+    from jubako.kernel.overlay_options import parse_layer_list
+
+    return [path for one in lists for path in parse_layer_list(one)]
