@@ -258,19 +258,20 @@ JUBAKO = f"{sys.executable} -m jubako"
 WITH_PROPAGATION = {"unchanged": "--propagation unchanged", "default": ""}
 
 
+@pytest.mark.parametrize("unshare", ["unshare", f"{JUBAKO} unshare"], ids=["util-linux", "ours"])
 @pytest.mark.parametrize("outside", ["shared", "private"])
 @pytest.mark.parametrize("inside", WITH_PROPAGATION)
-def test_mount_made_inside_is_seen_outside_only_if_shared_and_left_so(outside: str, inside: str) -> None:
-    """A program in a mount namespace made by unshare(1) mounts something; `/` outside is shared or private."""
+def test_mount_made_inside_is_seen_outside_only_if_shared_and_left_so(unshare: str, outside: str, inside: str) -> None:
+    """A program in a mount namespace of its own mounts something; `/` outside is shared or private."""
     script = f"""
     {JUBAKO} mounts set / {outside} --recursive >&2
-    unshare --mount {WITH_PROPAGATION[inside]} sh -c '
+    {unshare} --mount {WITH_PROPAGATION[inside]} sh -c '
         mount -t tmpfs inside /mnt && {JUBAKO} mounts /mnt --format json'
     echo ,
     {JUBAKO} mounts / --format json
     """
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "sh", "-ec", script],
+        [*unshare.split(), "--map-root-user", "--mount", "sh", "-ec", script],
         env=os.environ | {"PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
