@@ -224,6 +224,23 @@ def test_upper_that_is_mounted_already_ends_with_a_conflict(in_namespace: Runner
     assert "upper is the upper directory of the overlay at /mnt/merged already" in said.err
 
 
+def test_upper_that_cannot_be_read_is_named(in_user_child: Runner, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    (tmp_path / "upper/shut").mkdir(parents=True)
+    (tmp_path / "upper/shut").chmod(0o700)
+
+    def use() -> tuple[int, Said]:
+        return os.geteuid(), say("changes", str(tmp_path / "upper"))
+
+    uid, said = in_user_child(use)
+    if uid != (tmp_path / "upper").stat().st_uid:
+        assert said.code == 3
+        assert f"{tmp_path}/upper or what is below it cannot be read (Permission denied: shut)" in said.err
+    else:
+        assert (said.code, said.out.split()[-4:]) == (0, ["-", "shut/", "new", "directory"])
+
+
 def test_user_without_rights_is_told_the_cure(in_user_child: Runner) -> None:
     def use() -> Said:
         if os.geteuid() == 0:

@@ -14,11 +14,12 @@ from bystander import bystander
 from jubako.errors import ConflictError, HostError, InputError, JubakoError
 from jubako.kernel.filesystems import tmpfs
 from jubako.kernel.idmap import enter_user_namespace
-from jubako.kernel.mount_table import find_mount, read_mount_table
+from jubako.kernel.mount_table import find_mount, read_mount_table, unescape
 from jubako.kernel.mounts import MS_BIND, MS_RDONLY, MS_REMOUNT, attach, mount
-from jubako.kernel.namespaces import CLONE_NEWNS
+from jubako.kernel.namespaces import CLONE_NEWNS, unshare
 from jubako.kernel.overlay import Overlay, mount_overlay
 from jubako.kernel.overlay_mounting import find_overlays_of, mount_layers, needs_userxattr, unmount_layers
+from jubako.kernel.overlay_options import parse_shown_options
 from jubako.kernel.process import set_no_new_privs
 from jubako.kernel.seccomp import Rule, compile_filter, install_filter
 
@@ -82,16 +83,33 @@ def test_five_hundred_layers_are_mounted_and_one_more_is_refused(in_namespace: R
 
 
 def test_layers_by_descriptor_work_on_kernels_that_take_paths_only(in_namespace: Runner) -> None:
-    def use() -> str:
-        make("x:1", "y", "merged")
+    def use() -> tuple[str, list[str]]:
+        make("x:1", "up\\", "work", "merged")
         Path("x:1/a").write_text("x")
         set_no_new_privs()
         # FSCONFIG_SET_FD is command 5
         install_filter(compile_filter({"fsconfig": Rule(errno.EINVAL, argument=1, equal_to=(5,))}, os.uname().machine))
-        mount_layers("merged", ["x:1", "y"])
-        return Path("merged/a").read_text()
+        mount_layers("merged", ["x:1"], upper="up\\", work="work")
+        found = find_mount(read_mount_table(), "/mnt/merged")
+        assert found is not None
+        return Path("merged/a").read_text(), unescape(found.super_options).split(",")
 
-    assert in_namespace(use) == "x"
+    text, options = in_namespace(use)
+    assert text == "x"
+    assert {"lowerdir+=/mnt/x:1", "upperdir=/mnt/up\\\\"} <= set(options)
+
+
+def test_layers_by_descriptor_work_by_the_classic_call(in_namespace: Runner) -> None:
+    def use() -> tuple[str, list[str]]:
+        make("x:1", "up,", "work", "merged")
+        Path("x:1/a").write_text("x")
+        set_no_new_privs()
+        install_filter(compile_filter({"fsopen": Rule(errno.ENOSYS)}, os.uname().machine))
+        mount_layers("merged", ["x:1"], upper="up,", work="work")
+        (found,) = find_overlays_of("up,")
+        return Path("merged/a").read_text(), list(parse_shown_options(found.super_options).lowers)
+
+    assert in_namespace(use) == ("x", ["/mnt/x:1"])
 
 
 def test_overlay_of_lowers_alone_is_read_only(in_namespace: Runner) -> None:
@@ -238,6 +256,19 @@ def test_upper_that_is_mounted_already_is_a_conflict(in_namespace: Runner) -> No
     assert isinstance(error, ConflictError)
     assert error.message == "up is the upper directory of the overlay at /mnt/merged already"
     assert error.hint.endswith("jubako overlay umount /mnt/merged")
+
+
+def test_upper_that_is_mounted_in_another_namespace_is_a_conflict(in_namespace: Runner) -> None:
+    def use() -> tuple[int, JubakoError]:
+        make("low", "up", "work", "merged")
+        with bystander(lambda: (unshare(CLONE_NEWNS), writable())) as pid:
+            assert find_overlays_of("up") == []
+            return pid, refusal(writable)
+
+    pid, error = in_namespace(use)
+    assert isinstance(error, ConflictError)
+    assert error.message.startswith("up is the upper directory of the overlay at /mnt/merged of ")
+    assert error.message.endswith(f" ({pid}) already")
 
 
 def test_what_a_volatile_overlay_left_is_refused_with_what_to_remove(in_namespace: Runner) -> None:

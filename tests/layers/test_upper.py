@@ -148,7 +148,7 @@ def test_changes_of_random_programs_on_a_stack_equal_what_walking_both_views_fin
 ) -> None:
     def act() -> None:
         if options == PLAIN or is_real_root():  # a user namespace may not have the others
-            run_examples(60, options)
+            run_examples(40, options)
 
     in_namespace(act)
 
@@ -331,7 +331,7 @@ def test_any_marks_on_any_tree_are_read_without_an_error(in_namespace: Runner) -
     )
     serial = iter(range(10**9))
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=80, deadline=None, database=None, derandomize=True)
     @given(marks=marks)
     def examine(marks: list[tuple[str, str, str, bytes]]) -> None:
         root = f"{os.getcwd()}/{next(serial)}"

@@ -86,8 +86,8 @@ def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
     It is compared with the lower directories: those named, or those of the overlay that is mounted with it. Where there
     are none, the marks that overlayfs left have to do.
     """
-    from jubako.errors import InputError
-    from jubako.kernel.overlay_mounting import find_overlays_of
+    from jubako.errors import HostError, InputError
+    from jubako.kernel.overlay_mounting import find_overlays_of, needs_userxattr
     from jubako.kernel.overlay_options import parse_shown_options
     from jubako.layers.upper import read_upper
 
@@ -96,13 +96,19 @@ def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
         raise InputError(f"{', '.join(missing)}: no such directory", hint="Name the upper directory itself.")
     if not layers and (mounted := find_overlays_of(upper)):
         layers = parse_shown_options(mounted[0].super_options).lowers
-    found = read_upper(upper, layers)
+    try:
+        found = read_upper(upper, layers)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise HostError(
+            f"{upper} or what is below it cannot be read ({error.strerror}{where})", hint="As its owner, or as root."
+        ) from error
     echo_document(changes_document(found, format_, facts={"upper": upper, "lowers": list(layers)}), format_)
     if format_ == "table":
         echo_summary(found)
     if not layers:
         echo("note: told by overlayfs's marks alone; --lower names the directories to compare with", err=True)
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or needs_userxattr():
         echo("note: marks of overlays that root mounted (trusted.overlay.*) are for root to read", err=True)
 
 

@@ -89,8 +89,7 @@ def open_overlay(overlay: Overlay) -> int:
         for lower in overlay.lowers:
             _set_layer(fd, "lowerdir+", lower)
         for key, value in _writable_options(overlay).items():
-            # Unlike lowerdir+, the kernel unescapes these two, as it did for mount(2).
-            _set_layer(fd, key, value if isinstance(value, int) else value.replace("\\", "\\\\"))
+            _set_layer(fd, key, value)
         for key, value in _stated(overlay).items():
             fsconfig_string(fd, key, value)
         for flag in _flags(overlay):
@@ -140,19 +139,21 @@ def has_lowerdir_plus() -> bool:
 
 def _set_layer(fd: int, key: str, layer: str | int) -> None:
     """Sets a layer by its path or its descriptor, which overlayfs takes since Linux 6.13."""
-    if isinstance(layer, str):
-        fsconfig_string(fd, key, layer)
-        return
-    try:
-        fsconfig_fd(fd, key, layer)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        fsconfig_string(fd, key, _path_of(layer))  # which also says what is wrong with the directory, if that is it
+    if isinstance(layer, int):
+        try:
+            fsconfig_fd(fd, key, layer)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            return  # else the path, which also says what is wrong with the directory if it is that
+    path = _path_of(layer)
+    # Unlike lowerdir+, the kernel unescapes the other two, as it did for mount(2).
+    fsconfig_string(fd, key, path if key == "lowerdir+" else path.replace("\\", "\\\\"))
 
 
 def _path_of(layer: str | int) -> str:
-    return f"/proc/self/fd/{layer}" if isinstance(layer, int) else layer
+    return os.readlink(f"/proc/self/fd/{layer}") if isinstance(layer, int) else layer
 
 
 def _stated(overlay: Overlay) -> dict[str, str]:
