@@ -96,6 +96,7 @@ def test_session_with_an_upper_says_what_was_written_and_removed(in_namespace: R
     assert while_mounted.err.splitlines()[0] == "2 changes: 1 deleted, 1 added."
     assert "note: told by overlayfs's marks alone" in alone.err
     assert "marks alone" not in while_mounted.err + compared.err
+    assert "for root to read" not in while_mounted.err  # what is mounted here says where it keeps them
 
 
 def test_changes_for_programs_hold_every_field(in_namespace: Runner) -> None:

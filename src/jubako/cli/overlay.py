@@ -94,7 +94,8 @@ def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
     layers: Sequence[str] = _join(lowers)
     if missing := [path for path in (upper, *layers) if not os.path.isdir(path)]:
         raise InputError(f"{', '.join(missing)}: no such directory", hint="Name the upper directory itself.")
-    if not layers and (mounted := find_overlays_of(upper)):
+    mounted = find_overlays_of(upper)
+    if not layers and mounted:
         layers = parse_shown_options(mounted[0].super_options).lowers
     try:
         found = read_upper(upper, layers)
@@ -108,7 +109,8 @@ def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
         echo_summary(found)
     if not layers:
         echo("note: told by overlayfs's marks alone; --lower names the directories to compare with", err=True)
-    if os.geteuid() != 0 or needs_userxattr():
+    keeps_marks_for_all = any("userxattr" in mount.super_options.split(",") for mount in mounted)
+    if (os.geteuid() != 0 or needs_userxattr()) and not keeps_marks_for_all:
         echo("note: marks of overlays that root mounted (trusted.overlay.*) are for root to read", err=True)
 
 
