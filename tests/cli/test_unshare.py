@@ -6,12 +6,9 @@ That of this machine may be too old for some options: those are tested by what t
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import select
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,18 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from beside_util_linux import IS_ROOT, NOBODY, USERS, Ran, User
 from jubako.cli.unshare_line import parse_unshare
 from jubako.errors import InputError
 from jubako.kernel.idmap import IdRange
 from jubako.kernel.process import pidfd_open
 
 pytestmark = pytest.mark.box
-SOURCE = str(Path(__file__).parents[2] / "src")
-IS_ROOT = os.geteuid() == 0
-NOBODY = 65534
-USERS = (0, NOBODY) if IS_ROOT else (os.geteuid(),)
-SYSTEM_PYTHON = "/usr/bin/python3"  # which an ordinary user may read
-SETPRIV = shutil.which("setpriv") or "setpriv"
 of_root = pytest.mark.skipif(not IS_ROOT, reason="only root may do this")
 
 BOTH = [
@@ -90,46 +82,6 @@ BOTH = [
 ]
 
 
-class User:
-    """Who runs it."""
-
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
-
-    def command(self, program: str, line: str) -> list[str]:
-        words = [self.python, "-P", "-m", "jubako", "unshare"] if program == "jubako" else [program]
-        return self.become([*words, *shlex.split(line)])
-
-    @property
-    def python(self) -> str:
-        return sys.executable if self.uid == os.geteuid() else SYSTEM_PYTHON
-
-    def become(self, words: list[str]) -> list[str]:
-        if self.uid == os.geteuid():
-            return words
-        return [SETPRIV, f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", *words]
-
-    def run(self, program: str, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(program, line),
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": SOURCE, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def start(self, line: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command("jubako", line),
-            env=os.environ | {"PYTHONPATH": SOURCE},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-
 @pytest.fixture(params=USERS, ids=lambda uid: "root" if uid == 0 else "rootless")
 def user(request: pytest.FixtureRequest) -> User:
     return User(request.param)
@@ -137,48 +89,15 @@ def user(request: pytest.FixtureRequest) -> User:
 
 @pytest.mark.parametrize("line", BOTH)
 def test_line_prints_and_ends_as_it_does_with_util_linux(line: str, user: User) -> None:
-    theirs = user.run("unshare", line)
-    code, out, err = ran_by_us(user.uid)[BOTH.index(line)]
-    assert (code, without_numbers(out)) == (theirs.returncode, without_numbers(theirs.stdout)), err
-    assert bool(err) == bool(theirs.stderr), err
-    assert "Traceback" not in err
-
-
-# One Python runs all lines, each in a fork: starting one for each would take most of the time.
-RUN_ALL = """
-import json, os, sys
-from jubako.cli.exits import finish
-from jubako.cli.short import find_call
-
-found = []
-for words in json.load(sys.stdin):
-    out, err = os.memfd_create("out"), os.memfd_create("err")
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os._exit(finish(find_call(["unshare", *words]), debug=False))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    found.append([code, *(os.pread(fd, 1 << 20, 0).decode() for fd in (out, err))])
-print(json.dumps(found))
-"""
+    theirs, ours = user.run(f"unshare {line}"), ran_by_us(user.uid)[line]
+    assert (ours.code, without_numbers(ours.out)) == (theirs.code, without_numbers(theirs.out)), ours.err
+    assert bool(ours.err) == bool(theirs.err), ours.err
+    assert "Traceback" not in ours.err
 
 
 @functools.cache
-def ran_by_us(uid: int) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of every line of BOTH."""
-    user = User(uid)
-    done = subprocess.run(
-        user.become([user.python, "-P", "-c", RUN_ALL]),
-        cwd="/",
-        env=os.environ | {"PYTHONPATH": SOURCE, "PYTHONDONTWRITEBYTECODE": "1"},
-        input=json.dumps([shlex.split(line) for line in BOTH]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [tuple(one) for one in json.loads(done.stdout)]
+def ran_by_us(uid: int) -> dict[str, Ran]:
+    return dict(zip(BOTH, User(uid).run_all(f"jubako unshare {line}" for line in BOTH), strict=True))
 
 
 def without_numbers(text: str) -> str:
@@ -188,15 +107,15 @@ def without_numbers(text: str) -> str:
 
 def test_without_a_program_the_users_shell_is_a_login_shell(user: User) -> None:
     for shell in ("/bin/echo", "/bin/false"):
-        theirs, ours = (user.run(program, "-r", SHELL=shell) for program in ("unshare", "jubako"))
-        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
-    shown = user.run("jubako", "-r", SHELL="/bin/sh", PS1="").stderr
+        theirs, ours = (user.run(f"{program} -r", SHELL=shell) for program in ("unshare", "jubako unshare"))
+        assert (ours.code, ours.out) == (theirs.code, theirs.out)
+    shown = user.run("jubako unshare -r", SHELL="/bin/sh", PS1="").err
     assert shown == ""
 
 
 def test_what_older_versions_stumble_over_works(user: User) -> None:
-    assert user.run("jubako", "-rf sh -c 'kill -KILL $$'").returncode == -signal.SIGKILL
-    assert user.run("jubako", "-r --setgroups deny cat /proc/self/setgroups").stdout == "deny\n"
+    assert user.run("jubako unshare -rf sh -c 'kill -KILL $$'").code == -signal.SIGKILL
+    assert user.run("jubako unshare -r --setgroups deny cat /proc/self/setgroups").out == "deny\n"
 
 
 def test_script_without_an_interpreter_is_run_by_the_shell(user: User) -> None:
@@ -204,10 +123,10 @@ def test_script_without_an_interpreter_is_run_by_the_shell(user: User) -> None:
     script.write_text("echo $0 $1\n")
     script.chmod(0o755)
     try:
-        theirs, ours = (user.run(program, f"-r {script} one") for program in ("unshare", "jubako"))
+        theirs, ours = (user.run(f"{program} -r {script} one") for program in ("unshare", "jubako unshare"))
     finally:
         script.unlink()
-    assert ours.stdout == theirs.stdout == f"{script} one\n"
+    assert ours.out == theirs.out == f"{script} one\n"
 
 
 @pytest.mark.parametrize(
@@ -224,16 +143,16 @@ def test_script_without_an_interpreter_is_run_by_the_shell(user: User) -> None:
     ],
 )
 def test_error_names_step_call_path_and_cure(line: str, error: str, hint: str, user: User) -> None:
-    done = user.run("jubako", line, PATH="/usr/bin:/bin")
-    assert done.returncode in (1, 127)
-    assert error in done.stderr
-    assert hint in done.stderr
-    assert done.stderr.count("Error:") == 1
+    done = user.run(f"jubako unshare {line}", PATH="/usr/bin:/bin")
+    assert done.code in (1, 127)
+    assert error in done.err
+    assert hint in done.err
+    assert done.err.count("Error:") == 1
 
 
 def test_ordinary_user_without_a_user_namespace_is_told_of_it() -> None:
-    done = User(USERS[-1]).run("jubako", "--mount true")
-    assert done.stderr == (
+    done = User(USERS[-1]).run("jubako unshare --mount true")
+    assert done.err == (
         "Error: cannot make a new mount namespace: unshare: Operation not permitted\n"
         "hint: Be root, or add --map-root-user (-r) for a user namespace.\n"
     )
@@ -242,21 +161,21 @@ def test_ordinary_user_without_a_user_namespace_is_told_of_it() -> None:
 # --- newer than the util-linux this may run beside --------------------------------------------------------------------
 
 
-def uid_map(done: subprocess.CompletedProcess[str]) -> list[list[int]]:
-    assert done.returncode == 0, done.stderr
-    return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+def uid_map(done: Ran) -> list[list[int]]:
+    assert done.code == 0, done.err
+    return [[int(word) for word in line.split()] for line in done.out.splitlines()]
 
 
 @of_root
 def test_root_maps_ranges_without_a_program_that_helps() -> None:
-    done = User(0).run("jubako", "--map-user 5 --map-users 0:100:10 --map-users 70,50,3 cat /proc/self/uid_map")
+    done = User(0).run("jubako unshare --map-user 5 --map-users 0:100:10 --map-users 70,50,3 cat /proc/self/uid_map")
     assert uid_map(done) == [[0, 100, 5], [5, 0, 1], [6, 105, 4], [50, 70, 3]]
 
 
 @of_root
 def test_all_passes_every_id_through() -> None:
-    done = User(0).run("jubako", "--map-users all --map-groups all cat /proc/self/uid_map")
-    assert uid_map(done) == uid_map(User(0).run("env", "cat /proc/self/uid_map"))
+    done = User(0).run("jubako unshare --map-users all --map-groups all cat /proc/self/uid_map")
+    assert uid_map(done) == uid_map(User(0).run("cat /proc/self/uid_map"))
 
 
 LENT = 'mount --bind "$0" /etc/subuid; mount --bind "$0" /etc/subgid; exec "$@"'
@@ -275,66 +194,64 @@ LENT = 'mount --bind "$0" /etc/subuid; mount --bind "$0" /etc/subgid; exec "$@"'
 def test_ordinary_user_maps_what_is_lent_to_it(options: str, expected: list[list[int]], tmp_path: Path) -> None:
     lent = tmp_path / "lent"
     lent.write_text("daemon:9:9\nnobody:200000:1000\n")
-    command = User(NOBODY).command("jubako", f"{options} cat /proc/self/uid_map")
+    command = User(NOBODY).command(f"jubako unshare {options} cat /proc/self/uid_map")
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", LENT, str(lent), *command],
         cwd="/",
-        env=os.environ | {"PYTHONPATH": SOURCE, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=User(0).environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert uid_map(done) == expected
+    assert uid_map(Ran(done.returncode, done.stdout, done.stderr)) == expected
 
 
 @of_root
 def test_ordinary_user_who_maps_what_is_not_lent_hears_it_from_newuidmap() -> None:
-    done = User(NOBODY).run("jubako", "--map-users 0:7:5 true")
-    assert done.returncode == 1
-    assert (
-        "cannot map users into the new user namespace: newuidmap: uid range [0-5) -> [7-12) not allowed" in done.stderr
-    )
-    assert "may map what /etc/subuid lends" in done.stderr
-    nothing = User(NOBODY).run("jubako", "--map-auto true")
-    assert "/etc/subuid lends no ids to nobody" in nothing.stderr
+    done = User(NOBODY).run("jubako unshare --map-users 0:7:5 true")
+    assert done.code == 1
+    assert "cannot map users into the new user namespace: newuidmap: uid range [0-5) -> [7-12) not allowed" in done.err
+    assert "may map what /etc/subuid lends" in done.err
+    nothing = User(NOBODY).run("jubako unshare --map-auto true")
+    assert "/etc/subuid lends no ids to nobody" in nothing.err
 
 
 @of_root
 def test_without_newuidmap_the_package_is_named() -> None:
-    done = User(NOBODY).run("jubako", "--map-users 0:7:5 true", PATH="/nowhere")
-    assert "newuidmap is not installed" in done.stderr
-    assert "package uidmap" in done.stderr
+    done = User(NOBODY).run("jubako unshare --map-users 0:7:5 true", PATH="/nowhere")
+    assert "newuidmap is not installed" in done.err
+    assert "package uidmap" in done.err
 
 
 @of_root
 def test_owner_of_the_user_namespace_may_enter_it() -> None:
     script = "echo ready; read line"
-    held = User(0).start(f"--owner {NOBODY}:{NOBODY} --map-users {NOBODY}:{NOBODY}:1 sh -c '{script}'")
+    held = User(0).start(f"jubako unshare --owner {NOBODY}:{NOBODY} --map-users {NOBODY}:{NOBODY}:1 sh -c '{script}'")
     assert held.stdin is not None and held.stdout is not None
     assert held.stdout.readline() == "ready\n"
-    entered = User(NOBODY).run("nsenter", f"-U -t {held.pid} --preserve-credentials id -u")
+    entered = User(NOBODY).run(f"nsenter -U -t {held.pid} --preserve-credentials id -u")
     held.communicate("\n")
-    assert (entered.stdout, entered.returncode) == (f"{NOBODY}\n", 0), entered.stderr
+    assert (entered.out, entered.code) == (f"{NOBODY}\n", 0), entered.err
 
 
 def test_binary_format_is_registered_in_the_namespace_alone(user: User) -> None:
     make = "mount -t tmpfs none /mnt; printf jubako-magic >/mnt/it; chmod +x /mnt/it; /mnt/it one two"
-    done = user.run("jubako", f"-rpf -l ':jubako-it:M::jubako-magic::/bin/echo:' sh -ec '{make}'")
-    assert done.stdout == "/mnt/it one two\n", done.stderr
+    done = user.run(f"jubako unshare -rpf -l ':jubako-it:M::jubako-magic::/bin/echo:' sh -ec '{make}'")
+    assert done.out == "/mnt/it one two\n", done.err
     assert not Path("/proc/sys/fs/binfmt_misc/jubako-it").exists()
 
 
 def test_environment_is_reduced_to_what_is_named(user: User) -> None:
-    assert user.run("jubako", "--clear-env env").stdout == ""
-    done = user.run("jubako", "--whitelist-env JUBAKO_ONE,JUBAKO_NONE env", JUBAKO_ONE="1", JUBAKO_TWO="2")
-    assert done.stdout == "JUBAKO_ONE=1\n"
+    assert user.run("jubako unshare --clear-env env").out == ""
+    done = user.run("jubako unshare --whitelist-env JUBAKO_ONE,JUBAKO_NONE env", JUBAKO_ONE="1", JUBAKO_TWO="2")
+    assert done.out == "JUBAKO_ONE=1\n"
 
 
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
 def test_while_the_program_runs_its_parent_is_deaf_to_sigterm(user: User) -> None:
-    held = user.start("-rf sh -c 'echo ready; read line; exit 5'")
+    held = user.start("jubako unshare -rf sh -c 'echo ready; read line; exit 5'")
     assert held.stdin is not None and held.stdout is not None
     assert held.stdout.readline() == "ready\n"
     held.send_signal(signal.SIGTERM)
@@ -343,7 +260,7 @@ def test_while_the_program_runs_its_parent_is_deaf_to_sigterm(user: User) -> Non
 
 
 def test_forwarded_signal_reaches_the_program(user: User) -> None:
-    held = user.start("-r --forward-signals sh -c 'trap \"exit 6\" TERM; echo ready; read line; exit 5'")
+    held = user.start("jubako unshare -r --forward-signals sh -c 'trap \"exit 6\" TERM; echo ready; read line; exit 5'")
     assert held.stdout is not None
     assert held.stdout.readline() == "ready\n"
     held.send_signal(signal.SIGTERM)
@@ -354,7 +271,7 @@ def test_forwarded_signal_reaches_the_program(user: User) -> None:
 @pytest.mark.parametrize("options", ["-rp --kill-child", "-r --kill-child=TERM", "-r --kill-child=9 -S 0"])
 def test_program_is_killed_when_its_parent_dies(options: str, user: User) -> None:
     script = "readlink /proc/self/../self >/dev/null; grep ^NSpid: /proc/self/status; exec cat"
-    held = user.start(f"{options} sh -c '{script}'")
+    held = user.start(f"jubako unshare {options} sh -c '{script}'")
     assert held.stdin is not None and held.stdout is not None
     (child,) = Path(f"/proc/{held.pid}/task/{held.pid}/children").read_text().split() if held.stdout.readline() else ()
     pidfd = pidfd_open(int(child))
@@ -387,10 +304,10 @@ umount mnt uts user time pid
 
 @of_root
 def test_namespaces_stay_in_their_files() -> None:
-    command = User(0).command("jubako", "")
+    command = User(0).command("jubako unshare")
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", PERSIST, "sh", *command],
-        env=os.environ | {"PYTHONPATH": SOURCE},
+        env=User(0).environment,
         capture_output=True,
         text=True,
         check=False,
@@ -407,11 +324,30 @@ def test_namespaces_stay_in_their_files() -> None:
 
 
 @of_root
+@pytest.mark.parametrize("processor", sorted(os.sched_getaffinity(0))[:2])
+def test_mount_namespace_stays_whatever_processor_the_old_and_the_new_one_were_made_on(processor: int) -> None:
+    made_there = f"import os, sys; os.sched_setaffinity(0, [{processor}]); os.execvp(sys.argv[1], sys.argv[1:])"
+    everywhere = "import os, sys; os.sched_setaffinity(0, range(64)); os.execvp(sys.argv[1], sys.argv[1:])"
+    script = """mount -t tmpfs none /mnt; mount --make-private /mnt; touch /mnt/f
+        for i in 1 2 3 4 5; do "$@" --mount=/mnt/f nproc; umount /mnt/f; done"""
+    python = [sys.executable, "-c"]
+    done = subprocess.run(
+        [*python, made_there, "unshare", "--mount", *python, everywhere, "sh", "-ec", script, "sh"]
+        + User(0).command("jubako unshare"),
+        env=User(0).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [str(len(os.sched_getaffinity(0)))] * 5, done.stderr
+
+
+@of_root
 def test_file_of_a_mount_namespace_on_a_shared_mount_is_refused_with_the_cure() -> None:
     script = 'mount -t tmpfs none /mnt; mount --make-shared /mnt; touch /mnt/f; "$@" --mount=/mnt/f true'
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *User(0).command("jubako", "")],
-        env=os.environ | {"PYTHONPATH": SOURCE},
+        ["unshare", "--mount", "sh", "-c", script, "sh", *User(0).command("jubako unshare")],
+        env=User(0).environment,
         capture_output=True,
         text=True,
         check=False,

@@ -38,11 +38,17 @@ def find_call(arguments: Sequence[str]) -> Callable[[], int] | None:
                 options, command = read
                 return lambda: run_command(command, **options)
         case ["unshare", *words]:
+            from jubako.cli import unshare_line
             from jubako.cli.getopt_line import asks_for
-            from jubako.cli.unshare_line import SWITCHES, run_unshare
 
-            if not asks_for(("help", "version"), SWITCHES, words):
-                return lambda: run_unshare(words)
+            if not asks_for(("help", "version"), unshare_line.SWITCHES, words):
+                return lambda: unshare_line.run_unshare(words)
+        case ["nsenter", *words]:
+            from jubako.cli import nsenter_line
+            from jubako.cli.getopt_line import asks_for
+
+            if not asks_for(("help", "version"), nsenter_line.SWITCHES, words):
+                return lambda: nsenter_line.run_nsenter(words)
     return None
 
 

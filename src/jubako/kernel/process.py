@@ -14,6 +14,7 @@ from jubako.kernel.syscalls import call
 __all__ = [
     "block_signals",
     "kill_namespace",
+    "pidfd_getfd",
     "pidfd_open",
     "pidfd_send_signal",
     "restore_signals",
@@ -39,6 +40,11 @@ _PR_SET_NO_NEW_PRIVS = 38
 def pidfd_open(pid: int) -> int:
     """A descriptor (close-on-exec) of the process `pid`, readable once it ended; it never comes to mean another one."""
     return call("pidfd_open", pid, 0)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A duplicate (close-on-exec) of descriptor `fd` of the process `pidfd` stands for; as permitted as tracing it."""
+    return call("pidfd_getfd", pidfd, fd, 0)
 
 
 def pidfd_send_signal(pidfd: int, signal_number: int) -> None:

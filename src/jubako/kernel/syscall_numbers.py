@@ -49,6 +49,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "open_tree_attr": (467, 467),
     "openat2": (437, 437),
     "perf_event_open": (298, 241),
+    "pidfd_getfd": (438, 438),
     "pidfd_open": (434, 434),
     "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),

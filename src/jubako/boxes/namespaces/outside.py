@@ -1,8 +1,10 @@
 """A helper that stays where this process was, to do there what can't be done from inside new namespaces.
 
 Id maps are written with the caller's rights in the old user namespace, and a namespace is bound to a file in the old
-mount namespace. The helper is forked before, waits until it is told, does its one work, and ends. It dies with its
-parent.
+mount namespace. The helper is forked before, and does a piece of its work whenever it is told to, until nobody can tell
+it any more. It dies with its parent.
+
+    down the pipe   one byte a piece of work       up   4 bytes of length, then "errno\\0message\\0hint", or nothing
 """
 
 from __future__ import annotations
@@ -18,63 +20,61 @@ if TYPE_CHECKING:
 
 __all__ = ["Outside"]
 
-_GO = b"."
-_REPORT_BYTES = 1 << 16
+_LENGTH_BYTES = 4
 
 
 class Outside:
-    """A helper process with one work to do. Used once: `do`, or by `with` alone it ends without having done it."""
+    """A helper process, alive as long as the `with` block. `work` is called in it, with each byte that `do` sends."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        ready, self._go = os.pipe()
-        self._report, report = os.pipe()
+    def __init__(self, work: Callable[[bytes], None]) -> None:
+        orders, self._orders = os.pipe()
+        self._reports, reports = os.pipe()
 
-        def wait_and_work() -> int:
-            os.close(self._go)
-            if os.read(ready, 1) != _GO:
-                return 0
-            try:
-                work()
-            except HostError as error:
-                os.write(report, b"\0".join(os.fsencode(text) for text in (error.message, error.hint)))
-                return 1
+        def serve() -> int:
+            os.close(self._orders)
+            os.close(self._reports)
+            while order := os.read(orders, 1):
+                said = b""
+                try:
+                    work(order)
+                except HostError as error:
+                    code = error.__cause__.errno if isinstance(error.__cause__, OSError) else 0
+                    said = b"\0".join(os.fsencode(text) for text in (str(code or 0), error.message, error.hint))
+                os.write(reports, len(said).to_bytes(_LENGTH_BYTES, "little") + said)
             return 0
 
         try:
-            self._pid = fork_child(wait_and_work)
+            self._pid = fork_child(serve)
         except BaseException:
-            os.close(self._go)
-            os.close(self._report)
+            os.close(self._orders)
+            os.close(self._reports)
             raise
         finally:
-            os.close(ready)
-            os.close(report)
+            os.close(orders)
+            os.close(reports)
 
-    def do(self) -> None:
-        """Has the work done; returns when it is. Raises the HostError it ended with."""
-        os.write(self._go, _GO)
-        status = self._end()
-        if status:
-            message, _, hint = self._answer.partition(b"\0")
-            raise HostError(os.fsdecode(message) or f"a helper process ended with {status}", hint=os.fsdecode(hint))
+    def do(self, order: bytes = b".") -> None:
+        """Has a piece of work done; returns when it is. Raises its HostError, whose cause has an errno."""
+        os.write(self._orders, order)
+        length = os.read(self._reports, _LENGTH_BYTES)
+        if not length:
+            raise HostError("a helper process has ended early", hint="Something has killed it; try again.")
+        if size := int.from_bytes(length, "little"):
+            code, message, hint = (os.fsdecode(word) for word in os.read(self._reports, size).split(b"\0"))
+            raise HostError(message, hint=hint) from OSError(int(code), os.strerror(int(code)))
 
     def __enter__(self) -> Outside:
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._pid:
-            self._end()
+            pid = self._pid
+            self.leave_to_parent()
+            wait_for(pid)
 
     def leave_to_parent(self) -> None:
         """In a child forked meanwhile: closes what this process has of the helper, which is not its own."""
         if self._pid:
             self._pid = 0
-            os.close(self._go)
-            os.close(self._report)
-
-    def _end(self) -> int:
-        os.close(self._go)
-        self._answer = os.read(self._report, _REPORT_BYTES)
-        os.close(self._report)
-        pid, self._pid = self._pid, 0
-        return wait_for(pid)
+            os.close(self._orders)
+            os.close(self._reports)

@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 
     from jubako.boxes.namespaces.unshare_steps import OutsideStep, Step
 
-__all__ = ["bind_namespaces", "explain_step", "map_from_outside", "perform"]
+__all__ = ["BIND_MOUNT", "BIND_OTHERS", "Binder", "explain_step", "map_from_outside", "perform"]
 
+BIND_MOUNT, BIND_OTHERS = b"m", b"o"
 _PROPAGATIONS = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
 _OF_KERNEL_FILES = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _REPORT_BYTES = 1 << 14
@@ -80,17 +81,26 @@ def map_from_outside(steps: Sequence[OutsideStep], pid: int) -> None:
             raise explain_step(step, error) from error
 
 
-def bind_namespaces(binds: Sequence[BindNamespace], pid: int) -> None:
-    """Binds namespaces of process `pid` to files of this mount namespace: all of them, or none."""
-    done: list[str] = []
-    for step in binds:
-        try:
-            mount(f"/proc/{pid}/ns/{KINDS[step.kind].for_children}", step.file, "", MS_BIND)
-        except OSError as error:
-            for file in reversed(done):
-                umount2(file, MNT_DETACH)
-            raise explain_step(step, error) from error
-        done.append(step.file)
+class Binder:
+    """Binds namespaces of process `pid` to files of this mount namespace, in two pieces: all of them, or none."""
+
+    def __init__(self, binds: Sequence[BindNamespace], pid: int) -> None:
+        self._binds = binds
+        self._pid = pid
+        self._done: list[str] = []
+
+    def bind(self, order: bytes) -> None:
+        """Binds the mount namespace, or all others. If one can't be, none stays bound, of either piece."""
+        for step in self._binds:
+            if (step.kind == "mount") != (order == BIND_MOUNT):
+                continue
+            try:
+                mount(f"/proc/{self._pid}/ns/{KINDS[step.kind].for_children}", step.file, "", MS_BIND)
+            except OSError as error:
+                for file in reversed(self._done):
+                    umount2(file, MNT_DETACH)
+                raise explain_step(step, error) from error
+            self._done.append(step.file)
 
 
 def explain_step(step: Step | BindNamespace, error: OSError) -> HostError:

@@ -9,17 +9,20 @@ program does. The program starts when all is in place, the files of persistent n
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
-from jubako.boxes.namespaces.execute import NotExecuted, end_like, execute
+from jubako.boxes.namespaces.execute import end_like, execute
 from jubako.boxes.namespaces.outside import Outside
-from jubako.boxes.namespaces.perform import bind_namespaces, map_from_outside, perform
+from jubako.boxes.namespaces.perform import BIND_MOUNT, BIND_OTHERS, Binder, map_from_outside, perform
 from jubako.boxes.namespaces.plan_id_map import find_subordinate_range
 from jubako.boxes.namespaces.plan_unshare import Caller, asks_for_lent_ids, plan_unshare
-from jubako.errors import BugError, HostError, InputError, JubakoError
+from jubako.boxes.namespaces.run_in_child import run_in_child
+from jubako.boxes.namespaces.unshare_steps import MakeNamespaces
+from jubako.errors import HostError
 from jubako.kernel.capabilities import capability_number, capget
-from jubako.kernel.children import exit_status, fork_child, wait_for_pidfd
+from jubako.kernel.children import wait_for_pidfd
 from jubako.kernel.idmap import parse_subordinate_ids, read_id_map
 from jubako.kernel.process import pidfd_open, set_pdeathsig
 from jubako.kernel.signals import signal
@@ -36,7 +39,6 @@ __all__ = ["plan_for", "run_unshared", "unshare_and_execute"]
 
 _SETUP_FAILED = 1
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
-_REPORT_BYTES = 1 << 16
 
 
 def plan_for(options: Unshare) -> Plan:
@@ -79,42 +81,23 @@ def run_unshared(command: Sequence[str], options: Unshare) -> int:
     forked for it runs Python: call it from a single-threaded process.
     """
     plan_for(options)  # what is wrong with the options is raised from here
-    report, write_end = os.pipe()
-    os.set_blocking(report, False)
-
-    def become() -> int:
-        try:
-            return unshare_and_execute(command, options)
-        except JubakoError as error:
-            status = error.exit_status if isinstance(error, NotExecuted) else _SETUP_FAILED
-            kind = type(error).__name__
-            os.write(write_end, b"\0".join(os.fsencode(text) for text in (kind, error.message, error.hint)))
-            return status
-
-    try:
-        pid = fork_child(become)
-        status = exit_status(os.waitpid(pid, 0)[1])
-        raw = _read_what_is_there(report)
-    finally:
-        os.close(report)
-        os.close(write_end)
-    if raw:
-        raise _error_of(raw, status)
-    return status
+    return run_in_child(lambda: unshare_and_execute(command, options))
 
 
 def _enter(plan: Plan) -> int | None:
     """Takes the steps. None in the process that is to become the program; in the one that waited for it, its status."""
     us = os.getpid()
-    with Outside(lambda: bind_namespaces(plan.binds, us)) if plan.binds else _Nobody() as binder:
-        with Outside(lambda: map_from_outside(plan.maps, us)) if plan.maps else _Nobody() as mapper:
+    with Outside(Binder(plan.binds, us).bind) if plan.binds else _Nobody() as binder:
+        with Outside(lambda _order: map_from_outside(plan.maps, us)) if plan.maps else _Nobody() as mapper:
             for step in (*plan.before_make, plan.make):
                 perform(step)
             mapper.do()
+        if any(step.kind == "mount" for step in plan.binds):
+            _bind_mount_namespace(binder)
         for step in plan.before_fork:
             perform(step)
         if plan.fork is None:
-            binder.do()
+            binder.do(BIND_OTHERS)
         elif (status := _fork(plan.fork, binder)) is not None:
             return status
     for step in plan.after_fork:
@@ -122,6 +105,29 @@ def _enter(plan: Plan) -> int | None:
     if plan.fork is not None and plan.fork.death_signal is not None:
         set_pdeathsig(plan.fork.death_signal)  # again: the kernel forgets it when ids change
     return None
+
+
+def _bind_mount_namespace(binder: Outside | _Nobody) -> None:
+    """Has the new mount namespace bound to its file, if need be by making it anew on another processor.
+
+    The kernel refuses (EINVAL) to bind one in another that is not older, by their numbers. Since Linux 6.18 each
+    processor gives numbers out of a supply of its own, so a new one's may be lower.
+    """
+    processors = os.sched_getaffinity(0)
+    try:
+        for processor in (None, *sorted(processors)):
+            if processor is not None:
+                os.sched_setaffinity(0, {processor})
+                perform(MakeNamespaces(("mount",)))
+            try:
+                return binder.do(BIND_MOUNT)
+            except HostError as error:
+                if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EINVAL:
+                    raise
+                refused = error
+    finally:
+        os.sched_setaffinity(0, processors)
+    raise refused
 
 
 class _Nobody:
@@ -133,7 +139,7 @@ class _Nobody:
     def __exit__(self, *_error: object) -> None:
         pass
 
-    def do(self) -> None:
+    def do(self, order: bytes = b".") -> None:
         """Nothing."""
 
     def leave_to_parent(self) -> None:
@@ -169,7 +175,7 @@ def _fork(fork: Fork, binder: Outside | _Nobody) -> int | None:
     os.close(ready)
     os.close(parent)
     try:
-        binder.do()
+        binder.do(BIND_OTHERS)
         os.write(go, b".")
     except BaseException:
         os.close(go)
@@ -213,17 +219,3 @@ def _read_lent(file: str) -> SubordinateRange:
 
 def _read_parent(kind: str, asked: Sequence[MapRange]) -> Sequence[IdRange]:
     return read_id_map(kind) if "all" in asked else ()
-
-
-def _read_what_is_there(report: int) -> bytes:
-    try:
-        return os.read(report, _REPORT_BYTES)
-    except BlockingIOError:
-        return b""
-
-
-def _error_of(raw: bytes, status: int) -> JubakoError:
-    kind, message, hint = (os.fsdecode(word) for word in raw.split(b"\0", 2))
-    if kind == NotExecuted.__name__:
-        return NotExecuted(message, exit_status=status, hint=hint)
-    return {"InputError": InputError, "HostError": HostError}.get(kind, BugError)(message, hint=hint)

@@ -203,8 +203,9 @@ Step: TypeAlias = (
 
 @record
 class Plan:
-    """In this order: `before_make`, `make`, then `maps` by a helper that has stayed outside, `before_fork`, `fork`,
-    `binds` by another helper, and in the child, if there is one, `after_fork`. Then the environment is reduced."""
+    """In this order: `before_make`, `make`, `maps` by a helper that stays outside, the bind of a mount namespace by
+    another helper, `before_fork`, `fork`, the other `binds`, and in the child, if there is one, `after_fork`. Then the
+    environment is reduced."""
 
     before_make: tuple[Step, ...]
     make: MakeNamespaces
