@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
 USERS = (0, NOBODY) if IS_ROOT else (os.geteuid(),)
@@ -54,7 +56,8 @@ class User:
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.python = sys.executable if uid == os.geteuid() else SYSTEM_PYTHON
-        self.environment = os.environ | {"PYTHONPATH": SOURCE, "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join([SOURCE, str(Path(click.__file__).parents[1])])
+        self.environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def become(self, words: list[str]) -> list[str]:
         """The words that run `words` as this user."""

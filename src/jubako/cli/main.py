@@ -56,6 +56,7 @@ _COMMANDS = {
     "box": _Entry("jubako.cli.box:box", "Run any command on a copy-on-write view of this machine.", "Boxes"),
     "unshare": _Entry("jubako.cli.unshare:unshare", "Run a program in new namespaces.", "Boxes"),
     "nsenter": _Entry("jubako.cli.nsenter:nsenter", "Run a program in another process's namespaces.", "Boxes"),
+    "lsns": _Entry("jubako.cli.lsns:lsns", "The namespaces there are, and who is in them.", "Boxes"),
     "mounts": _Entry("jubako.cli.mounts:mounts", "The mount table as a tree, and how mounts propagate.", "Boxes"),
     "overlay": _Entry("jubako.cli.overlay:overlay", "Mount overlays by hand, and see what one changed.", "Boxes"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
