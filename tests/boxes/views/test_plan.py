@@ -106,7 +106,7 @@ def test_template_makes_everything_read_only_before_it_replaces_anything() -> No
     plan = plan_template(facts())
     assert in_order(
         plan,
-        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+        SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
         MountTmpfs("/dev", size="64k", noexec=True),
         MountTmpfs("/run", size="1m"),
     )
@@ -149,7 +149,7 @@ def test_template_takes_what_is_shared_while_it_is_writable_and_places_it_last()
     assert in_order(
         plan,
         TakeTree("/data", "/data"),
-        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+        SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
         PlaceTree("/data", "/data"),
     )
     assert plan[-1] == PlaceTree("/data", "/data")

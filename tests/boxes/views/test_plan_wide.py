@@ -158,7 +158,7 @@ def test_plan_for_a_user_covers_what_can_be_written_and_says_the_rest_is_read_on
         plan,
         [
             TakeTree("terminal", "/dev/pts/3", recursive=False),
-            SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+            SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
             PlaceTree("terminal", "/dev/console"),
             PlaceTree("top 0", "/home/ann/src"),
             PlaceTree("top 1", "/tmp"),

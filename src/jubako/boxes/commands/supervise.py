@@ -24,7 +24,7 @@ from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
 from jubako.kernel.children import close_descriptors_from, fork_child, reap_until, wait_for
 from jubako.kernel.idmap import enter_user_namespace
-from jubako.kernel.process import set_no_new_privs, set_pdeathsig
+from jubako.kernel.process import set_dumpable, set_no_new_privs, set_pdeathsig
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.kernel.signals import signal
 from jubako.records import record
@@ -173,6 +173,9 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
         drop_capabilities(confinement.capabilities, bounding=os.geteuid() == 0)
         set_no_new_privs()
         install_filter(default_filter())
+        # Or the command, which has the same user and rights, could enter this machine's own file system by way of the
+        # box's directory, which is held open here (/proc/1/fd), and read the caller's memory, of which this is a copy.
+        set_dumpable(dumpable=False)
         _write_report(report, [(_STARTED, "")])  # before the command, which could report anything
         try:
             command = _spawn(program)
@@ -249,6 +252,6 @@ def _write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:
 
 
 def _read_report(raw: bytes) -> list[tuple[str, str]]:
-    """The keys and values sent. Not to be trusted: a command in the box can reach the pipe by way of /proc/1/fd."""
+    """The keys and values sent. Not to be trusted: a command with CAP_SYS_PTRACE can reach the pipe by /proc/1/fd."""
     words = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
     return list(zip(words[::2], words[1::2], strict=False))

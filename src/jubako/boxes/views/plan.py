@@ -156,8 +156,9 @@ def plan_template(facts: HostFacts, shared: Sequence[KnownPath] = ()) -> tuple[O
     return (
         SetPropagation("/", "private"),
         *(TakeTree(one.path, one.path) for one in shared),  # before all is read-only, so that these stay writable
-        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
-        *(TakeTree(one.path, one.path) for one in (*devices, *run_files, *run_mounts)),
+        *(TakeTree(one.path, one.path) for one in devices),  # before no other device can be opened
+        SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
+        *(TakeTree(one.path, one.path) for one in (*run_files, *run_mounts)),
         *_plan_dev(devices, shared),
         *_plan_run([*run_files, *run_mounts], facts.run_links, shared),
         *(MaskDirectory(path) for path in facts.masked_directories),
@@ -272,6 +273,7 @@ def _plan_dev(devices: Sequence[KnownPath], shared: Sequence[KnownPath]) -> Iter
     for device in devices:
         yield _mount_point(device)
         yield PlaceTree(device.path, device.path)
+        yield SetAttributes(device.path, read_only=True, nosuid=True, recursive=True)
     own = {one.path for one in shared}
     for name, says in _DEVICE_LINKS:
         if f"/dev/{name}" not in own:

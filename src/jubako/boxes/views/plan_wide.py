@@ -189,7 +189,7 @@ def _plan_in_place(
     operations = (
         *_take(facts, shared),
         *(TakeTree(point, point, recursive=False) for point in run_mounts),
-        SetAttributes("/", read_only=True, nosuid=True, recursive=True),
+        SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
         *_plan_dev(facts),
         *_plan_run(host),
         *_place(tops, run_mounts),
