@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = jubako.list_commands(click.Context(jubako))
 # What a run says where the reader's disk keeps less than the disk of the machine the pages were made on, or more.
 DISK_NOTE = re.compile(r"^note: what is published on .* survives kill -9 only: .*\n(?:hint: .*\n)?", re.MULTILINE)
+# And what an ordinary user is told, and root is not.
+USERS_NOTE = re.compile(r"^note: marks of overlays that root mounted .*\n", re.MULTILINE)
 QUANTITY = re.compile(r"\b[\d\\.]+\\ (?:ms|s|min|h|B|KB|KiB|MB|MiB|GB|GiB)\b")  # in an escaped text
 COMMAND_PAGES = ROOT / "docs" / "commands"
 
@@ -89,7 +91,7 @@ def test_sessions_of_the_page_print_what_it_shows(page: Path, copy_of_examples: 
                 timeout=120,
                 check=False,
             )
-            printed = re.sub(DISK_NOTE, "", result.stdout)
+            printed = re.sub(USERS_NOTE, "", re.sub(DISK_NOTE, "", result.stdout))
             learn_names(shown, printed, known)
             pattern = pattern_of(
                 with_known_names(shown, known), copy_of_examples, numbers_vary="numbers vary" in remark

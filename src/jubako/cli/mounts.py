@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import click
@@ -91,6 +92,9 @@ def set_(path: str, propagation: Propagation, recursive: bool, format_: Format) 
     table = _look(None)
     before = {mount.id: mount for mount in table}
     try:
+        # The kernel looks at rights before it looks for the path.
+        if not os.path.lexists(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         set_propagation(path, propagation, recursive=recursive)
     except OSError as error:
         raise explain_propagation_refusal(error, path, os.path.realpath(path), table, propagation) from error
