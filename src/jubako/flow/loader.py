@@ -31,6 +31,7 @@ from jubako.errors import InputError, JubakoError
 from jubako.flow.parameters import AnnotationException
 from jubako.flow.ranges.range import RangeByMinutes, RangeDaily, RangeHourly, RangeMonthly
 from jubako.flow.tasks.task import Task
+from jubako.home import PACKAGE
 from jubako.records import record
 
 __all__ = [
@@ -271,9 +272,8 @@ def _find_beside(source: PipelineSource, name: str) -> str:
 
 def _place_of(error: BaseException, source: PipelineSource) -> str:
     """file:line of the innermost frame that isn't the import machinery's or ours."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<frozen importlib", ours)):
+        if not frame.filename.startswith(("<frozen importlib", PACKAGE)):
             return f"{frame.filename}:{frame.lineno}"
     return source.file or source.name
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jubako.flow.accounting import RangeAccount, format_accounts, format_seconds, format_undeclared
 from jubako.flow.observer import Mode
 from jubako.flow.summary import Groups, RunStatus, format_lines, format_summary, get_status
+from jubako.home import PACKAGE
 from jubako.records import field, record
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _STOPPED_NAMED: Final = 3
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 _CAUSED: Final = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exc).*$", re.M)
 _PYTHON: Final = ("<frozen", os.path.dirname(os.__file__) + os.sep)
-_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OURS: Final = PACKAGE + os.sep
 _USED: Final = re.compile(r"/(?:site|dist)-packages/(?:fsspec|s3fs|aiobotocore|botocore)/")  # by us
 _INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import jubako
 from jubako.flow.fingerprints import code_digest
 from jubako.flow.fingerprints.code_digest import Code, digest_code
 from jubako.flow.tasks.register import Register
@@ -214,3 +215,9 @@ def test_what_is_installed_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "own.py").touch()
     own = [str(tmp_path / "own.py"), str(folder / "x.py"), importlib.__file__, code_digest.__file__, "", "/none.py"]
     assert [code_digest._is_own(str(file)) for file in own] == [True, False, False, False, False, False]
+
+
+def test_no_module_of_jubako_counts() -> None:
+    modules = [str(file) for file in Path(jubako.__path__[0]).rglob("*.py")]
+    assert len(modules) > 300
+    assert [file for file in modules if code_digest._is_own(file)] == []

@@ -12,7 +12,6 @@ Nothing here waits but `close` and the sending of a job. A worker that dies answ
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import Literal, cast
 from jubako.boxes.job import Finished, Job, JobEvent
 from jubako.boxes.workers.wire import Cancel, Channel, Note, Ready, Setup
 from jubako.errors import BugError, HostError
+from jubako.home import HOME
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -42,7 +42,6 @@ _START = (
     "import sys; sys.argv[2] in sys.path or sys.path.insert(0, sys.argv[2]); "
     "from jubako.boxes.workers.supervisor import main; main(int(sys.argv[1]))"
 )
-_HOME = os.path.abspath(os.path.join(__file__, "..", "..", "..", ".."))
 
 
 @record
@@ -87,7 +86,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _HOME],
+                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), HOME],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what importing the pipeline prints must not be taken for the runner's output

@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from jubako.flow.tasks.register import Register
 from jubako.flow.tasks.task import Config
+from jubako.home import PACKAGE
 from jubako.records import field, record
 
 __all__ = ["Code", "digest_code"]
@@ -40,7 +41,6 @@ _SETTINGS: Final = frozenset(
         *("after_publish", "on_success", "on_failure"),
     }
 )
-_HOME: Final = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
 
 
 _codes: dict[type, Code] = {}
@@ -261,7 +261,7 @@ def _is_own(file: str) -> bool:
     real = os.path.realpath(file)
     if {"site-packages", "dist-packages"} & set(real.split(os.sep)):
         return False
-    standard = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), _HOME)
+    standard = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), PACKAGE)
     return not any(real.startswith(os.path.realpath(folder) + os.sep) for folder in standard)
 
 
