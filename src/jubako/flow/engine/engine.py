@@ -88,7 +88,6 @@ class Engine:
         self._ready_of: dict[int, list[Entry]] = {}  # a heap per group; entries may be out of date
         self._joined: set[int] = set()
         self._failures: dict[int, int] = {}  # of tasks that have failed and may be tried again
-        self._waits: dict[int, float] = {}  # how long each of these waits
         self._nodes: list[_Node] = []
         self._counts = [0] * len(State)
         self._ready: list[Entry] = []
@@ -236,8 +235,8 @@ class Engine:
         if node.attempts > 0 and not self._is_stopped:
             self._move(event.task, Cause.RETRY)
             self._give_back(event.task)
-            self._waits[event.task] = wait_s = self._wait_s(event)
-            heappush(self._delayed, (now_s + wait_s, event.task))
+            self._count_failure(event)
+            heappush(self._delayed, (now_s + self.wait_s(event.task), event.task))
             self._wake_due(now_s)
         else:
             self._move(event.task, Cause.FAIL)
@@ -336,14 +335,13 @@ class Engine:
         self._queue((-self._nodes[task].priority, task))
 
     def wait_s(self, number: int) -> float:
-        """How long a task waits, or waited, before it is tried again; 0 if it never was."""
-        return self._waits.get(number, 0.0)
+        """How long a task waits, or has waited, before it is tried again; 0 if it never was."""
+        failures = self._failures.get(number)
+        return 0.0 if failures is None else self._own_backoffs.get(number, self._backoff).wait_s(max(1, failures))
 
-    def _wait_s(self, event: Failed) -> float:
-        """How long a task waits that is tried again. A second chance after a conflict counts as no failure."""
-        failures = self._failures.get(event.task, 0) + (0 if event.again else 1)
-        self._failures[event.task] = failures
-        return self._own_backoffs.get(event.task, self._backoff).wait_s(max(1, failures))
+    def _count_failure(self, event: Failed) -> None:
+        """A second chance after a conflict counts as no failure."""
+        self._failures[event.task] = self._failures.get(event.task, 0) + (0 if event.again else 1)
 
     def _wake_due(self, now_s: float) -> None:
         while self._delayed and self._delayed[0][0] <= now_s:
