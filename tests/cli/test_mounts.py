@@ -215,7 +215,7 @@ def test_set_by_an_ordinary_user_names_the_cure(in_user_child: Runner) -> None:
     ("words", "code", "expected"),
     [
         (("/no/such/place",), 2, "/no/such/place: statx: No such file or directory"),
-        (("set", "/no/such/place", "shared"), 2, "/no/such/place: No such file or directory"),
+        (("set", "/no/such/place", "shared"), 2, "/no/such/place: statx: No such file or directory"),
         (("--pid", "4194304"), 2, "there is no process 4194304"),
         (("--pid", "0"), 2, "Invalid value for '--pid'"),
         (("set", "/", "sharred"), 2, "'sharred' is not one of 'private', 'shared', 'slave', 'unbindable'"),

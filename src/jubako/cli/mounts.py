@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 import click
@@ -85,16 +84,16 @@ def show(pid: int | None, path: str | None, format_: Format) -> None:
 @format_option
 def set_(path: str, propagation: Propagation, recursive: bool, format_: Format) -> None:
     """Change how a mount propagates, and show what the kernel made of it."""
+    from jubako.kernel.files import statx
     from jubako.kernel.mount_refusal import explain_propagation_refusal
     from jubako.kernel.mount_tree import mounts_from
     from jubako.kernel.propagation import set_propagation
+    from jubako.kernel.syscalls import AT_FDCWD
 
     table = _look(None)
     before = {mount.id: mount for mount in table}
     try:
-        # The kernel looks at rights before it looks for the path.
-        if not os.path.lexists(path):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        statx(AT_FDCWD, path)  # the kernel looks at rights before it looks for the path
         set_propagation(path, propagation, recursive=recursive)
     except OSError as error:
         raise explain_propagation_refusal(error, path, os.path.realpath(path), table, propagation) from error
