@@ -55,11 +55,12 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     _check(given)
     if given["fire"] is not None:
         return _fire(ctx, pipeline, given)
+    address = None
     if given["metrics_address"] is not None:
         # Before the pipeline is: files beside it may have the names of what this imports.
         from jubako.flow.metrics.endpoint import parse_address
 
-        parse_address(given["metrics_address"])
+        address = parse_address(given["metrics_address"])
     loaded = _load(pipeline)
 
     from jubako.boxes.state import find_state_root
@@ -75,18 +76,17 @@ def schedule(ctx: click.Context, /, pipeline: str, **given: Any) -> int:
     if given["list_"]:
         return _list(schedules, given)
     words = [sys.executable, "-P", "-m", "jubako", "schedule", *format_run_options(ctx)]
-    address = given["metrics_address"]
     if given["print_systemd_unit"]:
         from jubako.cli.systemd_unit import format_unit
 
         state = find_state_root(os.environ, os.path.expanduser("~"))
-        serving = [] if address is None else ["--metrics-address", address]
+        serving = [] if address is None else ["--metrics-address", given["metrics_address"]]
         echo(format_unit([*words, *serving, "--", pipeline], os.getcwd(), state, is_root=os.geteuid() == 0))
         return 0
     with ExitStack() as stack:
         tells = _find_listeners(loaded, given, stack)
         if address is not None:
-            path, tell = stack.enter_context(_measured(loaded, schedules, given))
+            path, tell = stack.enter_context(_measured(loaded, schedules, address, given))
             words += ["--metrics-file", path]
             tells.insert(0, tell)  # counted before it is said: who reads that looks at the numbers
         return _serve(loaded, schedules, ProcessLauncher(words, pipeline, os.environ), given, tells)
@@ -176,16 +176,17 @@ def _find_listeners(pipeline: Pipeline, given: dict[str, Any], stack: ExitStack)
 
 
 @contextmanager
-def _measured(pipeline: Pipeline, schedules: Sequence[Schedule], given: dict[str, Any]) -> Iterator[tuple[str, Tell]]:
+def _measured(
+    pipeline: Pipeline, schedules: Sequence[Schedule], address: tuple[str, int], given: dict[str, Any]
+) -> Iterator[tuple[str, Tell]]:
     """Serves metrics: those of the file that runs are counted in, which it answers with, and the scheduler's own."""
     import time
 
     from jubako.boxes.state import default_state_root
-    from jubako.flow.metrics.endpoint import parse_address, serve_metrics
+    from jubako.flow.metrics.endpoint import serve_metrics
     from jubako.flow.metrics.file import check_file, find_file_of, read_text
     from jubako.flow.schedules.schedule_meter import ScheduleMeter
 
-    address = parse_address(given["metrics_address"])
     path = make_run_options(pipeline, given).metrics_file or find_file_of(default_state_root().path, pipeline.file)
     check_file(path)
     meter = ScheduleMeter(pipeline.file, schedules, time.time)
