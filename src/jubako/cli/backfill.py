@@ -10,10 +10,10 @@ import click
 
 from jubako.cli.backfill_control import control_backfills, control_options
 from jubako.cli.document import Document, Format
-from jubako.cli.exits import EXIT_FAILED, EXIT_USAGE
+from jubako.cli.exits import EXIT_FAILED
 from jubako.cli.formats import echo_document
 from jubako.cli.main import is_debugging
-from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.parameter_words import ask_which_task, told_form_of
 from jubako.cli.pipeline_command import (
     Asked,
     PipelineCommand,
@@ -115,9 +115,7 @@ def backfill(ctx: click.Context, /, dry_run: bool, **given: Any) -> int:
     if asked.pipeline is None:  # what can't be loaded was refused while parsing
         raise click.MissingParameter(ctx=ctx, param_hint="'PIPELINE'", param_type="argument")
     if asked.task is None:
-        echo_tasks(asked.pipeline, format_)
-        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
-        return EXIT_USAGE
+        return ask_which_task(asked.pipeline, format_)
     wish = _take_wish(ctx, given)
     wanted = _find_wanted(asked, wish, asks=not (dry_run or wish.yes))
     make_plan: Callable[[], Backfill] = partial(_make_plan, wish, wanted, asked.pipeline)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jubako.cli.document import Document, Format
+from jubako.cli.exits import EXIT_USAGE
 from jubako.cli.formats import echo_document
 from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jubako.flow.tasks.task import Task
 
 __all__ = [
+    "ask_which_task",
     "describe_default",
     "describe_parameters",
     "echo_tasks",
@@ -100,6 +102,13 @@ def told_form_of(parameter: Parameter[Any]) -> Iterator[None]:
         if form_of(parameter) not in error.message:
             error.hint = error.hint or f"its form is {form_of(parameter)}"
         raise
+
+
+def ask_which_task(pipeline: Pipeline, format_: Format) -> int:
+    """Prints the tasks there are for a line that names none; the command's exit code."""
+    echo_tasks(pipeline, format_)
+    echo("Error: which of these tasks? Name it after the pipeline.", err=True)
+    return EXIT_USAGE
 
 
 def echo_tasks(pipeline: Pipeline, format_: Format) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from jubako.cli.exits import EXIT_USAGE
 from jubako.cli.main import is_debugging
-from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.parameter_words import ask_which_task
 from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments
 from jubako.cli.report import echo_report, get_exit_code
 from jubako.cli.run_options import make_run_options, run_options
-from jubako.cli.terminal import echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,9 +41,7 @@ def run(ctx: click.Context, /, now: int | None, **given: Any) -> int:
     asked = get_asked(ctx)
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
-        echo_tasks(asked.pipeline, given["format_"])
-        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
-        return EXIT_USAGE
+        return ask_which_task(asked.pipeline, given["format_"])
 
     from jubako.cli.progress import show_progress
     from jubako.flow.parameters import values_from

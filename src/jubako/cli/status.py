@@ -10,9 +10,8 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.document import Document, Format
-from jubako.cli.exits import EXIT_USAGE
 from jubako.cli.formats import echo_document
-from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.parameter_words import ask_which_task, told_form_of
 from jubako.cli.past import open_own_history
 from jubako.cli.pipeline_command import PipelineCommand, get_asked, pipeline_arguments, read_parameters, refusals_of
 from jubako.cli.run_options import disable_after_option, make_judge
@@ -96,9 +95,7 @@ def status(
     asked = get_asked(ctx)
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
-        echo_tasks(asked.pipeline, format_)
-        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
-        return EXIT_USAGE
+        return ask_which_task(asked.pipeline, format_)
     if sum(given is not None for given in (start or stop, month, year)) > 1:
         raise click.UsageError("Say one of --from and --to, --month, or --year.")
 

@@ -6,8 +6,8 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.document import Format
-from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from jubako.cli.parameter_words import echo_tasks, told_form_of
+from jubako.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from jubako.cli.parameter_words import ask_which_task, told_form_of
 from jubako.cli.pipeline_command import (
     Asked,
     PipelineCommand,
@@ -18,7 +18,7 @@ from jubako.cli.pipeline_command import (
     refusals_of,
 )
 from jubako.cli.run_options import read_workers
-from jubako.cli.terminal import echo, printable
+from jubako.cli.terminal import printable
 from jubako.errors import InputError
 from jubako.records import record
 
@@ -79,9 +79,7 @@ def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[s
     asked = get_asked(ctx)
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
-        echo_tasks(asked.pipeline, format_)
-        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
-        return EXIT_USAGE
+        return ask_which_task(asked.pipeline, format_)
 
     from jubako.cli.progress import show_progress
     from jubako.cli.verify_report import echo_verification

@@ -6,10 +6,10 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.document import Document, Format
-from jubako.cli.exits import EXIT_FAILED, EXIT_USAGE
+from jubako.cli.exits import EXIT_FAILED
 from jubako.cli.formats import echo_document
 from jubako.cli.moments import format_moment
-from jubako.cli.parameter_words import echo_tasks
+from jubako.cli.parameter_words import ask_which_task
 from jubako.cli.past import open_own_history
 from jubako.cli.pipeline_command import PipelineCommand, build_task, get_asked, pipeline_arguments, refusals_of
 from jubako.cli.run_options import disable_after_option, make_judge
@@ -38,9 +38,7 @@ def why(ctx: click.Context, /, disable_after: tuple[int, ...], format_: Format, 
     asked = get_asked(ctx)
     assert asked.pipeline is not None  # PIPELINE is required, and what can't be loaded was refused while parsing
     if asked.task is None:
-        echo_tasks(asked.pipeline, format_)
-        echo("Error: which of these tasks? Name it after the pipeline.", err=True)
-        return EXIT_USAGE
+        return ask_which_task(asked.pipeline, format_)
 
     from jubako.flow.explain.why import explain_task
 
