@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,16 @@ class Said(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def say_here(*words: str) -> Said:
+    """Runs `jubako` with these words in this process, which may be a forked child where no fixture is at hand."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main(words)
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            return Said(ended.code, out.getvalue(), err.getvalue())
 
 
 class Past:

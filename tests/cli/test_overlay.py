@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -11,14 +10,15 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
-from jubako.cli.main import main
 from jubako.cli.overlay_report import changes_document
 from jubako.kernel.mount_table import read_mount_table
 from jubako.layers.upper import UpperChange
+
+from .conftest import Said, say_here
 
 if TYPE_CHECKING:
     from tests.conftest import Runner
@@ -27,22 +27,9 @@ pytestmark = pytest.mark.box
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
 def say(*words: str) -> Said:
     """`jubako overlay` with these words in this process."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            main(["overlay", *words])
-        except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            return Said(ended.code, out.getvalue(), err.getvalue())
+    return say_here("overlay", *words)
 
 
 def plant() -> None:

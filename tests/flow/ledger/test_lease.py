@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from jubako.boxes.transactions.database import open_database
 from jubako.flow.clock import Moment
 from jubako.flow.ledger.lease import LEASE_S, Claim, is_expired
-from jubako.flow.ledger.ledger import Ledger, LedgerRun
 
-NOW = Moment("boot-1", 1000.0)
-Begin = Callable[..., LedgerRun]
-
-
-@pytest.fixture
-def locked() -> set[str]:
-    """Ids of the runs whose lock is held."""
-    return set()
-
-
-@pytest.fixture
-def begin(tmp_path: Path, locked: set[str]) -> Begin:
-    connections: list[sqlite3.Connection] = []
-
-    def begin_run(run_id: str, *, pipeline: str = "p", now: Moment = NOW, beats: bool = True) -> LedgerRun:
-        locked.add(run_id)
-        connection = open_database(str(tmp_path / "ledger.sqlite"), durability="full")
-        connections.append(connection)
-        return Ledger(connection).begin_run(
-            run_id, pipeline, asked="T()", mode="none", pid=7, now=now, now_s=0.0, beats=beats,
-            is_locked=locked.__contains__,
-        )  # fmt: skip
-
-    return begin_run
+from .conftest import NOW, Begin
 
 
 def test_claim_of_what_a_living_run_holds_names_that_run(begin: Begin) -> None:

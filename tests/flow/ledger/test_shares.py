@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from jubako.boxes.transactions.database import open_database
 from jubako.flow.clock import Moment
 from jubako.flow.ledger.lease import LEASE_S
-from jubako.flow.ledger.ledger import Ledger, LedgerRun
 
-NOW = Moment("boot-1", 1000.0)
+from .conftest import NOW, Begin
+
 GPUS = {"gpu": 2, "db": 1}
-Begin = Callable[..., LedgerRun]
-
-
-@pytest.fixture
-def locked() -> set[str]:
-    """Ids of the runs whose lock is held."""
-    return set()
-
-
-@pytest.fixture
-def begin(tmp_path: Path, locked: set[str]) -> Begin:
-    connections: list[sqlite3.Connection] = []
-
-    def begin_run(run_id: str, pipeline: str = "p") -> LedgerRun:
-        locked.add(run_id)
-        connection = open_database(str(tmp_path / "ledger.sqlite"), durability="full")
-        connections.append(connection)
-        return Ledger(connection).begin_run(
-            run_id, pipeline, asked="T()", mode="none", pid=7, now=NOW, now_s=0.0, beats=True,
-            is_locked=locked.__contains__,
-        )  # fmt: skip
-
-    return begin_run
 
 
 def test_what_is_left_can_be_taken_by_any_run_of_any_pipeline(begin: Begin) -> None:
