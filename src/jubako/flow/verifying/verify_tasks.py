@@ -25,7 +25,6 @@ from jubako.boxes.transactions.publish import Publisher
 from jubako.errors import BugError, HostError, InputError
 from jubako.flow.attempts import Attempt, get_timeout_s
 from jubako.flow.clock import Clock, SystemClock
-from jubako.flow.compare_outputs import compare_outputs, find_change
 from jubako.flow.executors.boxed import BoxedExecutor
 from jubako.flow.executors.executor import Ended, ExecutorEvent, Order, Printed, Remarked
 from jubako.flow.executors.inside import RERUN
@@ -54,6 +53,7 @@ from jubako.flow.run.recovering import recover_and_stage
 from jubako.flow.run.runner import describe_tasks
 from jubako.flow.staleness.tracking import Changes, describe_trouble
 from jubako.flow.targets.local_target import set_start_directory
+from jubako.flow.verifying.compare_outputs import compare_outputs, find_change
 from jubako.flow.verifying.kept_outputs import KeptOutputs
 from jubako.flow.verifying.verification import TaskVerdict, Verification, find_rules, refuse
 from jubako.records import replace
