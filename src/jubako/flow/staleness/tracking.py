@@ -13,7 +13,7 @@ from jubako.flow.fingerprints.fingerprint_book import FingerprintBook, Made
 
 if TYPE_CHECKING:
     from jubako.flow.fingerprints.content_digest import ContentDigests
-    from jubako.flow.fingerprints.fingerprint import Fingerprint
+    from jubako.flow.fingerprints.fingerprint import Cause, Fingerprint
 
 __all__ = ["Changes", "Known", "describe_trouble"]
 
@@ -46,11 +46,8 @@ class Changes:
     def note(self, attempt: Attempt) -> None:
         """Notes what the task, and those it stands for, are made of, where they want that."""
         for task in attempt.tasks if attempt.is_batch else (attempt.task,):
-            if task.tracks_changes:
-                try:
-                    attempt.made_of[task.task_id] = self.take(task).dump()
-                except Exception as error:  # noqa: BLE001  (input() and settings are the task's own code)
-                    self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
+            if task.tracks_changes and (now := self.try_take(task)) is not None:
+                attempt.made_of[task.task_id] = now.dump()
 
     def take(self, task: Any) -> Fingerprint:
         """What `task` would be made of now. What its own code raises, and OSError for inputs, is passed on."""
@@ -58,30 +55,32 @@ class Changes:
 
         return take_fingerprint(task, self._get_digests().take)
 
-    def is_unchanged(self, task: Any) -> bool:
-        """True for a task that was to run only if its inputs turn out to have changed, and they have not."""
-        before = self.unchanged.get(task) if self.unchanged else None
-        if before is None:
-            return False
+    def try_take(self, task: Any) -> Fingerprint | None:
+        """As `take`; None, and a note says why, where it cannot be told."""
         try:
-            return self.take(task).inputs == before
-        except Exception as error:  # noqa: BLE001  (input() is the task's own code)
+            return self.take(task)
+        except Exception as error:  # noqa: BLE001  (input() and settings are the task's own code)
             self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
-            return False
+            return None
 
-    def is_made_anew(self, task: Any) -> bool:
-        """True for a stale task that is not stale any more: another run has made it meanwhile."""
-        if task not in self.stale:
-            return False
+    def find_causes(self, task: Any) -> Sequence[Cause] | None:
+        """What has changed since `task` was made; None if that is not known."""
         from jubako.flow.fingerprints.fingerprint import Fingerprint, find_causes  # as in `take`
 
         made = self.get_book().read([task.task_id]).get(task.task_id)
         before = None if made is None else Fingerprint.load(made.made_of)
-        try:
-            return before is not None and not find_causes(before, self.take(task))
-        except Exception as error:  # noqa: BLE001  (input() is the task's own code)
-            self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
-            return False
+        now = None if before is None else self.try_take(task)
+        return None if before is None or now is None else find_causes(before, now)
+
+    def is_unchanged(self, task: Any) -> bool:
+        """True for a task that was to run only if its inputs turn out to have changed, and they have not."""
+        before = self.unchanged.get(task) if self.unchanged else None
+        now = None if before is None else self.try_take(task)
+        return now is not None and now.inputs == before
+
+    def is_made_anew(self, task: Any) -> bool:
+        """True for a stale task that is not stale any more: another run has made it meanwhile."""
+        return task in self.stale and self.find_causes(task) == []
 
     def get_book(self) -> FingerprintBook:
         """Where fingerprints are recorded."""

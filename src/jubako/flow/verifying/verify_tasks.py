@@ -51,7 +51,7 @@ from jubako.flow.run.ending import blame
 from jubako.flow.run.presence import is_living
 from jubako.flow.run.recovering import recover_and_stage
 from jubako.flow.run.runner import describe_tasks
-from jubako.flow.staleness.tracking import Changes, describe_trouble
+from jubako.flow.staleness.tracking import Changes
 from jubako.flow.targets.local_target import set_start_directory
 from jubako.flow.verifying.compare_outputs import compare_outputs, find_change
 from jubako.flow.verifying.kept_outputs import KeptOutputs
@@ -264,22 +264,10 @@ class _Session:
         if changed:
             return TaskVerdict(task, "cannot", outputs, "changed", f"{changed}, while it was being verified")
         verdict = worst([output.comparison.verdict for output in outputs])
-        changes = self._find_changes(task) if verdict == "different" and task.tracks_changes else ()
+        changes: Sequence[str] = ()
+        if verdict == "different" and task.tracks_changes:  # then this may be why
+            changes = [cause.text for cause in self._changes.find_causes(task) or ()]
         return TaskVerdict(task, verdict, outputs, "incomparable" if verdict == "cannot" else "", changes=changes)
-
-    def _find_changes(self, task: Any) -> Sequence[str]:
-        """What has changed since the task was published, which may be why it comes out different."""
-        from jubako.flow.fingerprints.fingerprint import Fingerprint, find_causes  # with ast and more: 10 ms
-
-        made = self._changes.get_book().read([task.task_id]).get(task.task_id)
-        before = None if made is None else Fingerprint.load(made.made_of)
-        if before is None:
-            return ()
-        try:
-            return [cause.text for cause in find_causes(before, self._changes.take(task))]
-        except Exception as error:  # noqa: BLE001  (input() and settings are the task's own code)
-            self._note(f"what {task} is made of cannot be told: {describe_trouble(error)}")
-            return ()
 
     def _settle(self, verdict: TaskVerdict) -> None:
         self._verdicts[verdict.task] = verdict
