@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, MutableSequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableSequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from jubako.flow.stores.store import Store, explaining
@@ -90,21 +90,13 @@ class _Parts:
         self._url = url
         with explaining(url):
             self._file = store.client.open(store.key(url), "wb", block_size=part_bytes, autocommit=False, **options)
-        try:
-            with open(local_path, "rb") as source, explaining(url):
-                shutil.copyfileobj(source, self._file, part_bytes)
-                self._file.close()
-        except BaseException:
-            self.discard()
-            raise
+        with _discarding(self), open(local_path, "rb") as source, explaining(url):
+            shutil.copyfileobj(source, self._file, part_bytes)
+            self._file.close()
 
     def commit(self) -> None:
-        try:
-            with explaining(self._url):
-                self._file.commit()
-        except BaseException:
-            self.discard()
-            raise
+        with _discarding(self), explaining(self._url):
+            self._file.commit()
 
     def discard(self) -> None:
         with suppress(Exception):  # whatever the client raises: what fails here is why we are here
@@ -133,20 +125,23 @@ class _Beside:
         self._url = url
         self._beside = temporary_name(url)
         store.mkdir(url.rpartition("/")[0])
-        try:
-            with explaining(url):
-                store.client.put_file(local_path, store.key(self._beside))
-        except BaseException:
-            self.discard()
-            raise
+        with _discarding(self), explaining(url):
+            store.client.put_file(local_path, store.key(self._beside))
 
     def commit(self) -> None:
-        try:
+        with _discarding(self):
             self._store.put_in_place(self._beside, self._url)
-        except BaseException:
-            self.discard()
-            raise
 
     def discard(self) -> None:
         with suppress(Exception):  # as above
             self._store.client.rm_file(self._store.key(self._beside))
+
+
+@contextmanager
+def _discarding(upload: Upload) -> Iterator[None]:
+    """Gives `upload` up if the block raises."""
+    try:
+        yield
+    except BaseException:
+        upload.discard()
+        raise
