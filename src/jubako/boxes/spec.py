@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal, TypeAlias
 
-__all__ = ["WHOLE_HOST", "Box", "Host", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+__all__ = ["WHOLE_HOST", "Box", "Host", "Network", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
 Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
+Network: TypeAlias = "Literal['host', 'none']"
 OutputKind: TypeAlias = "Literal['file', 'directory', 'elsewhere']"
 
 
@@ -44,7 +45,7 @@ class Box:
     binds: Sequence[str] = ()  # shared read-write with the host, never part of a result
     cache: Sequence[str] = ()  # as binds, but made when missing
     sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
-    network: bool = True  # False: an own, empty network namespace with loopback
+    network: Network = "host"  # "none": its own, with nothing but loopback
     capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; by default none (`capabilities`)
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
     scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
@@ -54,6 +55,8 @@ class Box:
             raise InputError(f"undeclared={self.undeclared!r} is none of 'warn', 'fail', 'publish'")
         if self.scratch not in ("memory", "disk"):
             raise InputError(f"scratch={self.scratch!r} is neither 'memory' nor 'disk'")
+        if self.network not in ("host", "none"):
+            raise InputError(f"network={self.network!r} is neither 'host' nor 'none'")
         for name in ("binds", "cache", "sockets"):
             value = getattr(self, name)
             if isinstance(value, str):

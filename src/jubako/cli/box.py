@@ -11,8 +11,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from jubako.cli.box_ls import list_boxes
+from jubako.cli.box_options import NETWORK_OPTION, box_of
 from jubako.cli.box_report import changes_document, echo_committed, echo_notes, echo_summary
-from jubako.cli.box_run import NETWORK_OPTION, OPTIONS, run_command
+from jubako.cli.box_run import OPTIONS, run_command
 from jubako.cli.declare import declare, format_option
 from jubako.cli.formats import echo_document
 from jubako.cli.terminal import echo, printable
@@ -94,11 +95,10 @@ def changes(box_id: str, format_: Format) -> None:
 def enter(box_id: str, command: Sequence[str], network: bool) -> int:
     """Run CMD, or your shell, in the kept box ID. What you change in there is dropped when you leave."""
     from jubako.boxes.commands.kept_boxes import enter_box
-    from jubako.boxes.spec import Box, Host
 
     words = command[1:] if command[:1] == ("--",) else command  # click leaves the one behind ID
     argv = words or (os.environ.get("SHELL") or "/bin/sh",)
-    with enter_box(box_id, argv, Box(Host(whole=True), network=network)) as result:
+    with enter_box(box_id, argv, box_of(network=network)) as result:
         if not words:  # what can be written matters to who works in there, not to who reads one thing
             echo_notes(result.notes)
         if result.error:

@@ -6,7 +6,7 @@ The command owns stdin, stdout and its exit code; what we say goes to stderr, or
 from __future__ import annotations
 
 from jubako.boxes.commands.launch import run_in_box
-from jubako.boxes.spec import Box, Host
+from jubako.cli.box_options import BOX_OPTIONS, box_of
 from jubako.cli.box_report import (
     changes_document,
     echo_committed,
@@ -22,14 +22,12 @@ from jubako.cli.terminal import echo, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from jubako.cli.document import Format
 
-__all__ = ["NETWORK_OPTION", "OPTIONS", "run_command"]
+__all__ = ["OPTIONS", "run_command"]
 
-NETWORK_OPTION = Option(
-    ("--network", "--no-network"), "network", "Share the machine's network (default), or have none.", default=True
-)
 OPTIONS = (
     Option(("--keep",), "keep", "Keep the box, to enter, commit or remove it later."),
     Option(
@@ -40,8 +38,7 @@ OPTIONS = (
         default=(),
         metavar="PATH",
     ),
-    NETWORK_OPTION,
-    Option(("--bind",), "binds", "Share PATH: writes there are real.", takes="values", default=(), metavar="PATH"),
+    *BOX_OPTIONS,
     Option(
         ("--changes-to",),
         "changes_to",
@@ -59,17 +56,14 @@ def run_command(
     *,
     keep: bool,
     commit_paths: Sequence[str],
-    network: bool,
-    binds: Sequence[str],
     changes_to: str | None,
     format_: Format,
+    **box_options: Any,
 ) -> int:
     """Runs the command in a box and lists what it changed; the command's exit code."""
     if changes_to not in (None, "-"):
         prepare_file(changes_to)
-    with run_in_box(
-        command, Box(Host(whole=True), binds=binds, network=network), keep=keep, commit=commit_paths
-    ) as result:
+    with run_in_box(command, box_of(**box_options), keep=keep, commit=commit_paths) as result:
         echo_notes(result.notes)
         if result.error:
             echo(f"Error: {printable(result.error)}", err=True)

@@ -174,7 +174,7 @@ def test_command_without_network_has_a_working_loopback_and_nothing_else(desk: A
         "socket.create_connection(server.getsockname()).close()\n"
         "print([name for _, name in socket.if_nameindex()])"
     )
-    seen = desk.see([PYTHON, "-c", script], whole(network=False))
+    seen = desk.see([PYTHON, "-c", script], whole(network="none"))
     assert seen.status == 0, seen.output
     assert "'lo'" in seen.output
     assert "eth" not in seen.output

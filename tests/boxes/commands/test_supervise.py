@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from jubako.boxes.commands.supervise import Confinement, Ended, NotStarted, Program, run_confined
+from jubako.boxes.commands.confine import Confinement
+from jubako.boxes.commands.supervise import Ended, NotStarted, Program, run_confined
 from jubako.boxes.views.apply import OperationFailed
 from jubako.boxes.views.operations import MakeDirectory
 from jubako.errors import BugError, ConflictError, InputError, JubakoError
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.box
 
 
 def run(make_view: Callable[[], Sequence[str]], *argv: str) -> Ended:
-    confinement = Confinement(user_namespace=os.geteuid() != 0, network=True)
+    confinement = Confinement(user_namespace=os.geteuid() != 0)
     return run_confined(Program(argv or ("true",), "/", {"PATH": os.defpath}), confinement, make_view)
 
 

@@ -156,7 +156,7 @@ class Next(Task):
             mine.write(file.read() + " and next")
 
 class Set(Task):
-    box = Box(network=False)
+    box = Box(network="none")
     def output(self):
         return [StoreTarget(f"{BUCKET}/set/a"), StoreFolderTarget(f"{BUCKET}/set/day"), StoreTarget(f"{BUCKET}/set/b")]
     def run(self):

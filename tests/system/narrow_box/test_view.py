@@ -183,7 +183,7 @@ def test_network_is_shared_unless_it_is_taken_away(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         assert bench.run("connect_to_port", port).report == "connected"
-        assert bench.run("connect_to_port", port, box=Box(network=False)).report == "ConnectionRefusedError"
+        assert bench.run("connect_to_port", port, box=Box(network="none")).report == "ConnectionRefusedError"
 
 
 def test_bind_is_shared_with_the_host_and_no_part_of_the_result(bench: Bench) -> None:

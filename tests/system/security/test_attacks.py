@@ -154,7 +154,7 @@ def test_without_the_network_abstract_sockets_and_loopback_of_the_machine_are_ou
     site: Site, kind: str
 ) -> None:
     assert attack(site, kind)["sockets"] == {"abstract": "None", "loopback": "None"}
-    assert attack(site, kind, network=False)["sockets"] == {"abstract": "ECONNREFUSED", "loopback": "ECONNREFUSED"}
+    assert attack(site, kind, network="none")["sockets"] == {"abstract": "ECONNREFUSED", "loopback": "ECONNREFUSED"}
 
 
 # --- 17, 18: devices and marks ---------------------------------------------------------------------------------------

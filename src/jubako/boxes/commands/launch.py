@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import time
 
+from jubako.boxes.commands.confine import Confinement
 from jubako.boxes.commands.result import BoxResult
-from jubako.boxes.commands.supervise import Confinement, Ended, NotStarted, Program, run_confined
+from jubako.boxes.commands.supervise import Ended, NotStarted, Program, run_confined
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import flush_box, make_box, remove_box, sweep_boxes
 from jubako.boxes.keeping.kept_record import (

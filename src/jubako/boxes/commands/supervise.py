@@ -17,15 +17,13 @@ import errno
 import gc
 import os
 
+from jubako.boxes.commands.confine import enter_namespaces, enter_or_explain, give_up_rights
 from jubako.boxes.commands.relay import Foreground, Relay
-from jubako.boxes.views.loopback import bring_loopback_up
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
-from jubako.kernel import mounts, namespaces
-from jubako.kernel.capabilities import drop_capabilities
+from jubako.kernel import namespaces
 from jubako.kernel.children import close_descriptors_from, fork_child, reap_until, wait_for
 from jubako.kernel.idmap import enter_user_namespace
-from jubako.kernel.process import set_dumpable, set_no_new_privs, set_pdeathsig
-from jubako.kernel.seccomp import default_filter, install_filter
+from jubako.kernel.process import set_pdeathsig
 from jubako.kernel.signals import signal
 from jubako.records import record
 
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
-__all__ = ["Confinement", "Ended", "NotStarted", "Program", "run_confined"]
+    from jubako.boxes.commands.confine import Confinement
+
+__all__ = ["Ended", "NotStarted", "Program", "run_confined"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
 _SETUP_FAILED = 125
@@ -42,14 +42,6 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _ERRORS: dict[str, type[JubakoError]] = {
     kind.__name__: kind for kind in (BugError, ConflictError, HostError, InputError, WorkError)
 }
-_NAMESPACE_HINTS = {
-    errno.EPERM: "user namespaces are forbidden to you here (AppArmor, a sysctl or a container); "
-    "'jubako doctor' says which",
-    errno.EACCES: "this process has given up another user's rights since it was started: start boxes from a fresh one",
-    errno.ENOSPC: "raise /proc/sys/user/max_user_namespaces, as root",
-    errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
-}
-
 _STARTED = "started"
 
 MakeView: TypeAlias = "Callable[[], Sequence[str]]"
@@ -67,16 +59,6 @@ class Program:
     cwd: str
     environment: Mapping[str, str]
     stdio: tuple[int, int, int] = (0, 1, 2)
-
-
-@record
-class Confinement:
-    """What the command is shut into, beside its view."""
-
-    user_namespace: bool  # its own, with this user's uid and gid alone
-    network: bool  # the host's; False: its own, with nothing but loopback
-    capabilities: frozenset[int] = frozenset()  # kept; all others are given up
-    held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
 
 
 @record
@@ -123,7 +105,7 @@ def _fork_first(run: Callable[[], int]) -> int:
     """Forks the pid 1 of a new pid namespace straight from the caller, whose own later children are not touched."""
     own = namespaces.open_namespace("pid_for_children", "thread-self")
     try:
-        _enter(namespaces.CLONE_NEWPID, namespaces.unshare)
+        enter_or_explain(namespaces.CLONE_NEWPID, namespaces.unshare)
         try:
             return fork_child(run)
         finally:
@@ -136,7 +118,7 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
     """Enters a user namespace, where this user may make the others; its child is the first of a new pid namespace."""
     with _Reporting(report):
         caller = os.getppid()
-        _enter(namespaces.CLONE_NEWPID, enter_user_namespace)
+        enter_or_explain(namespaces.CLONE_NEWPID, enter_user_namespace)
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(_SETUP_FAILED)  # the caller died in between; nobody waits
@@ -154,11 +136,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
             if fd != number:
                 os.dup2(fd, number)
         close_descriptors_from(3, keep=(report, *confinement.held_descriptors))
-        flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-        _enter(flags if confinement.network else flags | namespaces.CLONE_NEWNET, namespaces.unshare)
-        mounts.mount("none", "/", flags=mounts.MS_REC | mounts.MS_PRIVATE)  # or what is mounted here shows outside
-        if not confinement.network:
-            bring_loopback_up()
+        enter_namespaces(confinement)
         umask = os.umask(0o022)
         _write_report(report, [("note", note) for note in make_view()])
         os.umask(umask)
@@ -169,13 +147,7 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
                 f"the working directory {program.cwd} cannot be entered in the box: {error.strerror}",
                 hint="Start from a directory the box shows: not one of /run, /dev, or jubako's own.",
             ) from error
-        # Only who could gain rights by executing a program, root, needs the bounding set emptied.
-        drop_capabilities(confinement.capabilities, bounding=os.geteuid() == 0)
-        set_no_new_privs()
-        install_filter(default_filter())
-        # Or the command, which has the same user and rights, could enter this machine's own file system by way of the
-        # box's directory, which is held open here (/proc/1/fd), and read the caller's memory, of which this is a copy.
-        set_dumpable(dumpable=False)
+        give_up_rights(confinement)
         _write_report(report, [(_STARTED, "")])  # before the command, which could report anything
         try:
             command = _spawn(program)
@@ -184,17 +156,6 @@ def _first(program: Program, confinement: Confinement, make_view: MakeView, repo
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
         relay.child = command
         return reap_until(command)
-
-
-def _enter(flags: int, enter: Callable[[int], None]) -> None:
-    """Enters new namespaces with `enter`; a refusal becomes a sentence with the cure."""
-    try:
-        enter(flags)
-    except OSError as error:
-        what = "a user namespace" if enter is enter_user_namespace else "namespaces"
-        raise HostError(
-            f"cannot make {what} for the box: {error}", hint=_NAMESPACE_HINTS.get(error.errno or 0, "")
-        ) from error
 
 
 def _spawn(program: Program) -> int:

@@ -142,7 +142,7 @@ def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> C
         umask=workshop.umask,
         environment=_plan_environment(job, workshop),
         capabilities=choose_capabilities(job.box, workshop.facts.uid),
-        network=job.box.network,
+        network=job.box.network == "host",
         is_check=is_check,
     )
 
