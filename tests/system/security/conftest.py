@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from jubako.boxes.spec import Box, Host
+from jubako.boxes.spec import Box, Host, Network
 from system.narrow_box.conftest import shared_bench
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ def attacked(site: Site, request: pytest.FixtureRequest) -> Attacked:
     )
 
 
-def attack(site: Site, kind: str, *, network: bool = True) -> dict[str, Any]:
+def attack(site: Site, kind: str, *, network: Network = "host") -> dict[str, Any]:
     """Makes all attacks in a new box of this kind; what came of each."""
     site.bench.fresh()
     source, given = ATTACKS.read_text(), json.dumps(site.given)
     if kind == "command":
-        options = () if network else ("--no-network",)
+        options = () if network == "host" else ("--no-network",)
         done = site.command(*options, "--", SYSTEM_PYTHON, "-I", "-c", source, given)
         assert done.returncode == 0, done.stderr
         found = done.stdout.splitlines()[0]
