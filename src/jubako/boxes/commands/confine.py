@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.spec import Network
 
-__all__ = ["Confinement", "enter_namespaces", "enter_or_explain", "give_up_rights"]
+__all__ = ["Confinement", "NotStarted", "enter_namespaces", "enter_or_explain", "give_up_rights"]
 
 _NAMESPACE_HINTS = {
     errno.EPERM: "user namespaces are forbidden to you here (AppArmor, a sysctl or a container); "
@@ -35,6 +35,10 @@ _NAMESPACE_HINTS = {
     errno.ENOSPC: "raise /proc/sys/user/max_user_namespaces, as root",
     errno.EINVAL: "this kernel was built without one of these namespaces; 'jubako doctor' shows what it has",
 }
+
+
+class NotStarted(HostError):
+    """The box could not be made; the command has not run."""
 
 
 @record

@@ -5,9 +5,7 @@
             print(change.kind, change.path)
         result.commit(["/usr/local"])      # or keep(), or nothing: then it is all dropped
 
-The box's directory in the state root is made before and holds what the command writes. It is nobody's, and swept by a
-later start, until it is kept; so whatever dies here leaves a directory to be swept and nothing else. What the command
-wrote is on disk there whatever `Box.scratch` says: a memory file system would end with the box.
+How a box is made is said in `make`, how a command is shut in in `supervise` and `confine`.
 """
 
 from __future__ import annotations
@@ -15,54 +13,32 @@ from __future__ import annotations
 import os
 import time
 
-from jubako.boxes.commands.confine import Confinement
+from jubako.boxes.commands.confine import NotStarted
+from jubako.boxes.commands.make import NewBox, make_new_box, read_box_facts
 from jubako.boxes.commands.result import BoxResult
-from jubako.boxes.commands.supervise import Ended, NotStarted, Program, run_confined
+from jubako.boxes.commands.supervise import Program, run_confined
 from jubako.boxes.keeping.changes import read_box_changes
-from jubako.boxes.keeping.kept import flush_box, make_box, remove_box, sweep_boxes
-from jubako.boxes.keeping.kept_record import (
-    BoxRecord,
-    Layer,
-    format_command,
-    format_created,
-    prepare_record,
-    publish_record,
-)
+from jubako.boxes.keeping.kept import flush_box, sweep_boxes
+from jubako.boxes.keeping.kept_record import publish_record
 from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.views.bound_files import drop_untouched_files
-from jubako.boxes.views.capabilities import choose_capabilities
-from jubako.boxes.views.facts import KnownPath, read_known_paths
-from jubako.boxes.views.wide_facts import read_wide_facts
-from jubako.boxes.views.wide_view import WideView
-from jubako.errors import HostError, InputError, JubakoError
-from jubako.kernel.capabilities import capability_number, last_capability
+from jubako.errors import InputError, JubakoError
 from jubako.kernel.mount_table import read_mount_table
-from jubako.kernel.overlay import has_lowerdir_plus
-from jubako.kernel.seccomp import default_filter
 from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Protocol
 
     from jubako.boxes.commands.commit import Committed
+    from jubako.boxes.commands.make import Stack
     from jubako.boxes.spec import Box
-    from jubako.boxes.views.bound_files import Copies
-    from jubako.boxes.views.plan_wide import Stacked, WidePlan
-
-    class Stack(Protocol):
-        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
-
-        def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
-
 
 __all__ = ["run_in_box", "run_in_new_box"]
 
 _TRIES = 5
-_SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 
 class _MountsChanged(NotStarted):
@@ -143,69 +119,41 @@ def run_in_new_box(
 
 def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None) -> BoxResult:
     started_ns = time.time_ns()
-    shared = _find_shared(box)
+    facts = read_box_facts(state, program.environment, program.cwd)
     try:
-        box_id, lock = make_box(state.boxes_path)
-    except OSError as error:
-        raise HostError(f"no box can be made in {state.boxes_path}: {error.strerror}", hint=_SPACE_HINT) from error
-    result: BoxResult | None = None
-    try:
-        facts = read_wide_facts(_find_hidden(state), program.environment, program.cwd)
-        directory = os.path.join(state.boxes_path, box_id)
-        stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace) if stack else ()
-        view = WideView(facts, directory, shared, stacked)
-        plan = view.plan()
-        record = BoxRecord(
-            id=box_id,
-            label=format_command(program.argv),
-            created=format_created(started_ns),
-            cwd=program.cwd,
-            layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in plan.tops),
-            started_ns=started_ns,
-        )
-        confinement = Confinement(
-            user_namespace=facts.host.in_user_namespace,
-            network=box.network,
-            capabilities=_number_capabilities(choose_capabilities(box, facts.host.uid)),
-            held_descriptors=(lock,),
-        )
-        _warm_up(facts.host.in_user_namespace)
+        new = make_new_box(box, state, facts, stack)
         try:
-            copies = _prepare(view, plan, record if keep else None, directory)
-            ended = run_confined(_name_box(program, box_id), confinement, lambda: view.make(plan))
-        except NotStarted as error:
-            if tuple(read_mount_table()) == facts.host.mounts:
-                raise
-            raise _MountsChanged(error.message, hint=error.hint) from error
-        drop_untouched_files(copies)
-        result = _make_result(ended, record, state, lock)
-        if keep:
-            flush_box(directory)
-            publish_record(directory)
-            result.id = box_id
-        if stack is None:
-            result.changes = read_box_changes(directory, record)
-        return result
-    except BaseException:
-        if result is not None:
-            result.close()
-        else:
-            remove_box(os.path.join(state.boxes_path, box_id))
-            os.close(lock)
-        raise
+            return _run_in(new, program, started_ns, state, keep=keep, is_stacked=stack is not None)
+        except BaseException:
+            new.drop()
+            raise
+    except NotStarted as error:
+        if tuple(read_mount_table()) == facts.host.mounts:
+            raise
+        raise _MountsChanged(error.message, hint=error.hint) from error
 
 
-def _prepare(view: WideView, plan: WidePlan, record: BoxRecord | None, directory: str) -> Copies:
-    """Makes what the view needs on disk, and with a record what a kept box needs."""
-    try:
-        copies = view.prepare(plan)
-        if record is not None:
-            prepare_record(directory, record)
-    except OSError as error:
-        raise NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT) from error
-    except HostError as error:
-        raise NotStarted(error.message, hint=error.hint) from error
-    return copies
+def _run_in(
+    new: NewBox, program: Program, started_ns: int, state: StateRoot, *, keep: bool, is_stacked: bool
+) -> BoxResult:
+    record = new.describe(program.argv, program.cwd, started_ns)
+    if keep:
+        new.prepare_record(record)
+    ended = run_confined(_name_box(program, new.id), new.confinement, lambda: new.view.make(new.plan))
+    drop_untouched_files(new.copies)
+    if keep:
+        flush_box(new.directory)
+        publish_record(new.directory)
+    return BoxResult(
+        exit_status=ended.exit_status,
+        changes=() if is_stacked else read_box_changes(new.directory, record),
+        error=ended.error,
+        notes=ended.notes,
+        id=new.id if keep else None,
+        state=state,
+        record=record,
+        _lock=new.lock,
+    )
 
 
 def _name_box(program: Program, box_id: str) -> Program:
@@ -222,60 +170,3 @@ def _check(program: Program, box: Box) -> None:
         raise InputError(
             "a command runs in the wide view, Box(Host(whole=True)); Box(Host()) is for a pipeline's tasks"
         )
-
-
-def _find_shared(box: Box) -> tuple[KnownPath, ...]:
-    for path in box.cache:
-        os.makedirs(path, exist_ok=True)
-    paths = (*box.binds, *box.cache, *box.sockets)
-    for path in paths:
-        if not os.path.exists(path):
-            raise InputError(f"{path}, which the box should share, does not exist")
-    return read_known_paths(paths)
-
-
-def _inode(path: str) -> int:
-    return os.stat(path).st_ino if os.path.isdir(path) else 0
-
-
-def _find_hidden(state: StateRoot) -> list[str]:
-    """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
-    hidden = [state.path]
-    if os.listdir(state.stage_path):
-        from contextlib import closing
-
-        from jubako.boxes.transactions.journal import (  # SQLite: 10 ms to import, for living runs alone
-            Journal,
-            open_database,
-        )
-
-        with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
-            hidden += Journal(connection).hidden_folders()
-    return hidden
-
-
-def _number_capabilities(names: Sequence[str]) -> frozenset[int]:
-    try:
-        return frozenset(capability_number(name) for name in names)
-    except ValueError as error:
-        raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
-
-
-def _warm_up(user_namespace: bool) -> None:
-    """Computes here what a child would have to compute anew for every box (0.5 ms for the filter)."""
-    default_filter()
-    if not user_namespace:
-        last_capability()
-        has_lowerdir_plus()
-
-
-def _make_result(ended: Ended, record: BoxRecord, state: StateRoot, lock: int) -> BoxResult:
-    return BoxResult(
-        exit_status=ended.exit_status,
-        changes=(),
-        error=ended.error,
-        notes=ended.notes,
-        state=state,
-        record=record,
-        _lock=lock,
-    )

@@ -17,7 +17,7 @@ import errno
 import gc
 import os
 
-from jubako.boxes.commands.confine import enter_namespaces, enter_or_explain, give_up_rights
+from jubako.boxes.commands.confine import NotStarted, enter_namespaces, enter_or_explain, give_up_rights
 from jubako.boxes.commands.relay import Foreground, Relay
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
 from jubako.kernel import namespaces
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.confine import Confinement
 
-__all__ = ["Ended", "NotStarted", "Program", "run_confined"]
+__all__ = ["Ended", "Program", "run_confined"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
 _SETUP_FAILED = 125
@@ -45,10 +45,6 @@ _ERRORS: dict[str, type[JubakoError]] = {
 _STARTED = "started"
 
 MakeView: TypeAlias = "Callable[[], Sequence[str]]"
-
-
-class NotStarted(HostError):
-    """The box could not be made; the command has not run."""
 
 
 @record

@@ -1,0 +1,182 @@
+"""Makes a box: its directory in the state root, and the plan of what will be seen in it. Nothing is mounted yet.
+
+The directory is held (`keeping.kept`) and holds what the command will write. It is nobody's, and swept by a later
+start, until it is kept; so whatever dies from here on leaves a directory to be swept and nothing else. What the command
+writes is on disk there whatever `Box.scratch` says: a memory file system would end with the box.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.boxes.commands.confine import Confinement, NotStarted
+from jubako.boxes.keeping.kept import make_box, remove_box
+from jubako.boxes.keeping.kept_record import (
+    RECORD_NAME,
+    BoxRecord,
+    Layer,
+    format_command,
+    format_created,
+    prepare_record,
+)
+from jubako.boxes.views.capabilities import choose_capabilities
+from jubako.boxes.views.facts import KnownPath, read_known_paths
+from jubako.boxes.views.wide_facts import read_wide_facts
+from jubako.boxes.views.wide_view import WideView
+from jubako.errors import HostError, InputError
+from jubako.kernel.capabilities import capability_number, last_capability
+from jubako.kernel.overlay import has_lowerdir_plus
+from jubako.kernel.seccomp import default_filter
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
+
+    from jubako.boxes.spec import Box
+    from jubako.boxes.state import StateRoot
+    from jubako.boxes.views.bound_files import Copies
+    from jubako.boxes.views.plan_wide import Stacked, WideFacts, WidePlan
+
+    class Stack(Protocol):
+        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
+
+        def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+
+
+__all__ = ["NewBox", "make_new_box", "read_box_facts"]
+
+_SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
+
+
+@record
+class NewBox:
+    """A box that is made and planned. `lock` holds its directory; whoever has it removes the directory or keeps it."""
+
+    id: str
+    directory: str
+    lock: int
+    facts: WideFacts  # what its plan is made from
+    view: WideView
+    plan: WidePlan
+    confinement: Confinement
+    copies: Copies
+
+    def describe(self, argv: Sequence[str], cwd: str, started_ns: int) -> BoxRecord:
+        """What there is to say of it when `argv` is started in it."""
+        return BoxRecord(
+            id=self.id,
+            label=format_command(argv),
+            created=format_created(started_ns),
+            cwd=cwd,
+            layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in self.plan.tops),
+            started_ns=started_ns,
+        )
+
+    def prepare_record(self, record: BoxRecord) -> None:
+        """Writes aside what a kept box needs, while there is room."""
+        try:
+            prepare_record(self.directory, record)
+        except OSError as error:
+            raise _explain(error, self.directory) from error
+
+    def drop(self) -> None:
+        """Lets go of it, and removes it unless it is a kept one by now. Nothing of it may run."""
+        try:
+            if not os.path.lexists(os.path.join(self.directory, RECORD_NAME)):
+                remove_box(self.directory)
+        finally:
+            os.close(self.lock)
+
+
+def read_box_facts(state: StateRoot, environment: Mapping[str, str], cwd: str) -> WideFacts:
+    """What a box of a command with this environment and working directory is planned from."""
+    return read_wide_facts(_find_hidden(state), environment, cwd)
+
+
+def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | None = None) -> NewBox:
+    """Makes a box as `box` says; `stack` says what lies between this machine and the box's tops."""
+    shared = _find_shared(box)
+    capabilities = _number_capabilities(choose_capabilities(box, facts.host.uid))
+    try:
+        box_id, lock = make_box(state.boxes_path)
+    except OSError as error:
+        raise _explain(error, state.boxes_path) from error
+    directory = os.path.join(state.boxes_path, box_id)
+    try:
+        stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace) if stack else ()
+        view = WideView(facts, directory, shared, stacked)
+        plan = view.plan()
+        confinement = Confinement(
+            user_namespace=facts.host.in_user_namespace,
+            network=box.network,
+            capabilities=capabilities,
+            held_descriptors=(lock,),
+        )
+        _warm_up(facts.host.in_user_namespace)
+        copies = _prepare(view, plan, directory)
+        return NewBox(box_id, directory, lock, facts, view, plan, confinement, copies)
+    except BaseException:
+        remove_box(directory)
+        os.close(lock)
+        raise
+
+
+def _prepare(view: WideView, plan: WidePlan, directory: str) -> Copies:
+    """Makes what the view needs on disk."""
+    try:
+        return view.prepare(plan)
+    except OSError as error:
+        raise _explain(error, directory) from error
+    except HostError as error:
+        raise NotStarted(error.message, hint=error.hint) from error
+
+
+def _explain(error: OSError, directory: str) -> NotStarted:
+    return NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT)
+
+
+def _find_shared(box: Box) -> tuple[KnownPath, ...]:
+    for path in box.cache:
+        os.makedirs(path, exist_ok=True)
+    paths = (*box.binds, *box.cache, *box.sockets)
+    for path in paths:
+        if not os.path.exists(path):
+            raise InputError(f"{path}, which the box should share, does not exist")
+    return read_known_paths(paths)
+
+
+def _inode(path: str) -> int:
+    return os.stat(path).st_ino if os.path.isdir(path) else 0
+
+
+def _find_hidden(state: StateRoot) -> list[str]:
+    """jubako's own directories: the state root, and where living runs stage outputs on other mounts."""
+    hidden = [state.path]
+    if os.listdir(state.stage_path):
+        from contextlib import closing
+
+        from jubako.boxes.transactions.journal import (  # SQLite: 10 ms to import, for living runs alone
+            Journal,
+            open_database,
+        )
+
+        with closing(open_database(state.ledger_path, durability="relaxed")) as connection:
+            hidden += Journal(connection).hidden_folders()
+    return hidden
+
+
+def _number_capabilities(names: Sequence[str]) -> frozenset[int]:
+    try:
+        return frozenset(capability_number(name) for name in names)
+    except ValueError as error:
+        raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
+
+
+def _warm_up(user_namespace: bool) -> None:
+    """Computes here what a child would have to compute anew for every box (0.5 ms for the filter)."""
+    default_filter()
+    if not user_namespace:
+        last_capability()
+        has_lowerdir_plus()
