@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import run_in_box, run_in_new_box
 from jubako.boxes.commands.result import resolve_path
-from jubako.boxes.commands.supervise import Program
 from jubako.boxes.spec import Box, Host
 from jubako.boxes.state import open_state_root
 from jubako.boxes.transactions.journal import Journal, open_database

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from jubako.boxes.commands.confine import Confinement, NotStarted
-from jubako.boxes.commands.supervise import Ended, Program, run_confined
+from jubako.boxes.commands.first import Program
+from jubako.boxes.commands.supervise import Ended, run_confined
 from jubako.boxes.views.apply import OperationFailed
 from jubako.boxes.views.operations import MakeDirectory
 from jubako.errors import BugError, ConflictError, InputError, JubakoError

@@ -86,8 +86,8 @@ def enter_box(
     Nobody can commit or remove the box meanwhile. ConflictError if somebody is doing that now.
     """
     # Listing boxes takes none of this, which is most of what there is to import.
+    from jubako.boxes.commands.first import Program
     from jubako.boxes.commands.launch import run_in_new_box
-    from jubako.boxes.commands.supervise import Program
     from jubako.boxes.keeping.staged_layer import make_staged_layer
     from jubako.boxes.nesting import refuse_nesting
     from jubako.boxes.views.plan_wide import Stacked

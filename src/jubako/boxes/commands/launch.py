@@ -14,9 +14,10 @@ import os
 import time
 
 from jubako.boxes.commands.confine import NotStarted
+from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.make import NewBox, make_new_box, read_box_facts
 from jubako.boxes.commands.result import BoxResult
-from jubako.boxes.commands.supervise import Program, run_confined
+from jubako.boxes.commands.supervise import run_confined
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import flush_box, sweep_boxes
 from jubako.boxes.keeping.kept_record import publish_record

@@ -1,0 +1,102 @@
+"""The first process of a command's box, pid 1 of its pid namespace: makes the view, gives up its rights, starts the
+command, and reaps what the command leaves. Its end is the end of everything in the box.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+
+from jubako.boxes.commands.confine import enter_namespaces, give_up_rights
+from jubako.boxes.commands.relay import Relay
+from jubako.boxes.commands.report import STARTED, Reporting, write_report
+from jubako.errors import InputError
+from jubako.kernel.children import close_descriptors_from, reap_until
+from jubako.kernel.signals import signal
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from jubako.boxes.commands.confine import Confinement
+
+__all__ = ["MakeView", "Program", "be_first"]
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+MakeView: TypeAlias = "Callable[[], Sequence[str]]"
+
+
+@record
+class Program:
+    """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view."""
+
+    argv: Sequence[str]
+    cwd: str
+    environment: Mapping[str, str]
+    stdio: tuple[int, int, int] = (0, 1, 2)
+
+
+def be_first(
+    confinement: Confinement,
+    make_view: MakeView,
+    report: int,
+    get_program: Callable[[], Program],
+    kept_descriptors: Sequence[int] = (),
+) -> int:
+    """Shuts this process in, runs the program that `get_program` then says, and returns its status as a shell shows it.
+
+    Of the descriptors, 0 to 2, `report`, those of `confinement` and `kept_descriptors` stay open until the program is
+    executed. What goes wrong goes up `report`, and ends the process.
+    """
+    gc.disable()  # a collection here would copy every page the caller's objects are on
+    with Reporting(report), Relay() as relay:
+        close_descriptors_from(3, keep=(report, *kept_descriptors, *confinement.held_descriptors))
+        enter_namespaces(confinement)
+        umask = os.umask(0o022)
+        write_report(report, [("note", note) for note in make_view()])
+        os.umask(umask)
+        give_up_rights(confinement)
+        program = get_program()
+        for number, fd in enumerate(program.stdio):
+            if fd != number:
+                os.dup2(fd, number)
+        try:
+            os.chdir(program.cwd)
+        except OSError as error:
+            raise InputError(
+                f"the working directory {program.cwd} cannot be entered in the box: {error.strerror}",
+                hint="Start from a directory the box shows: not one of /run, /dev, or jubako's own.",
+            ) from error
+        write_report(report, [(STARTED, "")])  # before the command, which could report anything
+        try:
+            command = _spawn(program)
+        except OSError as error:
+            write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
+            return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
+        relay.child = command
+        return reap_until(command)
+
+
+def _spawn(program: Program) -> int:
+    """The pid of the command; OSError if it cannot be executed.
+
+    Not a fork: copying this interpreter's page tables for a process that throws them away takes a millisecond.
+    """
+    path = _find_program(program.argv[0], program.environment.get("PATH", os.defpath))
+    return os.posix_spawn(path, list(program.argv), dict(program.environment), setsigdef=_IGNORED_BY_PYTHON)
+
+
+def _find_program(name: str, path: str) -> str:
+    """The file that a shell would execute for `name`: the first in `path` that can be executed, else the first of that
+    name. A directory that cannot be searched is as good as empty."""
+    if "/" in name:
+        return name
+    found = [file for directory in path.split(":") if os.path.isfile(file := os.path.join(directory, name))]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return next((file for file in found if os.access(file, os.X_OK)), found[0])

@@ -1,0 +1,79 @@
+"""What the first process of a command's box has to say to who started it: facts as pairs of words, up a pipe or socket.
+
+Nothing may be imported where the view may hide Python, so a fact is two strings, each ended by a null byte.
+
+    note TEXT                               what the machine did not allow
+    kind CLASS, message TEXT, hint TEXT     an error, to be raised where the box was asked for
+    started                                 the command is about to run: what comes now is not to be trusted
+    exec TEXT                               why it could not be executed
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.boxes.commands.confine import NotStarted
+from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    Facts: TypeAlias = "list[tuple[str, str]]"
+
+__all__ = ["SETUP_FAILED", "STARTED", "Reporting", "raise_reported", "read_report", "write_report"]
+
+SETUP_FAILED = 125
+STARTED = "started"
+_ERRORS: dict[str, type[JubakoError]] = {
+    kind.__name__: kind for kind in (BugError, ConflictError, HostError, InputError, WorkError)
+}
+
+
+class Reporting:
+    """Sends what goes wrong in a child up to who can raise it, and ends the child."""
+
+    def __init__(self, report: int) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, JubakoError):
+            kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
+            message, hint = error.message, error.hint
+        elif isinstance(error, OSError):
+            kind, message, hint = "HostError", f"cannot make the box: {error}", ""
+        elif isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
+            import traceback  # 3 ms to import, for our own mistakes alone
+
+            kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
+        else:
+            return
+        write_report(self._report, [("kind", kind), ("message", message), ("hint", hint)])
+        os._exit(SETUP_FAILED)
+
+
+def write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:
+    """Sends `facts` in one piece."""
+    if facts:
+        os.write(report, b"".join(os.fsencode(word.replace("\0", "?")) + b"\0" for fact in facts for word in fact))
+
+
+def read_report(raw: bytes) -> Facts:
+    """The keys and values sent. Not to be trusted: a command with CAP_SYS_PTRACE can reach the pipe by /proc/1/fd."""
+    words = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
+    return list(zip(words[::2], words[1::2], strict=False))
+
+
+def raise_reported(facts: Facts) -> None:
+    """Raises the error among `facts`, if there is one: a HostError from before the command as NotStarted."""
+    said = dict(facts)
+    if "kind" not in said:
+        return
+    kind = _ERRORS.get(said["kind"], BugError)
+    if kind is HostError and STARTED not in said:
+        kind = NotStarted
+    raise kind(said.get("message", ""), hint=said.get("hint", ""))
