@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of
 if TYPE_CHECKING:
     from typing import Any
 
+    from jubako.boxes.commands.launch import run_in_box as run_in_box
+    from jubako.boxes.serving.client import BoxServer as BoxServer
     from jubako.boxes.spec import Box as Box
     from jubako.boxes.spec import Host as Host
     from jubako.errors import ConflictError as ConflictError
@@ -88,6 +90,8 @@ if TYPE_CHECKING:
     from jubako.flow.tasks.typed import WrapperTask as WrapperTask
 
 _NAMES_IN = {
+    "jubako.boxes.commands.launch": ("run_in_box",),
+    "jubako.boxes.serving.client": ("BoxServer",),
     "jubako.boxes.spec": (
         "Box",
         "Host",

@@ -7,12 +7,10 @@ what came of it. That the same worker takes the next test's job after a hostile 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import pickle
 import select
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from interpreter import find_interpreter
 from jubako.boxes.job import Finished, Job, Message, Printed
 from jubako.boxes.spec import Box, OutputKind, StagedOutput
 from jubako.boxes.workers.worker import Worker, WorkerState
@@ -195,7 +194,7 @@ def _serve(bench: Bench, requests: Any, answers: Any) -> None:
     os.environ["SSH_AUTH_SOCK"] = "/run/agent.sock"
     os.umask(0o022)
     os.chdir(bench.home)
-    sys.path[:] = [str(bench.top / "code"), *_find_interpreter()]
+    sys.path[:] = [str(bench.top / "code"), *find_interpreter()]
     worker: Worker | None = None
     while True:
         try:
@@ -269,15 +268,3 @@ def _watch(worker: Worker, *, cancel: bool = False, kill: bool = False) -> tuple
                         os.kill(worker.pid, 9)
                 case Finished():
                     return event, printed, messages
-
-
-def _find_interpreter() -> list[str]:
-    """Sees to it that workers get an interpreter this user may execute; where that one looks for modules."""
-    if os.access(os.path.realpath(sys.executable), os.X_OK):
-        return sys.path
-    sys.executable = "/usr/bin/python3"
-    asked = subprocess.run(
-        [sys.executable, "-c", "import sys, json; print(json.dumps(sys.path))"], stdout=subprocess.PIPE, check=True
-    )
-    found: list[str] = json.loads(asked.stdout)
-    return found

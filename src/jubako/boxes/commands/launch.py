@@ -16,7 +16,7 @@ import time
 from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.make import NewBox, make_new_box, read_box_facts
-from jubako.boxes.commands.result import BoxResult
+from jubako.boxes.commands.result import BoxResult, LockHold
 from jubako.boxes.commands.supervise import run_confined
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import flush_box, sweep_boxes
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from jubako.boxes.commands.make import Stack
     from jubako.boxes.spec import Box
 
-__all__ = ["run_in_box", "run_in_new_box"]
+__all__ = ["check_program", "commit_or_keep", "run_in_box", "run_in_new_box"]
 
 _TRIES = 5
 
@@ -72,9 +72,14 @@ def run_in_box(
     result = run_in_new_box(
         Program(argv, where, dict(os.environ if environment is None else environment), stdio), box, root, keep=keep
     )
-    if commit and result.exit_status == 0:
+    return commit_or_keep(result, commit)
+
+
+def commit_or_keep(result: BoxResult, paths: Sequence[str]) -> BoxResult:
+    """Commits `paths`, if any, of a command that succeeded. If that fails the box is kept, and the error says so."""
+    if paths and result.exit_status == 0:
         try:
-            result.committed = _commit(result, commit)
+            result.committed = _commit(result, paths)
         except BaseException as error:
             _keep_after(error, result)
             raise
@@ -108,7 +113,7 @@ def run_in_new_box(
 
     With it, what the command changed is not read, since this machine alone is not what it saw.
     """
-    _check(program, box)
+    check_program(program, box)
     sweep_boxes(state.boxes_path)
     for _ in range(_TRIES - 1):
         try:
@@ -153,7 +158,7 @@ def _run_in(
         id=new.id if keep else None,
         state=state,
         record=record,
-        _lock=new.lock,
+        hold=LockHold(new.lock),
     )
 
 
@@ -162,7 +167,8 @@ def _name_box(program: Program, box_id: str) -> Program:
     return replace(program, environment={**program.environment, MARK: box_id})
 
 
-def _check(program: Program, box: Box) -> None:
+def check_program(program: Program, box: Box) -> None:
+    """Raises InputError where `program` or `box` is such that no command can run."""
     if not program.argv or not program.argv[0]:
         raise InputError("there is no command to run", hint="For example: jubako box run -- make install")
     if any("\0" in word for word in (*program.argv, *program.environment, *program.environment.values())):

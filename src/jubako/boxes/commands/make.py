@@ -20,7 +20,7 @@ from jubako.boxes.keeping.kept_record import (
     prepare_record,
 )
 from jubako.boxes.views.capabilities import choose_capabilities
-from jubako.boxes.views.facts import KnownPath, read_known_paths
+from jubako.boxes.views.facts import SOCKET_VARIABLES, KnownPath, read_known_paths
 from jubako.boxes.views.wide_facts import read_wide_facts
 from jubako.boxes.views.wide_view import WideView
 from jubako.errors import HostError, InputError
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
         def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
-__all__ = ["NewBox", "make_new_box", "read_box_facts"]
+__all__ = ["FACT_VARIABLES", "NewBox", "make_new_box", "read_box_facts"]
 
+FACT_VARIABLES = ("HOME", "TMPDIR", *SOCKET_VARIABLES)  # all of the environment that `read_box_facts` looks at
 _SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Facts: TypeAlias = "list[tuple[str, str]]"
 
-__all__ = ["SETUP_FAILED", "STARTED", "Reporting", "raise_reported", "read_report", "write_report"]
+__all__ = ["SETUP_FAILED", "STARTED", "Reporting", "describe_error", "raise_reported", "read_report", "write_report"]
 
 SETUP_FAILED = 125
 STARTED = "started"
@@ -41,19 +41,23 @@ class Reporting:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, JubakoError):
-            kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
-            message, hint = error.message, error.hint
-        elif isinstance(error, OSError):
-            kind, message, hint = "HostError", f"cannot make the box: {error}", ""
-        elif isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
-            import traceback  # 3 ms to import, for our own mistakes alone
+        if isinstance(error, Exception):  # the fork boundary: nothing may unwind into the caller's frames
+            write_report(self._report, describe_error(error))
+            os._exit(SETUP_FAILED)
 
-            kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
-        else:
-            return
-        write_report(self._report, [("kind", kind), ("message", message), ("hint", hint)])
-        os._exit(SETUP_FAILED)
+
+def describe_error(error: Exception) -> Facts:
+    """The facts that `raise_reported` makes an error like `error` of."""
+    if isinstance(error, JubakoError):
+        kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
+        message, hint = error.message, error.hint
+    elif isinstance(error, OSError):
+        kind, message, hint = "HostError", f"cannot make the box: {error}", ""
+    else:
+        import traceback  # 3 ms to import, for our own mistakes alone
+
+        kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
+    return [("kind", kind), ("message", message), ("hint", hint)]
 
 
 def write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:
@@ -68,7 +72,7 @@ def read_report(raw: bytes) -> Facts:
     return list(zip(words[::2], words[1::2], strict=False))
 
 
-def raise_reported(facts: Facts) -> None:
+def raise_reported(facts: Sequence[tuple[str, str]]) -> None:
     """Raises the error among `facts`, if there is one: a HostError from before the command as NotStarted."""
     said = dict(facts)
     if "kind" not in said:

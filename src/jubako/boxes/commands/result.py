@@ -13,14 +13,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Protocol, Self
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.state import StateRoot
     from jubako.boxes.transactions.journal import Durability
     from jubako.layers.change import Change
 
-__all__ = ["BoxResult", "resolve_path"]
+    class Hold(Protocol):
+        """What keeps a box from being swept."""
+
+        def let_go(self, directory: str, *, is_kept: bool) -> None:
+            """Ends the hold, and if the box was not kept, the box."""
+
+
+__all__ = ["BoxResult", "LockHold", "resolve_path"]
 
 
 @record(frozen=False, kw_only=True)
@@ -38,7 +45,8 @@ class BoxResult:
     committed: Committed | None = None  # by `run_in_box(commit=...)`
     state: StateRoot
     record: BoxRecord
-    _lock: int | None
+    hold: Hold  # keeps the box from being swept, entered or removed
+    _is_closed: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,14 +89,24 @@ class BoxResult:
 
     def close(self) -> None:
         """Drops the box unless it was kept, and lets go of it. Idempotent."""
-        if self._lock is None:
-            return
+        if not self._is_closed:
+            self._is_closed = True
+            self.hold.let_go(self.directory, is_kept=self.id is not None)
+
+
+@record
+class LockHold:
+    """A box held by the lock on its directory, which this process has."""
+
+    lock: int
+
+    def let_go(self, directory: str, *, is_kept: bool) -> None:
+        """Removes the box if it was not kept, and closes the lock."""
         try:
-            if self.id is None:
-                remove_box(self.directory)
+            if not is_kept:
+                remove_box(directory)
         finally:
-            os.close(self._lock)
-            self._lock = None
+            os.close(self.lock)
 
 
 def resolve_path(path: str, cwd: str) -> str:

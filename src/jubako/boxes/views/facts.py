@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "SOCKET_VARIABLES",
     "HostFacts",
     "KnownPath",
     "Place",
@@ -47,7 +48,7 @@ _CONTROL_SOCKETS = (
     "/var/snap/lxd/common/lxd/unix.socket",
 )
 _SOCKET_DIRECTORIES = ("/tmp/.X11-unix", "/var/run")
-_SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "CONTAINER_HOST", "GPG_AGENT_INFO")
+SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "CONTAINER_HOST", "GPG_AGENT_INFO")
 _MEMORY_TYPES = frozenset({"autofs", "devtmpfs", "fuse.portal", "nsfs", "overlay", "proc", "ramfs", "sysfs", "tmpfs"})
 
 
@@ -244,7 +245,7 @@ def _is_disk(mount: Mount) -> bool:
 
 
 def _find_control_sockets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    named = [_socket_path(environment.get(name, "")) for name in _SOCKET_VARIABLES]
+    named = [_socket_path(environment.get(name, "")) for name in SOCKET_VARIABLES]
     found = {os.path.realpath(path) for path in (*_CONTROL_SOCKETS, *named) if path and os.path.exists(path)}
     files = [path for path in found if not os.path.isdir(path)]  # a variable may name anything
     return tuple(sorted(path for path in files if not is_below(path, "/run") and not is_below(path, "/dev")))

@@ -1,0 +1,176 @@
+"""A box that is made ahead: its view is mounted, its first process has given up its rights and waits for a command.
+
+    server                              first process of the box
+      fork_ready ────────────────────>  makes the view, gives up its rights
+      <────────────────  ready, notes
+      start, with 0, 1 and 2 ────────>  executes the command, reaps
+      <────────────────  started ... ended STATUS    nothing else of the box lives any more
+      <────────────────  (end)                       its mounts are gone
+
+The server and the first process have a socket of their own. What comes from it after `started` may be forged by a
+command that may trace the first process, and is read as words, never as a pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import time
+
+from jubako.boxes.commands.first import Program, be_first
+from jubako.boxes.commands.report import read_report, write_report
+from jubako.boxes.commands.supervise import fork_first
+from jubako.kernel.capabilities import capability_number
+from jubako.kernel.children import close_descriptors_from, reap_all
+from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal
+from jubako.kernel.signals import signal
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jubako.boxes.commands.make import NewBox
+    from jubako.boxes.commands.report import Facts
+
+__all__ = ["ReadyBox", "fork_ready"]
+
+_CAP_KILL = capability_number("CAP_KILL")
+_READY, _ENDED = "ready", "ended"
+_PACKET_BYTES = 1 << 16
+_PROGRAM_BYTES = 1 << 23  # more than execve(2) takes
+
+
+@record(frozen=False)
+class ReadyBox:
+    """The server's side of a box that was made ahead."""
+
+    new: NewBox
+    pidfd: int  # of its first process
+    control: socket.socket
+    made_s: float  # by the monotonic clock
+    facts: Facts  # what its first process has reported
+
+    def start(self, program: Program) -> None:
+        """Has the first process execute `program`. BrokenPipeError if it is gone."""
+        words = [program.cwd, str(len(program.argv)), *program.argv]
+        for name, value in program.environment.items():
+            words += [name, value]
+        file = os.memfd_create("jubako-program")  # an environment may be larger than a packet
+        try:
+            with os.fdopen(file, "wb", closefd=False) as stream:
+                stream.write(b"\0".join(os.fsencode(word) for word in words))
+            socket.send_fds(self.control, [b"run"], [file, *program.stdio])
+        finally:
+            os.close(file)
+
+    def read(self) -> bool:
+        """Takes in what the first process has to say; False once it has ended. Does not wait."""
+        while True:
+            try:
+                data = self.control.recv(_PACKET_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            if not data:
+                return False
+            self.facts += read_report(data)
+
+    def wait_until_ready(self) -> bool:
+        """Waits until a command can be started; False if the box could not be made (`facts` say why)."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        while not any(key == _READY for key, _ in self.facts):
+            poll.poll()
+            if not self.read():
+                return False
+        return True
+
+    @property
+    def status(self) -> int | None:
+        """The command's, as a shell shows it, once it and all it left have ended."""
+        return next((int(value) for key, value in self.facts if key == _ENDED and value.isdecimal()), None)
+
+    def signal(self, number: int) -> None:
+        """Sends the command a signal; one that cannot be caught ends the box."""
+        if number == signal.SIGKILL:
+            self.kill()
+            return
+        try:
+            pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:  # it has ended
+            return
+
+    def kill(self) -> None:
+        """Ends everything in the box."""
+        kill_namespace(self.pidfd)
+
+    def bury(self) -> int:
+        """Waits for the first process, which has ended or is about to, and closes what stood for it; its status."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        self.control.close()
+        if ended is None:  # only WNOHANG makes it so
+            return 0
+        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+
+
+def fork_ready(new: NewBox, open_files: tuple[int, int]) -> ReadyBox:
+    """Starts the first process of `new`, which makes the rest of it by itself. HostError where it cannot be started.
+
+    `open_files` is what the command gets for RLIMIT_NOFILE.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        pid = fork_first(lambda: _be_ready(new, theirs, open_files))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return ReadyBox(new, pidfd_open(pid), ours, time.monotonic(), [])
+
+
+def _be_ready(new: NewBox, control: socket.socket, open_files: tuple[int, int]) -> int:
+    os.setsid()  # or a command that signals its process group would hit the server and every other box
+    report = control.fileno()
+
+    def get_program() -> Program:
+        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+        write_report(report, [(_READY, "")])
+        return _receive_program(control)
+
+    status = be_first(new.confinement, lambda: new.view.make(new.plan), report, get_program)
+    if os.geteuid() != 0 or _CAP_KILL in new.confinement.capabilities:  # or the kernel does it, when this has ended
+        _kill_the_rest()
+        write_report(report, [(_ENDED, str(status))])
+        close_descriptors_from(0)
+    return status
+
+
+def _receive_program(control: socket.socket) -> Program:
+    data, fds, _flags, _address = socket.recv_fds(control, _PACKET_BYTES, 4)
+    if not data:
+        os._exit(0)  # no command will come
+    with os.fdopen(fds[0], "rb") as stream:
+        stream.seek(0)
+        words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+    cwd, count, *rest = words
+    argv, pairs = rest[: int(count)], rest[int(count) :]
+    environment: Mapping[str, str] = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    stdio: Sequence[int] = fds[1:4]
+    for fd in stdio:
+        os.set_inheritable(fd, False)
+    return Program(argv, cwd, environment, (stdio[0], stdio[1], stdio[2]))
+
+
+def _kill_the_rest() -> None:
+    """Ends and reaps what the command left running; this process is not meant by -1."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    reap_all()

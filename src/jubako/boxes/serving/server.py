@@ -1,0 +1,237 @@
+"""The box server's process: takes requests, starts their commands in boxes made ahead, and tells how they ended.
+
+It is a fresh, small interpreter, so that a fork costs little however much its program holds; it has one thread, and as
+an ordinary user a user namespace of its own, in which it may make the others, with a parent that only waits for it. A
+program has it for itself: when the program's end of the socket is closed everywhere, the server ends, and every box
+with it. So does a box whose answer socket is closed: nobody waits for it any more.
+
+    a request      _Running: the command runs                answer socket closed: the box is ended and removed
+    its end        answered; the box is held                 KEEP: let go of; closed without: removed
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections import deque
+
+from jubako.boxes.commands.first import Program
+from jubako.boxes.commands.report import SETUP_FAILED, describe_error
+from jubako.boxes.nesting import MARK
+from jubako.boxes.serving.messages import KEEP, SIGNAL, Finished, receive, send
+from jubako.boxes.serving.stock import Stock
+from jubako.boxes.views.bound_files import drop_untouched_files
+from jubako.errors import JubakoError
+from jubako.kernel.capabilities import capability_number, capget
+from jubako.kernel.children import fork_child, wait_for
+from jubako.kernel.idmap import enter_user_namespace
+from jubako.kernel.namespaces import CLONE_NEWPID
+from jubako.kernel.process import set_process_name
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.boxes.keeping.kept_record import BoxRecord
+    from jubako.boxes.serving.messages import Request
+    from jubako.boxes.serving.ready import ReadyBox
+
+__all__ = ["main"]
+
+_CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
+
+
+@record(frozen=False)
+class _Running:
+    """A box that a command was started in, until it is let go of."""
+
+    ready: ReadyBox
+    answer: socket.socket
+    record: BoxRecord
+    has_asker: bool = True  # someone waits for the answer, or holds the box
+    is_answered: bool = False
+    is_gone: bool = False  # its first process was reaped
+    is_kept: bool = False
+
+
+class _Server:
+    def __init__(self, requests: socket.socket, open_files: tuple[int, int]) -> None:
+        self._requests = requests
+        self._stock = Stock(open_files)
+        self._by_fd: dict[int, _Running] = {}
+        self._to_remove: deque[_Running] = deque()
+        self._poll = select.poll()
+        self._poll.register(requests, select.POLLIN)
+
+    def serve(self) -> None:
+        """Serves until the program is gone."""
+        while True:
+            is_idle = not self._to_remove and not self._stock.lacks
+            events = dict(self._poll.poll(None if is_idle else 0))
+            asked = events.pop(self._requests.fileno(), 0)
+            for fd in events:
+                self._attend(fd)
+            if asked and not self._take_request():
+                return
+            if asked or events:
+                continue
+            if self._to_remove:
+                self._remove(self._to_remove.popleft())
+            else:
+                self._stock.fill()
+
+    def close(self) -> None:
+        """Ends all boxes, and removes those that nobody has kept."""
+        self._stock.clear()
+        running = list({id(one): one for one in self._by_fd.values()}.values())
+        for one in running:
+            one.ready.kill()
+        for one in running:
+            self._let_go(one)
+            if not one.is_gone:
+                self._bury(one)
+        while self._to_remove:
+            self._remove(self._to_remove.popleft())
+
+    def _take_request(self) -> bool:
+        """Starts what was asked for; False if nothing will be asked for any more."""
+        try:
+            request, (fd, *stdio) = receive(self._requests)
+        except EOFError:
+            return False
+        answer = socket.socket(fileno=fd)
+        try:
+            self._start(request, answer, stdio)
+        except (JubakoError, OSError) as error:
+            _refuse(answer, error)
+        finally:
+            for one in stdio:
+                os.close(one)
+        return True
+
+    def _start(self, request: Request, answer: socket.socket, stdio: list[int]) -> None:
+        started_ns = time.time_ns()
+        ready = self._stock.take(request)
+        described = ready.new.describe(request.argv, request.cwd, started_ns)
+        environment = {**request.environment, MARK: ready.new.id}
+        running = _Running(ready, answer, described)
+        for one in (ready.control, answer):
+            self._by_fd[one.fileno()] = running
+            self._poll.register(one, select.POLLIN)
+        try:
+            ready.start(Program(request.argv, request.cwd, environment, (stdio[0], stdio[1], stdio[2])))
+        except OSError:  # it was killed this very moment, which `_attend` will see
+            return
+
+    def _attend(self, fd: int) -> None:
+        running = self._by_fd.get(fd)
+        if running is None:
+            return
+        if not running.is_gone and fd == running.ready.control.fileno():
+            is_there = running.ready.read()
+            status = running.ready.status
+            if status is not None and not running.is_answered:
+                self._answer(running, status)
+            if not is_there:
+                self._bury(running)
+        elif running.has_asker:
+            self._hear(running)
+
+    def _hear(self, running: _Running) -> None:
+        """Does what the asker says of the box, or sees that it is not there any more."""
+        try:
+            word = running.answer.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if word.startswith(SIGNAL):
+            if not running.is_answered:
+                running.ready.signal(int(word.removeprefix(SIGNAL)))
+            return
+        running.is_kept = word == KEEP
+        if not running.is_answered:
+            running.ready.kill()
+        self._let_go(running)
+
+    def _answer(self, running: _Running, status: int) -> None:
+        running.is_answered = True
+        ready = running.ready
+        drop_untouched_files(ready.new.copies)
+        try:
+            send(running.answer, Finished(status, tuple(ready.facts), running.record))
+        except OSError:  # nobody waits any more, which `_hear` will see
+            return
+
+    def _bury(self, running: _Running) -> None:
+        """The first process has ended, and its mounts are gone."""
+        fd = running.ready.control.fileno()
+        self._poll.unregister(fd)
+        del self._by_fd[fd]
+        running.is_gone = True
+        status = running.ready.bury()
+        if running.has_asker and not running.is_answered:
+            self._answer(running, status)
+        if not running.has_asker:
+            self._to_remove.append(running)
+
+    def _let_go(self, running: _Running) -> None:
+        """Nobody holds the box any more."""
+        if not running.has_asker:
+            return
+        running.has_asker = False
+        fd = running.answer.fileno()
+        self._poll.unregister(fd)
+        del self._by_fd[fd]
+        if running.is_gone:
+            self._to_remove.append(running)
+        if not running.is_kept:
+            running.answer.close()
+
+    def _remove(self, running: _Running) -> None:
+        new = running.ready.new
+        if not running.is_kept:
+            new.drop()
+            return
+        os.close(new.lock)
+        with running.answer as answer:
+            try:
+                answer.send(KEEP)
+            except OSError:  # whoever kept it is gone, the box is there
+                return
+
+
+def _refuse(answer: socket.socket, error: JubakoError | OSError) -> None:
+    with answer:
+        try:
+            send(answer, Finished(SETUP_FAILED, tuple(describe_error(error)), None))
+        except OSError:  # nobody waits any more
+            return
+
+
+def main(fd: str) -> None:
+    """What the server's interpreter runs; `fd` is the number of its end of the socket for requests."""
+    set_process_name("jubako-boxes")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its program decides what a Ctrl-C means
+    own_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (own_limit[1], own_limit[1]))  # a box takes three descriptors
+    with socket.socket(fileno=int(fd)) as requests:
+
+        def serve() -> int:
+            server = _Server(requests, own_limit)
+            try:
+                server.serve()
+            finally:
+                server.close()
+            return 0
+
+        if capget().effective >> _CAP_SYS_ADMIN & 1:
+            serve()
+            return
+        # In a user namespace, and in a pid namespace that belongs to it: without that, only one box could be made.
+        enter_user_namespace(CLONE_NEWPID)
+        child = fork_child(serve)
+    wait_for(child)

@@ -1,0 +1,156 @@
+"""Boxes made ahead, by what was asked for last: the next command that wants the same is started in one of them.
+
+A box made ahead shows the machine's files as they are when they are looked at: nothing has been looked up in it. What
+it was planned from (mounts, directories of the user's, sockets, the resolver's files) is looked at again when it is
+given out, unless that was done within the last second and nothing was mounted since. The directories that its overlays
+lie over must be the same ones always. A box that does not fit any more is thrown away, and one that does is made.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from jubako.boxes.commands.confine import NotStarted
+from jubako.boxes.commands.make import FACT_VARIABLES, make_new_box, read_box_facts
+from jubako.boxes.commands.report import raise_reported
+from jubako.boxes.serving.ready import ReadyBox, fork_ready
+from jubako.boxes.state import StateRoot
+from jubako.errors import JubakoError
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.boxes.serving.messages import Request
+    from jubako.boxes.views.plan_wide import WideFacts
+
+__all__ = ["Stock"]
+
+_AHEAD = 2  # one is given out while the next is being made
+_TRUSTED_S = 1.0
+_TRIES = 5
+_FORGOTTEN_AT = 64  # requests of different kinds whose facts are remembered
+
+
+@record
+class _Kind:
+    """What decides how a box is made."""
+
+    box: object
+    state: str
+    cwd: str
+    environment: tuple[str | None, ...]  # of FACT_VARIABLES
+
+
+class Stock:
+    """Makes boxes, some ahead of being asked for. `open_files` is what their commands get for RLIMIT_NOFILE."""
+
+    def __init__(self, open_files: tuple[int, int]) -> None:
+        self._open_files = open_files
+        self._shelf: list[tuple[ReadyBox, tuple[tuple[int, int], ...]]] = []  # with the directories they lie over
+        self._wanted: Request | None = None
+        self._facts: dict[_Kind, tuple[float, WideFacts]] = {}
+        self._mounts = open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._mounts_poll = select.poll()
+        self._mounts_poll.register(self._mounts, select.POLLPRI | select.POLLERR)
+
+    def take(self, request: Request) -> ReadyBox:
+        """A box for `request`, ready for its command. Raises InputError, HostError."""
+        facts = self._read_facts(request)
+        is_same = self._wanted is not None and self._wanted.box == request.box and self._wanted.state == request.state
+        if not is_same:
+            self.clear()
+        self._wanted = request
+        while self._shelf:
+            ready, inodes = self._shelf.pop(0)
+            if self._fits(ready, facts) and _read_inodes(ready) == inodes and ready.wait_until_ready():
+                return ready
+            throw_away(ready)
+        for _ in range(_TRIES - 1):
+            try:
+                return self._make(request, facts)
+            except NotStarted:
+                now = self._read_facts(request, anew=True)
+                if now.host.mounts == facts.host.mounts:
+                    raise
+                facts = now
+        return self._make(request, facts)
+
+    @property
+    def lacks(self) -> bool:
+        """True if there should be more boxes for requests like the last."""
+        return self._wanted is not None and len(self._shelf) < _AHEAD
+
+    def fill(self) -> bool:
+        """Makes one box more, if there should be more; True if it did."""
+        if self._wanted is None or not self.lacks:
+            return False
+        try:
+            facts = self._read_facts(self._wanted)
+            ready = fork_ready(make_new_box(self._wanted.box, StateRoot(self._wanted.state), facts), self._open_files)
+        except (JubakoError, OSError):  # who asks next will hear of it
+            self._wanted = None
+            return False
+        self._shelf.append((ready, _read_inodes(ready)))
+        return True
+
+    def clear(self) -> None:
+        """Throws away what was made ahead."""
+        while self._shelf:
+            throw_away(self._shelf.pop()[0])
+
+    def _make(self, request: Request, facts: WideFacts) -> ReadyBox:
+        ready = fork_ready(make_new_box(request.box, StateRoot(request.state), facts), self._open_files)
+        if not ready.wait_until_ready():
+            throw_away(ready)
+            raise_reported(ready.facts)
+            raise NotStarted("the first process of the box was killed before it was ready")
+        return ready
+
+    def _fits(self, ready: ReadyBox, facts: WideFacts) -> bool:
+        """True if a box made now, from `facts`, would be planned as `ready` was."""
+        if ready.new.facts is facts:
+            return True
+        return replace(ready.new.view, facts=facts).plan() == ready.new.plan
+
+    def _read_facts(self, request: Request, *, anew: bool = False) -> WideFacts:
+        """The facts, those of a moment ago where nothing can have changed but what does not hurt."""
+        environment = tuple(request.environment.get(name) for name in FACT_VARIABLES)
+        kind = _Kind(request.box, request.state, request.cwd, environment)
+        now = time.monotonic()
+        if self._has_mounted():
+            self._facts.clear()
+        known = self._facts.get(kind)
+        if known is not None and not anew and now - known[0] < _TRUSTED_S:
+            return known[1]
+        facts = read_box_facts(StateRoot(request.state), request.environment, request.cwd)
+        if known is not None and known[1] == facts:
+            facts = known[1]
+        if len(self._facts) >= _FORGOTTEN_AT:
+            self._facts.clear()
+        self._facts[kind] = (now, facts)
+        return facts
+
+    def _has_mounted(self) -> bool:
+        """True if something was mounted or unmounted since this was last asked."""
+        return bool(self._mounts_poll.poll(0))
+
+
+def throw_away(ready: ReadyBox) -> None:
+    """Ends a box and removes what it holds."""
+    ready.kill()
+    ready.bury()
+    ready.new.drop()
+
+
+def _read_inodes(ready: ReadyBox) -> tuple[tuple[int, int], ...]:
+    found = []
+    for top in ready.new.plan.tops:
+        try:
+            status = os.stat(top.target)
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return tuple(found)
