@@ -30,7 +30,7 @@ START = "from jubako.__main__ import start; start()"
         ("box ls", 59, HEAVY | LESS_HEAVY),
         pytest.param("box run -- true", 83, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
         pytest.param("unshare -r true", 50, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
-        pytest.param("doctor", 61, HEAVY, marks=[pytest.mark.box, of_root]),
+        pytest.param("doctor", 68, HEAVY, marks=[pytest.mark.box, of_root]),
     ],
 )
 def test_command_line_imports_few_modules_and_none_that_is_heavy(

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+import podman
+
 SOURCE = Path(__file__).parents[2] / "src"
 SYSTEM_PYTHON = "/usr/bin/python3"
 USER_ID = 1000
@@ -221,19 +223,8 @@ def test_run_in_a_container_whose_root_is_an_overlay_publishes_and_leaves_nothin
         JUBAKO_STATE=/var/tmp/state {sys.executable} -m jubako run pipeline.py Day --date 2010-01-01 || exit 92
         cat out/2010-01-01.json && cp -r out/. {volume}/out && ls -A /var/tmp/state/stage out && exit
     """
-    # crun refuses this host's cgroup v1 hybrid, and a limit above the present one needs CAP_SYS_RESOURCE
-    command = [
-        "podman",
-        "--root",
-        f"{open_path}/root",
-        "--runroot",
-        f"{open_path}/run",
-        "run",
-        "--rm",
-        "--privileged",
-    ]
-    command += ["--runtime", "runc", "--cgroup-manager=cgroupfs", "--net=host"]
-    command += ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000", "-v", f"{volume}:{volume}:rw"]
+    command = ["podman", "--root", f"{open_path}/root", "--runroot", f"{open_path}/run", "run", "--rm", "--privileged"]
+    command += [*podman.OPTIONS, "-v", f"{volume}:{volume}:rw"]
     try:
         result = subprocess.run(
             [*command, "--rootfs", "/:O", "sh", "-c", script],
@@ -243,9 +234,7 @@ def test_run_in_a_container_whose_root_is_an_overlay_publishes_and_leaves_nothin
             timeout=120,
         )
     finally:
-        for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
-            for left in sorted([top, *top.rglob("*/")], reverse=True):
-                left.rmdir()
+        podman.remove_groups()
     assert result.returncode == 0, result.stdout + result.stderr
     (volume / "state" / "stage").mkdir(parents=True)
     check(volume, own_user_namespace=False)

@@ -24,6 +24,9 @@ class Switches:
     unprivileged_userns_clone: int | None = None  # Debian's and hardened kernels'
     apparmor_restricts: int | None = None  # Ubuntu's
     is_filtered: bool = False  # this process runs under a seccomp filter, as in a container
+    filter_of: str = "the container"
+    filter_cure: str = "start the container with --security-opt seccomp=unconfined"
+    proc_cure: str = "start the container with --security-opt systempaths=unconfined"
 
 
 @record
@@ -73,8 +76,8 @@ def explain_refusal(trial: Trial, switches: Switches) -> Refusal:
 def _explain_permission(trial: Trial, step: Step, switches: Switches) -> Refusal:
     if switches.is_filtered and step in (Step.USER_NAMESPACE, Step.NAMESPACES, Step.TMPFS, Step.OVERLAY):
         return Refusal(
-            f"a system call filter of the container refuses {step.value}",
-            "start the container with --security-opt seccomp=unconfined",
+            f"a system call filter of {switches.filter_of} refuses {step.value}",
+            switches.filter_cure,
         )
     if trial.with_user_namespace and step is not Step.PROC:
         if switches.apparmor_restricts:
@@ -96,7 +99,7 @@ def _explain_permission(trial: Trial, step: Step, switches: Switches) -> Refusal
     if step is Step.PROC:
         return Refusal(
             "a fresh /proc is refused, since parts of this one are covered, as container engines do",
-            "start the container with --security-opt systempaths=unconfined",
+            switches.proc_cure,
         )
     return Refusal(f"{step.value} is refused: CAP_SYS_ADMIN is missing", "run as an ordinary user, or as full root")
 
