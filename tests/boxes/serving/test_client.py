@@ -17,6 +17,7 @@ import pytest
 
 from interpreter import find_interpreter
 from jubako.boxes.commands.kept_boxes import kept_box_ids, read_kept_changes
+from jubako.boxes.keeping.kept import sweep_boxes
 from jubako.boxes.serving.client import BoxProcess, BoxServer
 from jubako.boxes.spec import Box, Host
 from jubako.errors import ConflictError, HostError, InputError
@@ -372,13 +373,28 @@ def test_box_whose_first_process_was_killed_has_ended_with_137(desk: Any) -> Non
         with boxes.popen(["/bin/sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            for first in children_of(server_pid()):  # those that wait for a command too
-                os.kill(first, signal.SIGKILL)
+            for child in children_of(server_pid()):
+                if Path(f"/proc/{child}/comm").read_text() == "jubako-box\n":  # those that wait for a command too
+                    os.kill(child, signal.SIGKILL)
             status = process.wait()
         assert say(boxes, "echo on") == "on\n"
         return status
 
     assert with_server(desk, act) == 137
+    assert desk.boxes() == []
+
+
+def test_server_goes_on_when_what_removes_boxes_was_killed(desk: Any) -> None:
+    def act(boxes: BoxServer) -> str:
+        say(boxes, "echo up")
+        for child in children_of(server_pid()):
+            if Path(f"/proc/{child}/comm").read_text() != "jubako-box\n":
+                os.kill(child, signal.SIGKILL)
+        say(boxes, "echo up")
+        return say(boxes, "echo on")
+
+    assert with_server(desk, act) == "on\n"
+    assert desk.do(lambda: sweep_boxes(desk.state.boxes_path)) is not None
     assert desk.boxes() == []
 
 

@@ -12,11 +12,11 @@ import os
 from jubako.boxes.commands.confine import Confinement, NotStarted
 from jubako.boxes.keeping.kept import make_box, remove_box
 from jubako.boxes.keeping.kept_record import (
-    RECORD_NAME,
     BoxRecord,
     Layer,
     format_command,
     format_created,
+    is_kept_box,
     prepare_record,
 )
 from jubako.boxes.views.capabilities import choose_capabilities
@@ -85,7 +85,7 @@ class NewBox:
     def drop(self) -> None:
         """Lets go of it, and removes it unless it is a kept one by now. Nothing of it may run."""
         try:
-            if not os.path.lexists(os.path.join(self.directory, RECORD_NAME)):
+            if not is_kept_box(self.directory):
                 remove_box(self.directory)
         finally:
             os.close(self.lock)

@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 
-from jubako.boxes.keeping.kept_record import RECORD_NAME, BoxRecord, parse_record
+from jubako.boxes.keeping.kept_record import RECORD_NAME, BoxRecord, is_kept_box, parse_record
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
@@ -119,7 +119,7 @@ def list_boxes(boxes: str) -> KeptBoxes:
 
 def list_box_ids(boxes: str) -> list[str]:
     """The ids of the kept boxes, those whose record cannot be read too, sorted."""
-    return [name for name in _names(boxes) if os.path.lexists(os.path.join(boxes, name, RECORD_NAME))]
+    return [name for name in _names(boxes) if is_kept_box(os.path.join(boxes, name))]
 
 
 def find_box_id(boxes: str, prefix: str) -> str:
@@ -181,7 +181,7 @@ def sweep_boxes(boxes: str) -> list[str]:
                     continue
                 if fd is None:
                     continue
-                if os.path.lexists(os.path.join(directory, RECORD_NAME)):
+                if is_kept_box(directory):
                     os.close(fd)
                 else:
                     dead[name] = fd

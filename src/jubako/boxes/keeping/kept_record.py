@@ -33,6 +33,7 @@ __all__ = [
     "RecordedOutput",
     "format_command",
     "format_created",
+    "is_kept_box",
     "parse_record",
     "prepare_record",
     "publish_record",
@@ -76,6 +77,11 @@ class BoxRecord:
     outputs: tuple[RecordedOutput, ...] = ()
     error: str = ""
     started_ns: int = 0
+
+
+def is_kept_box(directory: str) -> bool:
+    """True if the box has a record, readable or not."""
+    return os.path.lexists(os.path.join(directory, RECORD_NAME))
 
 
 def format_created(time_ns: int) -> str:

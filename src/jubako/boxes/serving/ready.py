@@ -24,7 +24,7 @@ from jubako.boxes.commands.report import read_report, write_report
 from jubako.boxes.commands.supervise import fork_first
 from jubako.kernel.capabilities import capability_number
 from jubako.kernel.children import close_descriptors_from, reap_all
-from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal
+from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal, set_process_name
 from jubako.kernel.signals import signal
 from jubako.records import record
 
@@ -135,6 +135,7 @@ def fork_ready(new: NewBox, open_files: tuple[int, int]) -> ReadyBox:
 
 
 def _be_ready(new: NewBox, control: socket.socket, open_files: tuple[int, int]) -> int:
+    set_process_name("jubako-box")
     os.setsid()  # or a command that signals its process group would hit the server and every other box
     report = control.fileno()
 

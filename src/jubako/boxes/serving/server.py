@@ -17,12 +17,13 @@ import select
 import signal
 import socket
 import time
-from collections import deque
 
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.report import SETUP_FAILED, describe_error
+from jubako.boxes.keeping.kept_record import is_kept_box
 from jubako.boxes.nesting import MARK
 from jubako.boxes.serving.messages import KEEP, SIGNAL, Finished, receive, send
+from jubako.boxes.serving.remover import Remover
 from jubako.boxes.serving.stock import Stock
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import JubakoError
@@ -60,27 +61,22 @@ class _Running:
 class _Server:
     def __init__(self, requests: socket.socket, open_files: tuple[int, int]) -> None:
         self._requests = requests
+        self._remover = Remover()  # first, so that it holds nothing of what comes later
         self._stock = Stock(open_files)
         self._by_fd: dict[int, _Running] = {}
-        self._to_remove: deque[_Running] = deque()
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
 
     def serve(self) -> None:
         """Serves until the program is gone."""
         while True:
-            is_idle = not self._to_remove and not self._stock.lacks
-            events = dict(self._poll.poll(None if is_idle else 0))
+            events = dict(self._poll.poll(0 if self._stock.lacks else None))
             asked = events.pop(self._requests.fileno(), 0)
             for fd in events:
                 self._attend(fd)
             if asked and not self._take_request():
                 return
-            if asked or events:
-                continue
-            if self._to_remove:
-                self._remove(self._to_remove.popleft())
-            else:
+            if not asked and not events:
                 self._stock.fill()
 
     def close(self) -> None:
@@ -93,8 +89,7 @@ class _Server:
             self._let_go(one)
             if not one.is_gone:
                 self._bury(one)
-        while self._to_remove:
-            self._remove(self._to_remove.popleft())
+        self._remover.close()
 
     def _take_request(self) -> bool:
         """Starts what was asked for; False if nothing will be asked for any more."""
@@ -176,7 +171,7 @@ class _Server:
         if running.has_asker and not running.is_answered:
             self._answer(running, status)
         if not running.has_asker:
-            self._to_remove.append(running)
+            self._remove(running)
 
     def _let_go(self, running: _Running) -> None:
         """Nobody holds the box any more."""
@@ -187,16 +182,18 @@ class _Server:
         self._poll.unregister(fd)
         del self._by_fd[fd]
         if running.is_gone:
-            self._to_remove.append(running)
+            self._remove(running)
         if not running.is_kept:
             running.answer.close()
 
     def _remove(self, running: _Running) -> None:
         new = running.ready.new
-        if not running.is_kept:
-            new.drop()
+        if not running.is_kept and not is_kept_box(new.directory):
+            self._remover.remove(new)
             return
         os.close(new.lock)
+        if not running.is_kept:
+            return
         with running.answer as answer:
             try:
                 answer.send(KEEP)
