@@ -342,6 +342,14 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def open_living(pid: int) -> int | None:
+    """A pidfd, None if the process has ended."""
+    try:
+        return pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
 def server_pid() -> int:
     """The server's: as an ordinary user, its only child is what serves."""
     (pid,) = children_of(os.getpid())
@@ -353,7 +361,7 @@ def test_server_that_was_killed_is_told_truthfully_and_started_anew(desk: Any) -
         say(boxes, "echo up")
         with boxes.popen(["sleep", "1000"]) as process:
             server = server_pid()
-            firsts = [pidfd_open(pid) for pid in children_of(server)]
+            firsts = [fd for pid in children_of(server) if (fd := open_living(pid)) is not None]
             os.kill(server, signal.SIGKILL)
             with pytest.raises(HostError) as caught:
                 process.wait()
@@ -407,11 +415,8 @@ def test_program_that_is_killed_leaves_no_process_and_nothing_to_keep(desk: Any)
         return server_pid()
 
     pid = desk.do(act)  # its process has ended by now, and closed nothing
-    try:
-        server = pidfd_open(pid)
-    except ProcessLookupError:
-        pass  # it has ended already
-    else:
+    server = open_living(pid)
+    if server is not None:
         assert wait_for_pidfd(server, 60)
         os.close(server)
     assert desk.boxes() == []
