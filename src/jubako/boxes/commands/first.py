@@ -12,7 +12,8 @@ from jubako.boxes.commands.confine import enter_namespaces, give_up_rights
 from jubako.boxes.commands.relay import Relay
 from jubako.boxes.commands.report import STARTED, Reporting, write_report
 from jubako.errors import InputError
-from jubako.kernel.children import close_descriptors_from, reap_until
+from jubako.kernel.children import close_descriptors_from, fork_child, reap_until
+from jubako.kernel.process import set_dumpable
 from jubako.kernel.signals import signal
 from jubako.records import record
 
@@ -33,12 +34,18 @@ MakeView: TypeAlias = "Callable[[], Sequence[str]]"
 
 @record
 class Program:
-    """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view."""
+    """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view.
+
+    With a `function`, that is called in a fork of this interpreter instead, with the descriptors `kept` open beside the
+    three; what it returns is the status.
+    """
 
     argv: Sequence[str]
     cwd: str
     environment: Mapping[str, str]
     stdio: tuple[int, int, int] = (0, 1, 2)
+    function: Callable[[], int] | None = None
+    kept: tuple[int, ...] = ()
 
 
 def be_first(
@@ -74,7 +81,7 @@ def be_first(
             ) from error
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
         try:
-            command = _spawn(program)
+            command = _spawn(program) if program.function is None else _fork(program, program.function)
         except OSError as error:
             write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
@@ -89,6 +96,18 @@ def _spawn(program: Program) -> int:
     """
     path = _find_program(program.argv[0], program.environment.get("PATH", os.defpath))
     return os.posix_spawn(path, list(program.argv), dict(program.environment), setsigdef=_IGNORED_BY_PYTHON)
+
+
+def _fork(program: Program, function: Callable[[], int]) -> int:
+    """The pid of a child that calls `function`, with what is this process's own closed."""
+
+    def call() -> int:
+        close_descriptors_from(3, keep=program.kept)  # the box's directory, which is outside of the view, above all
+        set_dumpable(dumpable=True)  # or /proc/self is root's; what there is to see is the function's own
+        gc.enable()
+        return function()
+
+    return fork_child(call)
 
 
 def _find_program(name: str, path: str) -> str:

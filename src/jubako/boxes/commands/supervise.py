@@ -98,4 +98,4 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
 
 
 def _be_first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
-    return be_first(confinement, make_view, report, lambda: program, program.stdio)
+    return be_first(confinement, make_view, report, lambda: program, (*program.stdio, *program.kept))
