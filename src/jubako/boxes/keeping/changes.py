@@ -35,7 +35,7 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     found: dict[str, Change] = {}
     for layer in record.layers:
         upper = os.path.join(directory, layer.upper)
-        lower = _open_lower(layer.target)
+        lower = _open_lower(layer.target, is_empty=not os.listdir(upper))
         try:
             owner = os.fstat(lower).st_uid
             for change in read_changes(upper, lower, layer.target):
@@ -51,10 +51,13 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
     return tuple(sorted(found.values()))
 
 
-def _open_lower(target: str) -> int:
-    """A descriptor of what the overlay on `target` covered: that directory, without the mounts below it."""
+def _open_lower(target: str, *, is_empty: bool) -> int:
+    """A descriptor of what the overlay on `target` covered: that directory, without the mounts below it.
+
+    Those do not matter where the upper directory `is_empty`: then the directory itself is all there is to compare.
+    """
     try:
-        has_mounts = bool(mounts_below(read_mount_table(), target))
+        has_mounts = not is_empty and bool(mounts_below(read_mount_table(), target))
         return _open_without_mounts(target) if has_mounts else os.open(target, _OPEN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         import tempfile  # 6 ms to import, for what hardly ever happens

@@ -21,18 +21,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import check_program, commit_or_keep
-from jubako.boxes.commands.report import raise_reported
+from jubako.boxes.commands.report import raise_reported, read_report
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import sweep_boxes
 from jubako.boxes.nesting import refuse_nesting
-from jubako.boxes.serving.messages import KEEP, SIGNAL, Finished, Request, receive, send
+from jubako.boxes.serving.messages import ENDED, GONE, KEEP, SIGNAL, Refused, Request, Started, receive, send
 from jubako.boxes.serving.pipes import Streams, exchange
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import default_state_root
+from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import HostError, InputError
 from jubako.home import HOME
 from jubako.kernel.signals import signal
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["BoxProcess", "BoxServer"]
 
 _MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from jubako.boxes.serving import server; server.main(sys.argv[2])"
+_PACKET_BYTES = 1 << 16
+_LOST_HINT = "Nothing of what it did is left. Run it again."
 _LOST = "the box server ended while the command ran, and its box with it"
 
 
@@ -211,8 +215,9 @@ class BoxProcess:
         self.stdin, self.stdout, self.stderr = pipes
         self._state = state
         self._answer = answer
-        self._finished: Finished | None = None
-        self._error: Exception | None = None
+        self._started: Started | None = None
+        self._facts: list[tuple[str, str]] = []
+        self._status: int | None = None
         self._result: BoxResult | None = None
 
     def __enter__(self) -> Self:
@@ -224,7 +229,7 @@ class BoxProcess:
         self.close()
 
     def fileno(self) -> int:
-        """A descriptor that is readable once the command has ended, for `select` and event loops."""
+        """A descriptor for `select` and event loops: call `poll` when it is readable, until that says the status."""
         return self._answer.fileno()
 
     def poll(self) -> int | None:
@@ -236,16 +241,14 @@ class BoxProcess:
 
         Raises what `run_in_box` raises where there is no box, HostError if the server was killed.
         """
-        if self._finished is None:
-            poll = select.poll()
-            poll.register(self._answer, select.POLLIN)
-            if not poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000):
+        ends = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
+        poll = select.poll()
+        poll.register(self._answer, select.POLLIN)
+        while self._status is None:
+            if not poll.poll(None if ends is None else max(0.0, ends - time.monotonic()) * 1000):
                 return None
             self._receive()
-        assert self._finished is not None
-        if self._finished.record is None:
-            raise_reported(self._finished.facts)
-        return self._finished.exit_status
+        return self._status
 
     async def wait_async(self) -> int:
         """As `wait`, for asyncio, without an end."""
@@ -253,14 +256,22 @@ class BoxProcess:
 
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-        loop.add_reader(self._answer, ended.set_result, None)
+
+        def look() -> None:
+            try:
+                if self.poll() is not None and not ended.done():
+                    ended.set_result(None)
+            except Exception as error:  # noqa: BLE001  for who waits, not for the loop
+                if not ended.done():
+                    ended.set_exception(error)
+
+        loop.add_reader(self._answer, look)
         try:
             await ended
         finally:
             loop.remove_reader(self._answer)
-        status = self.wait()
-        assert status is not None
-        return status
+        assert self._status is not None
+        return self._status
 
     def communicate(self, data: bytes = b"", timeout_s: float | None = None) -> tuple[bytes, bytes]:
         """Writes `data` to the command's stdin and reads stdout and stderr to their ends, as far as they are pipes.
@@ -271,7 +282,7 @@ class BoxProcess:
 
     def send_signal(self, number: int) -> None:
         """Sends the command a signal; SIGKILL ends everything in the box."""
-        if self._finished is None:
+        if self._status is None:
             try:
                 self._answer.send(SIGNAL + str(int(number)).encode())
             except OSError:  # the server is gone, and the box with it
@@ -288,17 +299,16 @@ class BoxProcess:
     def result(self) -> BoxResult:
         """Waits for the end; what the command changed, to be committed, kept, or dropped by closing the result."""
         if self._result is None:
-            self.wait()
-            assert self._finished is not None
-            assert self._finished.record is not None
-            raise_reported(self._finished.facts)
-            said = self._finished.facts
-            found = self._finished.record
+            status = self.wait()
+            assert status is not None
+            assert self._started is not None
+            found = self._started.record
+            drop_untouched_files(self._started.copies)
             self._result = BoxResult(
-                exit_status=self._finished.exit_status,
+                exit_status=status,
                 changes=read_box_changes(os.path.join(self._state.boxes_path, found.id), found),
-                error=dict(said).get("exec", ""),
-                notes=tuple(value for key, value in said if key == "note"),
+                error=dict(self._facts).get("exec", ""),
+                notes=tuple(value for key, value in self._facts if key == "note"),
                 state=self._state,
                 record=found,
                 hold=_ServerHold(self._answer),
@@ -317,10 +327,27 @@ class BoxProcess:
             self._answer.close()
 
     def _receive(self) -> None:
+        """Takes in one message. Raises the error that it tells of, if it does."""
         try:
-            self._finished, _ = receive(self._answer)
-        except (EOFError, OSError) as error:
-            raise HostError(_LOST, hint="Nothing of what it did is left. Run it again.") from error
+            if self._started is None:
+                message, _ = receive(self._answer)
+                if isinstance(message, Refused):
+                    raise_reported(message.facts)
+                self._started = message
+                self._facts += message.facts
+                return
+            data = self._answer.recv(_PACKET_BYTES)
+        except (EOFError, ConnectionError) as error:
+            raise HostError(_LOST, hint=_LOST_HINT) from error
+        if not data:
+            raise HostError(_LOST, hint=_LOST_HINT)
+        said = read_report(data)
+        self._facts += said
+        for key, value in said:
+            if key in (ENDED, GONE) and value.isdecimal():
+                raise_reported(self._facts)
+                self._status = int(value)
+                return
 
 
 @record
@@ -334,4 +361,5 @@ class _ServerHold:
         with self.answer:
             if is_kept:
                 self.answer.send(KEEP)
-                self.answer.recv(len(KEEP))
+                while self.answer.recv(_PACKET_BYTES) not in (KEEP, b""):  # the word that its mounts are gone, first
+                    continue

@@ -1,14 +1,19 @@
-"""What a program and its box server say to each other: one packet a message, with the descriptors that go with it.
+"""What a program, its box server and the first process of a box say to each other: one packet a message.
 
     program ──── a socket for requests ────> server      Request, with an answer socket and the command's 0, 1 and 2
-    program <─── an answer socket each ────> server      Finished; bytes the other way (KEEP, a signal)
+    program <─── the answer socket ───────── server      Started, or facts that say why there is no box
+    program <─── the answer socket ───────── box         facts (`commands.report`), the last of them `ended STATUS`
+    program <─── the answer socket ───────── server      gone STATUS: its processes and mounts are gone
+    program ──── the answer socket ────────> server      KEEP, SIGNAL; closed: nobody waits, or holds the box
 
-Both are of one user and run the same code, so messages are pickles. One that is too large for a packet, as an
-environment may be, goes in an anonymous file whose descriptor is sent instead.
+Server and program are of one user and run the same code, so their messages are pickles. What comes after Started may
+be a command's forgery, if it may trace the first process of its box, and is read as words. A message that is too large
+for a packet, as an environment may be, goes in an anonymous file whose descriptor is sent instead.
 """
 
 from __future__ import annotations
 
+import array
 import os
 import pickle
 import socket
@@ -22,9 +27,11 @@ if TYPE_CHECKING:
 
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
+    from jubako.boxes.views.bound_files import Copies
 
-__all__ = ["KEEP", "SIGNAL", "Finished", "Request", "receive", "send"]
+__all__ = ["ENDED", "GONE", "KEEP", "SIGNAL", "Refused", "Request", "Started", "receive", "receive_packet", "send"]
 
+ENDED, GONE = "ended", "gone"  # facts whose value is the command's status, as a shell shows it
 KEEP = b"keep"  # the box is a kept one now: let go of it, and leave it there
 SIGNAL = b"signal "  # and its number: for the command
 
@@ -45,15 +52,19 @@ class Request:
 
 
 @record
-class Finished:
-    """The command has ended, and all it started with it; or there is no box, as `facts` say (`commands.report`).
+class Started:
+    """The command is about to run. The box is held until the answer socket is closed."""
 
-    The box is held until the answer socket is closed.
-    """
+    record: BoxRecord
+    facts: tuple[tuple[str, str], ...]  # what the first process reported by now
+    copies: Copies
 
-    exit_status: int
+
+@record
+class Refused:
+    """There is no box, as `facts` say."""
+
     facts: tuple[tuple[str, str], ...]
-    record: BoxRecord | None
 
 
 def send(to: socket.socket, message: object, fds: Sequence[int] = ()) -> None:
@@ -71,9 +82,23 @@ def send(to: socket.socket, message: object, fds: Sequence[int] = ()) -> None:
         os.close(file)
 
 
+def receive_packet(where: socket.socket) -> tuple[bytes, list[int]]:
+    """The next packet, b"" at the end, and the descriptors that came with it, closed when a program is executed.
+
+    As `socket.recv_fds`, which leaves its flags out in Python 3.11 and so would leak them.
+    """
+    fds = array.array("i")
+    room = socket.CMSG_LEN(_FDS_AT_MOST * fds.itemsize)
+    data, ancillary, _flags, _address = where.recvmsg(_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, given in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(given[: len(given) - len(given) % fds.itemsize])
+    return data, list(fds)
+
+
 def receive(where: socket.socket) -> tuple[Any, list[int]]:
     """The next message and the descriptors that came with it, which the caller owns. EOFError if no more will come."""
-    data, fds, _flags, _address = socket.recv_fds(where, _PACKET_BYTES, _FDS_AT_MOST)
+    data, fds = receive_packet(where)
     if not data:
         raise EOFError("the other end is gone")
     if data == _IN_A_FILE:

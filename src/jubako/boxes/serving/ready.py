@@ -1,14 +1,11 @@
 """A box that is made ahead: its view is mounted, its first process has given up its rights and waits for a command.
 
-    server                              first process of the box
-      fork_ready ────────────────────>  makes the view, gives up its rights
-      <────────────────  ready, notes
-      start, with 0, 1 and 2 ────────>  executes the command, reaps
-      <────────────────  started ... ended STATUS    nothing else of the box lives any more
-      <────────────────  (end)                       its mounts are gone
-
-The server and the first process have a socket of their own. What comes from it after `started` may be forged by a
-command that may trace the first process, and is read as words, never as a pickle.
+server                              first process of the box
+  fork_ready ────────────────────>  makes the view, gives up its rights
+  <────────────────  ready, notes
+  start, with 0, 1, 2 and the ────>  executes the command, reaps
+  socket of who asked for it        says there what there is to say, `ended STATUS` last: nothing else lives any more
+  <────────────────  (end)          its mounts are gone
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ import time
 from jubako.boxes.commands.first import Program, be_first
 from jubako.boxes.commands.report import read_report, write_report
 from jubako.boxes.commands.supervise import fork_first
+from jubako.boxes.serving.messages import ENDED, receive_packet
 from jubako.kernel.capabilities import capability_number
 from jubako.kernel.children import close_descriptors_from, reap_all
 from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal, set_process_name
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ReadyBox", "fork_ready"]
 
 _CAP_KILL = capability_number("CAP_KILL")
-_READY, _ENDED = "ready", "ended"
+_READY = "ready"
 _PACKET_BYTES = 1 << 16
 _PROGRAM_BYTES = 1 << 23  # more than execve(2) takes
 
@@ -53,8 +51,8 @@ class ReadyBox:
     made_s: float  # by the monotonic clock
     facts: Facts  # what its first process has reported
 
-    def start(self, program: Program) -> None:
-        """Has the first process execute `program`. BrokenPipeError if it is gone."""
+    def start(self, program: Program, answer: int) -> None:
+        """Has the first process execute `program`, and report to the socket `answer`. OSError if it is gone."""
         words = [program.cwd, str(len(program.argv)), *program.argv]
         for name, value in program.environment.items():
             words += [name, value]
@@ -62,7 +60,7 @@ class ReadyBox:
         try:
             with os.fdopen(file, "wb", closefd=False) as stream:
                 stream.write(b"\0".join(os.fsencode(word) for word in words))
-            socket.send_fds(self.control, [b"run"], [file, *program.stdio])
+            socket.send_fds(self.control, [b"run"], [file, *program.stdio, answer])
         finally:
             os.close(file)
 
@@ -88,11 +86,6 @@ class ReadyBox:
             if not self.read():
                 return False
         return True
-
-    @property
-    def status(self) -> int | None:
-        """The command's, as a shell shows it, once it and all it left have ended."""
-        return next((int(value) for key, value in self.facts if key == _ENDED and value.isdecimal()), None)
 
     def signal(self, number: int) -> None:
         """Sends the command a signal; one that cannot be caught ends the box."""
@@ -142,18 +135,22 @@ def _be_ready(new: NewBox, control: socket.socket, open_files: tuple[int, int]) 
     def get_program() -> Program:
         resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
         write_report(report, [(_READY, "")])
-        return _receive_program(control)
+        program, answer = _receive_program(control)
+        os.dup2(answer, report, inheritable=False)
+        os.close(answer)
+        return program
 
     status = be_first(new.confinement, lambda: new.view.make(new.plan), report, get_program)
     if os.geteuid() != 0 or _CAP_KILL in new.confinement.capabilities:  # or the kernel does it, when this has ended
         _kill_the_rest()
-        write_report(report, [(_ENDED, str(status))])
+        write_report(report, [(ENDED, str(status))])
         close_descriptors_from(0)
     return status
 
 
-def _receive_program(control: socket.socket) -> Program:
-    data, fds, _flags, _address = socket.recv_fds(control, _PACKET_BYTES, 4)
+def _receive_program(control: socket.socket) -> tuple[Program, int]:
+    """What to execute, and where to say how that went."""
+    data, fds = receive_packet(control)
     if not data:
         os._exit(0)  # no command will come
     with os.fdopen(fds[0], "rb") as stream:
@@ -163,9 +160,7 @@ def _receive_program(control: socket.socket) -> Program:
     argv, pairs = rest[: int(count)], rest[int(count) :]
     environment: Mapping[str, str] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     stdio: Sequence[int] = fds[1:4]
-    for fd in stdio:
-        os.set_inheritable(fd, False)
-    return Program(argv, cwd, environment, (stdio[0], stdio[1], stdio[2]))
+    return Program(argv, cwd, environment, (stdio[0], stdio[1], stdio[2])), fds[4]
 
 
 def _kill_the_rest() -> None:

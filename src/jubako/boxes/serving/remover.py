@@ -8,6 +8,7 @@ import os
 import socket
 
 from jubako.boxes.keeping.kept import remove_box
+from jubako.boxes.serving.messages import receive_packet
 from jubako.kernel.children import close_descriptors_from, fork_child, wait_for
 
 TYPE_CHECKING = False
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from jubako.boxes.commands.make import NewBox
 
 __all__ = ["Remover"]
-
-_PATH_BYTES = 1 << 13
 
 
 class Remover:
@@ -45,7 +44,7 @@ class Remover:
 def _remove_all(orders: socket.socket) -> int:
     close_descriptors_from(3, keep=(orders.fileno(),))
     while True:
-        path, fds, _flags, _address = socket.recv_fds(orders, _PATH_BYTES, 1)
+        path, fds = receive_packet(orders)
         if not path:
             return 0
         try:

@@ -6,7 +6,7 @@ program has it for itself: when the program's end of the socket is closed everyw
 with it. So does a box whose answer socket is closed: nobody waits for it any more.
 
     a request      _Running: the command runs                answer socket closed: the box is ended and removed
-    its end        answered; the box is held                 KEEP: let go of; closed without: removed
+    its end        gone; the box is held                     KEEP: let go of; closed without: removed
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import socket
 import time
 
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.report import SETUP_FAILED, describe_error
+from jubako.boxes.commands.report import describe_error, write_report
 from jubako.boxes.keeping.kept_record import is_kept_box
 from jubako.boxes.nesting import MARK
-from jubako.boxes.serving.messages import KEEP, SIGNAL, Finished, receive, send
+from jubako.boxes.serving.messages import GONE, KEEP, SIGNAL, Refused, Started, receive, send
 from jubako.boxes.serving.remover import Remover
 from jubako.boxes.serving.stock import Stock
-from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import JubakoError
 from jubako.kernel.capabilities import capability_number, capget
 from jubako.kernel.children import fork_child, wait_for
@@ -36,7 +35,6 @@ from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.serving.messages import Request
     from jubako.boxes.serving.ready import ReadyBox
 
@@ -51,9 +49,7 @@ class _Running:
 
     ready: ReadyBox
     answer: socket.socket
-    record: BoxRecord
     has_asker: bool = True  # someone waits for the answer, or holds the box
-    is_answered: bool = False
     is_gone: bool = False  # its first process was reaped
     is_kept: bool = False
 
@@ -110,28 +106,29 @@ class _Server:
     def _start(self, request: Request, answer: socket.socket, stdio: list[int]) -> None:
         started_ns = time.time_ns()
         ready = self._stock.take(request)
-        described = ready.new.describe(request.argv, request.cwd, started_ns)
-        environment = {**request.environment, MARK: ready.new.id}
-        running = _Running(ready, answer, described)
-        for one in (ready.control, answer):
-            self._by_fd[one.fileno()] = running
-            self._poll.register(one, select.POLLIN)
+        record = ready.new.describe(request.argv, request.cwd, started_ns)
+        program = Program(
+            request.argv,
+            request.cwd,
+            {**request.environment, MARK: ready.new.id},
+            (stdio[0], stdio[1], stdio[2]),
+        )
+        running = _Running(ready, answer)
+        for fd in (ready.pidfd, answer.fileno()):
+            self._by_fd[fd] = running
+            self._poll.register(fd, select.POLLIN)
         try:
-            ready.start(Program(request.argv, request.cwd, environment, (stdio[0], stdio[1], stdio[2])))
-        except OSError:  # it was killed this very moment, which `_attend` will see
+            send(answer, Started(record, tuple(ready.facts), ready.new.copies))
+            ready.start(program, answer.fileno())
+        except OSError:  # who asked is gone, or the box, which `_attend` will see
             return
 
     def _attend(self, fd: int) -> None:
         running = self._by_fd.get(fd)
         if running is None:
             return
-        if not running.is_gone and fd == running.ready.control.fileno():
-            is_there = running.ready.read()
-            status = running.ready.status
-            if status is not None and not running.is_answered:
-                self._answer(running, status)
-            if not is_there:
-                self._bury(running)
+        if fd == running.ready.pidfd and not running.is_gone:
+            self._bury(running)
         elif running.has_asker:
             self._hear(running)
 
@@ -144,34 +141,28 @@ class _Server:
         except OSError:
             word = b""
         if word.startswith(SIGNAL):
-            if not running.is_answered:
+            if not running.is_gone:
                 running.ready.signal(int(word.removeprefix(SIGNAL)))
             return
         running.is_kept = word == KEEP
-        if not running.is_answered:
+        if not running.is_gone:
             running.ready.kill()
         self._let_go(running)
 
-    def _answer(self, running: _Running, status: int) -> None:
-        running.is_answered = True
-        ready = running.ready
-        drop_untouched_files(ready.new.copies)
-        try:
-            send(running.answer, Finished(status, tuple(ready.facts), running.record))
-        except OSError:  # nobody waits any more, which `_hear` will see
-            return
-
     def _bury(self, running: _Running) -> None:
         """The first process has ended, and its mounts are gone."""
-        fd = running.ready.control.fileno()
+        fd = running.ready.pidfd
         self._poll.unregister(fd)
         del self._by_fd[fd]
         running.is_gone = True
         status = running.ready.bury()
-        if running.has_asker and not running.is_answered:
-            self._answer(running, status)
         if not running.has_asker:
             self._remove(running)
+            return
+        try:
+            write_report(running.answer.fileno(), [(GONE, str(status))])
+        except OSError:  # nobody waits any more, which `_hear` will see
+            return
 
     def _let_go(self, running: _Running) -> None:
         """Nobody holds the box any more."""
@@ -204,7 +195,7 @@ class _Server:
 def _refuse(answer: socket.socket, error: JubakoError | OSError) -> None:
     with answer:
         try:
-            send(answer, Finished(SETUP_FAILED, tuple(describe_error(error)), None))
+            send(answer, Refused(tuple(describe_error(error))))
         except OSError:  # nobody waits any more
             return
 
