@@ -18,7 +18,8 @@ import pytest
 from interpreter import find_interpreter
 from jubako.boxes.commands.kept_boxes import kept_box_ids, read_kept_changes
 from jubako.boxes.keeping.kept import sweep_boxes
-from jubako.boxes.serving.client import BoxProcess, BoxServer
+from jubako.boxes.serving.client import BoxServer
+from jubako.boxes.serving.process import BoxProcess
 from jubako.boxes.spec import Box, Host
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.children import wait_for_pidfd
