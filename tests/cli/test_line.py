@@ -40,7 +40,15 @@ def test_read_line_of_any_words_declines_or_reads_what_click_reads(words: list[s
 @given(
     st.lists(
         st.sampled_from(
-            [["--keep"], ["--no-network"], ["--network"], ["--bind", "/x"], ["--commit", "p"], ["--changes-to", "-"]]
+            [
+                ["--keep"],
+                ["--no-network"],
+                ["--network", "none"],
+                ["--memory", "1G"],
+                ["--bind", "/x"],
+                ["--commit", "p"],
+                ["--changes-to", "-"],
+            ]
             + [["--format", "csv"]]
         ),
         max_size=4,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal, TypeAlias
 
+    from jubako.boxes.limits import Limits
+
 __all__ = ["WHOLE_HOST", "Box", "Host", "Network", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
 Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
@@ -46,9 +48,11 @@ class Box:
     cache: Sequence[str] = ()  # as binds, but made when missing
     sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
     network: Network = "host"  # "none": its own, with nothing but loopback
+    abstract_sockets: bool = False  # reach Unix sockets without a path, with the network shared; Landlock closes them
     capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; by default none (`capabilities`)
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
     scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
+    limits: Limits | None = None  # None: nothing is limited, and nothing measured
 
     def __post_init__(self) -> None:
         if self.undeclared not in ("warn", "fail", "publish"):

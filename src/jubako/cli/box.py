@@ -11,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from jubako.cli.box_ls import list_boxes
-from jubako.cli.box_options import NETWORK_OPTION, box_of
-from jubako.cli.box_report import changes_document, echo_committed, echo_notes, echo_summary
+from jubako.cli.box_options import BOX_OPTIONS, USAGE_OPTION, box_of
+from jubako.cli.box_report import changes_document, echo_committed, echo_ending, echo_notes, echo_summary
 from jubako.cli.box_run import OPTIONS, run_command
 from jubako.cli.declare import declare, format_option
 from jubako.cli.formats import echo_document
@@ -89,20 +89,19 @@ def changes(box_id: str, format_: Format) -> None:
 
 
 @box.command(context_settings=_COMMAND, epilog=_epilog("jubako box enter 3f9c", "jubako box enter 3f9c -- git diff"))
-@declare(NETWORK_OPTION)
+@declare(*BOX_OPTIONS, USAGE_OPTION)
 @click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
 @click.argument("command", nargs=-1, metavar="[-- CMD...]", type=click.UNPROCESSED)
-def enter(box_id: str, command: Sequence[str], network: bool) -> int:
+def enter(box_id: str, command: Sequence[str], usage: bool, **box_options: Any) -> int:
     """Run CMD, or your shell, in the kept box ID. What you change in there is dropped when you leave."""
     from jubako.boxes.commands.kept_boxes import enter_box
 
     words = command[1:] if command[:1] == ("--",) else command  # click leaves the one behind ID
     argv = words or (os.environ.get("SHELL") or "/bin/sh",)
-    with enter_box(box_id, argv, box_of(network=network)) as result:
+    with enter_box(box_id, argv, box_of(**box_options, measure=usage)) as result:
         if not words:  # what can be written matters to who works in there, not to who reads one thing
             echo_notes(result.notes)
-        if result.error:
-            echo(f"Error: {printable(result.error)}", err=True)
+        echo_ending(result, usage=usage)
         return result.exit_status
 
 

@@ -4,22 +4,72 @@ from __future__ import annotations
 
 from jubako.boxes.spec import Box, Host
 from jubako.cli.line import Option
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BOX_OPTIONS", "NETWORK_OPTION", "box_of"]
+    from jubako.boxes.spec import Network
 
-NETWORK_OPTION = Option(
-    ("--network", "--no-network"), "network", "Share the machine's network (default), or have none.", default=True
+__all__ = ["BOX_OPTIONS", "USAGE_OPTION", "box_of"]
+
+
+def _value(name: str, parameter: str, metavar: str, help_: str) -> Option:
+    return Option((name,), parameter, help_, takes="value", default=None, metavar=metavar)
+
+
+_NETWORK_OPTIONS = (
+    Option(
+        ("--network",),
+        "network",
+        "Share the machine's network (default), or have none.",
+        takes="value",
+        default=None,
+        metavar="host|none",
+        choices=("host", "none"),
+    ),
+    Option(("--no-network",), "no_network", "The same as --network none."),
+)
+_LIMIT_OPTIONS = (
+    _value("--memory", "memory_bytes", "SIZE", "Limit memory: 512M, 2G."),
+    _value("--cpus", "cpus", "N", "Limit processors at a time: 1.5."),
+    _value("--pids", "pids", "N", "Limit processes and threads."),
+    _value("--files", "files", "N", "Limit open files, of each process."),
+    _value("--time", "wall_s", "TIME", "End CMD after TIME (10s, 5m), with status 124."),
+    _value("--cpu-time", "cpu_s", "TIME", "Limit processor time."),
+    _value("--disk", "disk_bytes", "SIZE", "Limit what is written to disk."),
 )
 BOX_OPTIONS = (
-    NETWORK_OPTION,
+    *_NETWORK_OPTIONS,
+    Option(("--abstract-sockets",), "abstract_sockets", "Reach the machine's Unix sockets without a path."),
     Option(("--bind",), "binds", "Share PATH: writes there are real.", takes="values", default=(), metavar="PATH"),
+    *_LIMIT_OPTIONS,
 )
+USAGE_OPTION = Option(("--usage",), "usage", "Say what was used: time, memory, disk, processes.")
 
 
-def box_of(*, network: bool = True, binds: Sequence[str] = ()) -> Box:
-    """The box that the values of `BOX_OPTIONS` ask for."""
-    return Box(Host(whole=True), binds=binds, network="host" if network else "none")
+def box_of(
+    *,
+    network: Network | None = None,
+    no_network: bool = False,
+    abstract_sockets: bool = False,
+    binds: Sequence[str] = (),
+    measure: bool = False,
+    **limits: str | None,
+) -> Box:
+    """The box that the values of `BOX_OPTIONS` ask for; `measure` has it measured, too."""
+    if no_network and network not in (None, "none"):
+        raise InputError(f"--network {network} and --no-network contradict each other")
+    found = None
+    if measure or any(value is not None for value in limits.values()):
+        from jubako.cli.limit_values import parse_limits  # 2 modules, for boxes with limits
+
+        found = parse_limits(limits, measure=measure)
+    return Box(
+        Host(whole=True),
+        binds=binds,
+        network="none" if no_network else network or "host",
+        abstract_sockets=abstract_sockets,
+        limits=found,
+    )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jubako.boxes.commands.commit import Committed
+    from jubako.boxes.commands.result import BoxResult
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.layers.change import Change
 
@@ -19,10 +20,12 @@ __all__ = [
     "boxes_document",
     "changes_document",
     "echo_committed",
+    "echo_ending",
     "echo_notes",
     "echo_summary",
     "format_size",
     "prepare_file",
+    "usage_facts",
     "write_document",
 ]
 
@@ -128,6 +131,26 @@ def echo_notes(notes: Iterable[str]) -> None:
     """What this machine did not allow, a line each, on stderr."""
     for note in notes:
         echo(f"note: {printable(note)}", err=True)
+
+
+def echo_ending(result: BoxResult, *, usage: bool) -> None:
+    """Why the command could not be executed, which limits it met, and what it used if that is wanted; on stderr."""
+    for sentence in (*((result.error,) if result.error else ()), *result.exceeded):
+        echo(f"Error: {printable(sentence)}", err=True)
+    if usage and result.usage is not None:
+        from jubako.cli.usage_report import describe_usage  # a module, for those who ask
+
+        for line in describe_usage(result.usage):
+            echo(line, err=True)
+
+
+def usage_facts(result: BoxResult) -> dict[str, object]:
+    """What programs are told about the end of the box, beside the changes."""
+    if result.usage is None:
+        return {}
+    from jubako.records import as_dict
+
+    return {"exit_status": result.exit_status, "exceeded": list(result.exceeded), "usage": as_dict(result.usage)}
 
 
 def _rows_for_people(changes: Sequence[Change]) -> Iterable[dict[str, object]]:

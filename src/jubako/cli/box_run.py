@@ -6,18 +6,20 @@ The command owns stdin, stdout and its exit code; what we say goes to stderr, or
 from __future__ import annotations
 
 from jubako.boxes.commands.launch import run_in_box
-from jubako.cli.box_options import BOX_OPTIONS, box_of
+from jubako.cli.box_options import BOX_OPTIONS, USAGE_OPTION, box_of
 from jubako.cli.box_report import (
     changes_document,
     echo_committed,
+    echo_ending,
     echo_notes,
     echo_summary,
     prepare_file,
+    usage_facts,
     write_document,
 )
 from jubako.cli.formats import FORMAT_OPTION
 from jubako.cli.line import Option
-from jubako.cli.terminal import echo, printable
+from jubako.cli.terminal import echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ OPTIONS = (
         metavar="PATH",
     ),
     *BOX_OPTIONS,
+    USAGE_OPTION,
     Option(
         ("--changes-to",),
         "changes_to",
@@ -58,18 +61,19 @@ def run_command(
     commit_paths: Sequence[str],
     changes_to: str | None,
     format_: Format,
+    usage: bool,
     **box_options: Any,
 ) -> int:
     """Runs the command in a box and lists what it changed; the command's exit code."""
     if changes_to not in (None, "-"):
         prepare_file(changes_to)
-    with run_in_box(command, box_of(**box_options), keep=keep, commit=commit_paths) as result:
+    box = box_of(**box_options, measure=usage or format_ != "table")
+    with run_in_box(command, box, keep=keep, commit=commit_paths) as result:
         echo_notes(result.notes)
-        if result.error:
-            echo(f"Error: {printable(result.error)}", err=True)
+        echo_ending(result, usage=usage)
         committed = result.committed.plan.published if result.committed else ()
         found = sorted([*committed, *result.changes])
-        document = changes_document(found, format_, committed=committed)
+        document = changes_document(found, format_, committed=committed, facts=usage_facts(result))
         if changes_to in (None, "-"):
             write_document(document, format_, changes_to)
         echo_summary(found)

@@ -40,6 +40,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "kexec_load": (246, 104),
     "keyctl": (250, 219),
     "landlock_create_ruleset": (444, 444),
+    "landlock_restrict_self": (446, 446),
     "listmount": (458, 458),
     "lookup_dcookie": (212, 18),
     "mount": (165, 40),

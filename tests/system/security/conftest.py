@@ -141,17 +141,17 @@ def attacked(site: Site, request: pytest.FixtureRequest) -> Attacked:
     )
 
 
-def attack(site: Site, kind: str, *, network: Network = "host") -> dict[str, Any]:
+def attack(site: Site, kind: str, *, network: Network = "host", abstract_sockets: bool = False) -> dict[str, Any]:
     """Makes all attacks in a new box of this kind; what came of each."""
     site.bench.fresh()
     source, given = ATTACKS.read_text(), json.dumps(site.given)
     if kind == "command":
-        options = () if network == "host" else ("--no-network",)
+        options = ("--network", network, *(("--abstract-sockets",) if abstract_sockets else ()))
         done = site.command(*options, "--", SYSTEM_PYTHON, "-I", "-c", source, given)
         assert done.returncode == 0, done.stderr
         found = done.stdout.splitlines()[0]
     else:
-        box = Box(Host(whole=kind == "wide task"), network=network)
+        box = Box(Host(whole=kind == "wide task"), network=network, abstract_sockets=abstract_sockets)
         payload = f"{source}\nimport json\nanswer = json.dumps(attack_all(json.loads({given!r})))"
         ran = site.bench.run("python", payload, box=box)
         assert ran.outcome == "ok", f"{ran.finished.error}\n{ran.printed}"

@@ -12,6 +12,7 @@ import pytest
 
 from jubako.boxes.views.capabilities import ROOT_CAPABILITIES
 from jubako.kernel.capabilities import capability_number, capget
+from jubako.kernel.landlock import landlock_abi
 from system.security.conftest import SOMEBODY, attack
 
 if TYPE_CHECKING:
@@ -153,8 +154,14 @@ def test_mounts_are_refused_and_none_shows_outside(attacked: Attacked) -> None:
 def test_without_the_network_abstract_sockets_and_loopback_of_the_machine_are_out_of_reach(
     site: Site, kind: str
 ) -> None:
-    assert attack(site, kind)["sockets"] == {"abstract": "None", "loopback": "None"}
-    assert attack(site, kind, network="none")["sockets"] == {"abstract": "ECONNREFUSED", "loopback": "ECONNREFUSED"}
+    assert attack(site, kind, abstract_sockets=True)["sockets"] == {"abstract": "None", "loopback": "None"}
+    found = attack(site, kind, network="none", abstract_sockets=True)["sockets"]
+    assert found == {"abstract": "ECONNREFUSED", "loopback": "ECONNREFUSED"}
+
+
+def test_with_the_network_abstract_sockets_of_the_machine_are_closed_where_the_kernel_can(attacked: Attacked) -> None:
+    closed = "EPERM" if landlock_abi() >= 6 else "None"
+    assert attacked["sockets"] == {"abstract": closed, "loopback": "None"}
 
 
 # --- 17, 18: devices and marks ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from jubako.errors import HostError
 from jubako.kernel import mounts, namespaces
 from jubako.kernel.capabilities import drop_capabilities
 from jubako.kernel.idmap import enter_user_namespace
+from jubako.kernel.landlock import scope_abstract_sockets
 from jubako.kernel.process import set_dumpable, set_no_new_privs
 from jubako.kernel.seccomp import default_filter, install_filter
 from jubako.records import record
@@ -24,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jubako.boxes.resources.restrain import Restraint
     from jubako.boxes.spec import Network
 
 __all__ = ["Confinement", "NotStarted", "enter_namespaces", "enter_or_explain", "give_up_rights"]
@@ -47,8 +49,10 @@ class Confinement:
 
     user_namespace: bool  # its own, with this user's uid and gid alone
     network: Network = "host"
+    abstract_sockets: bool = False  # the machine's can be reached
     capabilities: frozenset[int] = frozenset()  # kept; all others are given up
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
+    restraint: Restraint | None = None  # None: no limits
 
 
 def enter_namespaces(confinement: Confinement) -> None:
@@ -66,6 +70,8 @@ def give_up_rights(confinement: Confinement) -> None:
     # Only who could gain rights by executing a program, root, needs the bounding set emptied.
     drop_capabilities(confinement.capabilities, bounding=os.geteuid() == 0)
     set_no_new_privs()
+    if not confinement.abstract_sockets:
+        scope_abstract_sockets()
     install_filter(default_filter())
     # Or the command, which has the same user and rights, could enter this machine's own file system by way of the
     # box's directory, which is held open here (/proc/1/fd), and read the caller's memory, of which this is a copy.

@@ -7,10 +7,11 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
 
 from jubako.boxes.commands.confine import enter_namespaces, give_up_rights
 from jubako.boxes.commands.relay import Relay
-from jubako.boxes.commands.report import STARTED, Reporting, write_report
+from jubako.boxes.commands.report import SETUP_FAILED, STARTED, Reporting, write_report
 from jubako.errors import InputError
 from jubako.kernel.children import close_descriptors_from, fork_child, reap_until
 from jubako.kernel.process import set_dumpable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from jubako.boxes.commands.confine import Confinement
+    from jubako.boxes.resources.restrain import Restraint
 
 __all__ = ["MakeView", "Program", "be_first"]
 
@@ -62,6 +64,8 @@ def be_first(
     """
     gc.disable()  # a collection here would copy every page the caller's objects are on
     with Reporting(report), Relay() as relay:
+        if confinement.restraint is not None:
+            confinement.restraint.join()
         close_descriptors_from(3, keep=(report, *kept_descriptors, *confinement.held_descriptors))
         enter_namespaces(confinement)
         umask = os.umask(0o022)
@@ -81,30 +85,63 @@ def be_first(
             ) from error
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
         try:
-            command = _spawn(program) if program.function is None else _fork(program, program.function)
+            command = _start(program, confinement.restraint)
         except OSError as error:
             write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
         relay.child = command
-        return reap_until(command)
+        status = reap_until(command)
+        write_report(report, [("peak", str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))])
+        return status
 
 
-def _spawn(program: Program) -> int:
-    """The pid of the command; OSError if it cannot be executed.
-
-    Not a fork: copying this interpreter's page tables for a process that throws them away takes a millisecond.
-    """
+def _start(program: Program, restraint: Restraint | None) -> int:
+    """The pid of the command; OSError if it cannot be executed."""
+    if program.function is not None:
+        return _fork(program, program.function, restraint)
     path = _find_program(program.argv[0], program.environment.get("PATH", os.defpath))
+    return _spawn(path, program) if restraint is None else _fork_bound(path, program, restraint)
+
+
+def _spawn(path: str, program: Program) -> int:
+    """Not a fork: copying this interpreter's page tables for a process that throws them away takes a millisecond."""
     return os.posix_spawn(path, list(program.argv), dict(program.environment), setsigdef=_IGNORED_BY_PYTHON)
 
 
-def _fork(program: Program, function: Callable[[], int]) -> int:
+def _fork_bound(path: str, program: Program, restraint: Restraint) -> int:
+    """A fork, since what is to be bound is the command, and this process must not be."""
+    failed, tell = os.pipe()  # closed by execve(2)
+    pid = os.fork()
+    if pid == 0:
+        code = errno.EIO
+        try:
+            for number in _IGNORED_BY_PYTHON:
+                signal.signal(number, signal.SIG_DFL)
+            restraint.bound()
+            os.execve(path, list(program.argv), dict(program.environment))
+        except OSError as error:
+            code = error.errno or code
+        finally:
+            os.write(tell, code.to_bytes(4, "little"))
+            os._exit(SETUP_FAILED)
+    os.close(tell)
+    told = os.read(failed, 4)
+    os.close(failed)
+    if told:
+        code = int.from_bytes(told, "little")
+        raise OSError(code, os.strerror(code), path)
+    return pid
+
+
+def _fork(program: Program, function: Callable[[], int], restraint: Restraint | None) -> int:
     """The pid of a child that calls `function`, with what is this process's own closed."""
 
     def call() -> int:
         close_descriptors_from(3, keep=program.kept)  # the box's directory, which is outside of the view, above all
         set_dumpable(dumpable=True)  # or /proc/self is root's; what there is to see is the function's own
         gc.enable()
+        if restraint is not None:
+            restraint.bound()
         return function()
 
     return fork_child(call)

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.commands.make import Stack
+    from jubako.boxes.commands.supervise import Ended
     from jubako.boxes.spec import Box
 
-__all__ = ["check_program", "commit_or_keep", "run_in_box", "run_in_new_box"]
+__all__ = ["check_program", "commit_or_keep", "run_in", "run_in_box", "run_in_new_box"]
 
 _TRIES = 5
 
@@ -129,7 +130,7 @@ def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool,
     try:
         new = make_new_box(box, state, facts, stack)
         try:
-            return _run_in(new, program, started_ns, state, keep=keep, is_stacked=stack is not None)
+            return _run_to_end(new, program, started_ns, state, keep=keep, is_stacked=stack is not None)
         except BaseException:
             new.drop()
             raise
@@ -139,27 +140,43 @@ def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool,
         raise _MountsChanged(error.message, hint=error.hint) from error
 
 
-def _run_in(
+def _run_to_end(
     new: NewBox, program: Program, started_ns: int, state: StateRoot, *, keep: bool, is_stacked: bool
 ) -> BoxResult:
     record = new.describe(program.argv, program.cwd, started_ns)
     if keep:
         new.prepare_record(record)
-    ended = run_confined(_name_box(program, new.id), new.confinement, lambda: new.view.make(new.plan))
+    ended = run_in(new, _name_box(program, new.id))
     drop_untouched_files(new.copies)
     if keep:
         flush_box(new.directory)
         publish_record(new.directory)
+    limited = new.limited
     return BoxResult(
         exit_status=ended.exit_status,
         changes=() if is_stacked else read_box_changes(new.directory, record),
         error=ended.error,
-        notes=ended.notes,
+        notes=(*ended.notes, *(limited.plan.notes if limited else ())),
+        exceeded=limited.describe(ended) if limited else (),
+        usage=limited.measure(ended) if limited else None,
         id=new.id if keep else None,
         state=state,
         record=record,
         hold=LockHold(new.lock),
     )
+
+
+def run_in(new: NewBox, program: Program) -> Ended:
+    """Runs `program` in a box that was made, within its limits, and waits for it."""
+
+    def make_view() -> Sequence[str]:
+        return new.view.make(new.plan)
+
+    if new.limited is None:
+        return run_confined(program, new.confinement, make_view)
+    with new.limited as limited:
+        confinement = replace(new.confinement, restraint=limited.restraint)
+        return run_confined(program, confinement, make_view, limited.watch)
 
 
 def _name_box(program: Program, box_id: str) -> Program:

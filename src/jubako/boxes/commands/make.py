@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Protocol
 
+    from jubako.boxes.commands.limited import Limited
     from jubako.boxes.spec import Box
     from jubako.boxes.state import StateRoot
     from jubako.boxes.views.bound_files import Copies
@@ -63,6 +64,7 @@ class NewBox:
     plan: WidePlan
     confinement: Confinement
     copies: Copies
+    limited: Limited | None  # what keeps it to its limits
 
     def describe(self, argv: Sequence[str], cwd: str, started_ns: int) -> BoxRecord:
         """What there is to say of it when `argv` is started in it."""
@@ -112,16 +114,28 @@ def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | No
         confinement = Confinement(
             user_namespace=facts.host.in_user_namespace,
             network=box.network,
+            abstract_sockets=box.abstract_sockets,
             capabilities=capabilities,
             held_descriptors=(lock,),
         )
+        limited = _limit(box, view, plan)
         _warm_up(facts.host.in_user_namespace)
         copies = _prepare(view, plan, directory)
-        return NewBox(box_id, directory, lock, facts, view, plan, confinement, copies)
+        return NewBox(box_id, directory, lock, facts, view, plan, confinement, copies, limited)
     except BaseException:
         remove_box(directory)
         os.close(lock)
         raise
+
+
+def _limit(box: Box, view: WideView, plan: WidePlan) -> Limited | None:
+    if box.limits is None:
+        return None
+    from jubako.boxes.commands.limited import limit_box  # 12 modules, for boxes with limits
+
+    uppers = [os.path.join(view.box_directory, top.upper) for top in plan.tops]
+    host = view.facts.host
+    return limit_box(box.limits, host.mounts, view.box_directory, uppers, own_user_namespace=host.in_user_namespace)
 
 
 def _prepare(view: WideView, plan: WidePlan, directory: str) -> Copies:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     from jubako.boxes.commands.commit import Committed
+    from jubako.boxes.resources.usage import Usage
     from jubako.boxes.state import StateRoot
     from jubako.boxes.transactions.journal import Durability
     from jubako.layers.change import Change
@@ -40,7 +41,9 @@ class BoxResult:
     exit_status: int  # as a shell shows it; 126 or 127 if the command could not be executed
     changes: tuple[Change, ...]  # that are still in the box
     error: str = ""  # why the command could not be executed
-    notes: tuple[str, ...] = ()  # what this machine did not allow, in words
+    notes: tuple[str, ...] = ()  # what this machine did not allow, and who enforces which limit, in words
+    exceeded: tuple[str, ...] = ()  # the limits that the command met, a sentence each
+    usage: Usage | None = None  # of a box with limits
     id: str | None = None  # of the kept box
     committed: Committed | None = None  # by `run_in_box(commit=...)`
     state: StateRoot

@@ -21,9 +21,9 @@ import sys
 import time
 
 from jubako.boxes.commands.first import Program
+from jubako.boxes.commands.launch import run_in
 from jubako.boxes.commands.make import make_new_box, read_box_facts
 from jubako.boxes.commands.relay import RELAYED
-from jubako.boxes.commands.supervise import run_confined
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.spec import WHOLE_HOST
@@ -160,7 +160,7 @@ class BoxSession:
         if not self._is_fresh:
             self._copies |= self._new.view.prepare_again(self._new.plan)
         self._is_fresh = False
-        return run_confined(program, self._new.confinement, lambda: self._new.view.make(self._new.plan))
+        return run_in(self._new, program)
 
     def _where(self, cwd: str | None) -> str:
         return self._cwd if cwd is None else os.path.abspath(cwd)

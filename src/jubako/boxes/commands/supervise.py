@@ -14,15 +14,17 @@ What goes wrong on the way comes back to the caller through a pipe. Signals go t
 from __future__ import annotations
 
 import os
+import time
 
 from jubako.boxes.commands.confine import enter_or_explain
 from jubako.boxes.commands.first import be_first
 from jubako.boxes.commands.relay import Foreground, Relay
 from jubako.boxes.commands.report import SETUP_FAILED, Reporting, raise_reported, read_report
 from jubako.kernel import namespaces
-from jubako.kernel.children import close_descriptors_from, fork_child, wait_for
+from jubako.kernel.children import close_descriptors_from, exit_status, fork_child, wait_for
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.process import set_pdeathsig
+from jubako.kernel.signals import signal
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.confine import Confinement
     from jubako.boxes.commands.first import MakeView, Program
+    from jubako.boxes.resources.usage import Stopped
+    from jubako.boxes.resources.watch import Watch
 
 __all__ = ["Ended", "fork_first", "run_confined"]
+
+_OUT_OF_TIME = 124  # as timeout(1) says it
+_KILLED = 128 + int(signal.SIGKILL)
 
 
 @record
@@ -42,15 +49,22 @@ class Ended:
     exit_status: int  # as a shell shows it
     error: str = ""  # why it could not be executed
     notes: tuple[str, ...] = ()  # what `make_view` said
+    stopped: Stopped = ""  # by the watch, and why
+    wall_s: float = 0.0
+    user_s: float = 0.0  # of all processes of the box
+    system_s: float = 0.0
+    peak_bytes: int = 0  # of the largest process that was waited for
 
 
-def run_confined(program: Program, confinement: Confinement, make_view: MakeView) -> Ended:
+def run_confined(program: Program, confinement: Confinement, make_view: MakeView, watch: Watch | None = None) -> Ended:
     """Runs `program` and waits for its end; `make_view` is called in the new namespaces, as pid 1, to mount its view,
-    and says what that view lacks.
+    and says what that view lacks. `watch` ends it when a limit is met.
 
     Raises what `make_view` raises, a HostError as NotStarted, and NotStarted if the namespaces cannot be made. When it
     returns or raises, no process of the box is left.
     """
+    stop = None
+    started = time.monotonic()
     read_end, write_end = os.pipe()
     try:
         with Relay() as relay, Foreground():
@@ -61,13 +75,30 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
                     relay.child = fork_first(lambda: _be_first(program, confinement, make_view, write_end))
             finally:
                 os.close(write_end)
-            status = wait_for(relay.child)
+            if watch is not None:
+                stop = watch.wait(relay.child, lambda number: relay.hand_down(number, None))
+            _pid, ended, usage = os.wait4(relay.child, 0)
         with os.fdopen(read_end, "rb", closefd=False) as pipe:
             report = read_report(pipe.read())
     finally:
         os.close(read_end)
     raise_reported(report)
-    return Ended(status, dict(report).get("exec", ""), tuple(value for key, value in report if key == "note"))
+    facts = dict(report)
+    stopped: Stopped = "" if stop is None else stop.why
+    return Ended(
+        exit_status={"": exit_status(ended), "wall": _OUT_OF_TIME}.get(stopped, _KILLED),
+        error=facts.get("exec", ""),
+        notes=tuple(value for key, value in report if key == "note"),
+        stopped=stopped,
+        wall_s=time.monotonic() - started,
+        user_s=max(usage.ru_utime, stop.user_s if stop else 0.0),
+        system_s=max(usage.ru_stime, stop.system_s if stop else 0.0),
+        peak_bytes=_parse_peak(facts.get("peak", "")) or usage.ru_maxrss * 1024,
+    )
+
+
+def _parse_peak(kilobytes: str) -> int:
+    return int(kilobytes) * 1024 if kilobytes.isdecimal() else 0
 
 
 def fork_first(run: Callable[[], int]) -> int:

@@ -188,11 +188,22 @@ def sweep_boxes(boxes: str) -> list[str]:
         finally:
             os.close(lock)
         for name in dead:
-            remove_tree(os.path.join(boxes, name))
+            _remove_dead(os.path.join(boxes, name))
         return sorted(dead)
     finally:
         for fd in dead.values():
             os.close(fd)
+
+
+def _remove_dead(directory: str) -> None:
+    """Removes what a killed run left of a box: control groups it may have had, then its files, which say where."""
+    groups = os.path.join(directory, "groups")
+    if os.path.exists(groups):
+        from jubako.boxes.resources.groups import sweep_groups  # a module, for boxes that had limits and were killed
+
+        if not sweep_groups(groups):
+            return  # something of the box still runs: the next sweep takes it
+    remove_tree(directory)
 
 
 def _names(boxes: str) -> list[str]:

@@ -143,6 +143,7 @@ def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> C
         environment=_plan_environment(job, workshop),
         capabilities=choose_capabilities(job.box, workshop.facts.uid),
         network=job.box.network == "host",
+        abstract_sockets=job.box.abstract_sockets,
         is_check=is_check,
     )
 

@@ -30,6 +30,7 @@ import traceback
 from jubako.boxes import inside
 from jubako.boxes.workers.explain import explain_failure
 from jubako.kernel.capabilities import capability_number, drop_all_capabilities, drop_capabilities
+from jubako.kernel.landlock import scope_abstract_sockets
 from jubako.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from jubako.kernel.process import set_process_name
 from jubako.kernel.seccomp import default_filter, install_filter
@@ -93,6 +94,7 @@ class Call:
     environment: dict[str, str] | None = None  # None: the zygote's
     capabilities: tuple[str, ...] = ()
     network: bool = True
+    abstract_sockets: bool = False
     is_check: bool = False
 
 
@@ -161,6 +163,7 @@ def _obey(
     environment: dict[str, str] | None,
     capabilities: tuple[str, ...],
     network: bool,
+    abstract_sockets: bool,
     is_check: bool,
 ) -> int:
     """Does what the call says; the status to exit with. Its parts are arguments: making a record takes more pages."""
@@ -169,7 +172,7 @@ def _obey(
         if environment is not None:
             os.environ.clear()
             os.environ.update(environment)
-        _give_up_rights(capabilities, network)
+        _give_up_rights(capabilities, network, abstract_sockets)
         os.chdir(cwd)
         inside.activate(staged, directories, line_fd)
         # `random` gives itself a new seed after a fork; numpy's old interface does not.
@@ -224,8 +227,10 @@ def _move_in(nursery: Nursery, namespace_fd: int, line_fd: int, output_fd: int) 
     os.closerange(low, _MAX_FD)
 
 
-def _give_up_rights(capabilities: tuple[str, ...], network: bool) -> None:
+def _give_up_rights(capabilities: tuple[str, ...], network: bool, abstract_sockets: bool) -> None:
     """Drops what the zygote holds but for what the box keeps. Its filter is inherited, its bounding set empty."""
+    if not abstract_sockets:
+        scope_abstract_sockets()
     if not network:
         # Imported here: fcntl would be in every zygote, and this is asked for by few.
         from jubako.boxes.views.loopback import bring_loopback_up

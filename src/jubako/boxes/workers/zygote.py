@@ -34,6 +34,7 @@ from jubako.boxes.workers.hazards import find_hazards, list_descriptors
 from jubako.boxes.workers.search_path import reserve_standard_names
 from jubako.kernel import capabilities, filesystems, seccomp
 from jubako.kernel.children import exit_status
+from jubako.kernel.landlock import landlock_abi
 from jubako.kernel.namespaces import CLONE_NEWNET
 from jubako.kernel.process import set_no_new_privs
 
@@ -142,6 +143,7 @@ def limit_rights() -> None:
     for number in range(capabilities.last_capability() + 1):
         capabilities.capbset_drop(number)
     set_no_new_privs()
+    landlock_abi()  # asked once, and not by every child
     rules = seccomp.default_rules()
     del rules["setns"]
     refused = rules["unshare"]
