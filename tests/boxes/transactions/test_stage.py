@@ -17,6 +17,8 @@ from jubako.boxes.transactions.journal import Journal, open_database, write_tran
 from jubako.boxes.transactions.stage import StageArea, sweep
 from jubako.errors import BugError, HostError, InputError
 from jubako.kernel.filesystems import make_filesystem, tmpfs
+from jubako.kernel.group_places import read_group_places
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.mounts import MOUNT_ATTR_RDONLY, MS_BIND, attach, mount
 from jubako.layers.remove import remove_tree
 
@@ -422,6 +424,23 @@ def test_sweep_removes_what_a_dead_run_left_everywhere(in_namespace):
             assert sweep(state, journal) == ()
 
     in_namespace(act)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user may have no control group to make any below")
+def test_sweep_removes_control_groups_that_a_killed_task_left(ground):
+    _, state, journal = ground
+    place = read_group_places(read_mount_table())[0]
+    group = Path(place.directory) / f"jubako-test-{os.getpid()}"
+    folder = Path(state.stage_path) / "dead"
+    folder.mkdir()
+    (folder / "attempt.groups").write_text(f"{group}\n")
+    group.mkdir()
+    try:
+        assert sweep(state, journal) == ("dead",)
+        assert not group.exists()
+    finally:
+        if group.exists():
+            group.rmdir()
 
 
 def test_sweep_leaves_the_living_alone(ground):

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -137,6 +138,10 @@ def check_frozen(payload: bytes) -> None:
 
 def check_memory(payload: bytes) -> None:
     assert state["count"] == 0, "the check shares memory with the call"
+
+
+def check_files_are_fifty(payload: bytes) -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (50, 50)
 
 
 def say_and_wait(payload: bytes) -> None:

@@ -258,6 +258,10 @@ def _remove_run_folder(state: StateRoot, run_id: str) -> None:
     except FileNotFoundError:
         return
     for name in names:
+        if name.endswith(".groups"):
+            from jubako.boxes.resources.groups import sweep_groups  # 2 modules, for tasks with limits that were killed
+
+            sweep_groups(os.path.join(folder, name))
         if name != LOCK_NAME:
             remove_tree(os.path.join(folder, name))
     remove_tree(folder)

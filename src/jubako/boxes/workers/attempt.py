@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from jubako.boxes.job import Finished, Job, Outcome
 from jubako.boxes.keeping.keep import keep_box
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.views.facts import HostFacts
     from jubako.boxes.views.view import View, Views
+    from jubako.boxes.workers.task_limits import TaskLimits
     from jubako.boxes.workers.wire import Channel
     from jubako.layers.change import Change
 
@@ -52,6 +53,7 @@ class Workshop:
     dropped_environment: Mapping[str, str]  # what was taken out of it
     umask: int
     scratch_root: str
+    zygote_pid: int = 0
 
 
 @record(frozen=False)
@@ -82,8 +84,9 @@ def run_attempt(job: Job, workshop: Workshop) -> tuple[Finished, View | None]:
     try:
         environment = workshop.environment if job.environment is None else job.environment
         _mark_unwritten(job, workshop.umask)
-        view, errand = _open(job, workshop, environment)
-        _run(job, workshop, view, errand, result)
+        with _limit(job, workshop) as limits:
+            view, errand = _open(job, workshop, environment)
+            _run(job, workshop, (view, errand), limits, result)
         _collect(job, workshop, view, result)
         if result.outcome != "ok" and job.keep_in:
             keep_box(job, view, result.error, started_ns)
@@ -120,15 +123,55 @@ def _open(job: Job, workshop: Workshop, environment: Mapping[str, str]) -> tuple
     return view, errands[0]
 
 
-def _run(job: Job, workshop: Workshop, view: View, errand: Errand, result: _Result) -> None:
+def _limit(job: Job, workshop: Workshop) -> TaskLimits | nullcontext[None]:
+    """What keeps the attempt to its limits, if it has any."""
+    if job.box.limits is None:
+        return nullcontext()
+    from jubako.boxes.workers.task_limits import limit_task  # 8 modules, for tasks with limits
+
+    limits = limit_task(
+        job,
+        workshop.scratch_root,
+        workshop.zygote_pid,
+        own_user_namespace=workshop.facts.in_user_namespace,
+    )
+    workshop.views.notes.extend(limits.plan.notes)  # the run says each once
+    return limits
+
+
+def _run(job: Job, workshop: Workshop, opened: tuple[View, Errand], limits: TaskLimits | None, result: _Result) -> None:
     """The call, and the check if there is one."""
-    deadline = Deadline(None if job.timeout_s is None else time.monotonic() + job.timeout_s, job.grace_s)
+    view, errand = opened
+    time_limits = [job.timeout_s, None if job.box.limits is None else job.box.limits.wall_s]
+    timeout_s = min((one for one in time_limits if one is not None), default=None)
+    deadline = Deadline(None if timeout_s is None else time.monotonic() + timeout_s, job.grace_s)
+    if limits is not None:
+        deadline.look, deadline.look_at = limits.look, time.monotonic()
     outflow = Outflow(job.id, workshop.channel)
-    _judge(errand.finish(_plan_call(job, workshop, view, is_check=False), outflow, deadline), result, is_check=False)
-    if result.outcome == "ok" and job.check:
-        view.freeze()
-        errand = workshop.zygote.begin(view.namespace_fd)
-        _judge(errand.finish(_plan_call(job, workshop, view, is_check=True), outflow, deadline), result, is_check=True)
+    for is_check in (False, True):
+        if is_check:
+            if result.outcome != "ok" or not job.check:
+                return
+            view.freeze()
+            errand = workshop.zygote.begin(view.namespace_fd)
+        if limits is not None:
+            try:
+                limits.restrain_child()
+            except BaseException:
+                errand.abandon()
+                raise
+        ended = errand.finish(_plan_call(job, workshop, view, is_check=is_check), outflow, deadline)
+        _judge(ended, result, is_check=is_check)
+        if limits is not None:
+            _name_limits(limits, ended, result)
+
+
+def _name_limits(limits: TaskLimits, ended: Ended, result: _Result) -> None:
+    """Has a failure say which limits were met: instead of a guess at who killed the task, or after what it said."""
+    said = limits.describe(ended.status, ended.exhausted)
+    result.peak_bytes = max(result.peak_bytes, limits.peak_bytes)
+    if said and result.outcome in ("failed", "check"):
+        result.error = f"{result.error} ({said})" if ended.answer.kind else said
 
 
 def _plan_call(job: Job, workshop: Workshop, view: View, *, is_check: bool) -> Call:

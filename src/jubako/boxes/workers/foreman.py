@@ -54,8 +54,9 @@ class Foreman:
         self._is_preloaded = is_preloaded
         self._is_privileged = is_privileged
 
-    def work(self) -> int:
-        """Serves the runner until it is gone; the status to exit with. The zygote dies with this process."""
+    def work(self, zygote: int) -> int:
+        """Serves the runner until it is gone; the status to exit with. The zygote, whose pid it gets, dies with this
+        process."""
         try:
             apply_operations([SetPropagation("/", "private")])
             facts = read_host_facts(self._setup.hidden, os.environ)
@@ -77,6 +78,7 @@ class Foreman:
             dropped_environment=dropped,
             umask=os.umask(0),
             scratch_root=self._setup.scratch_root,
+            zygote_pid=zygote,
         )
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)

@@ -123,14 +123,15 @@ def _enter_and_work(fd: int, setup: Setup, grave: Grave, *, is_preloaded: bool) 
         return _FAILED
     ours, theirs = _make_links()
     try:
-        fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
+        zygote = fork_child(lambda: _become_zygote((fd, grave.connection.fileno()), ours, theirs, setup, is_preloaded))
     except OSError as error:
         return _give_up(channel, f"a worker's processes cannot be started: {error}", _FORK_HINT)
     theirs.close()
     # Imported after the fork: the zygote needs nothing of it, and every page it has is one more to fork.
     from jubako.boxes.workers.foreman import Foreman
 
-    return Foreman(channel, ours, grave, setup, is_preloaded=is_preloaded, is_privileged=is_privileged).work()
+    foreman = Foreman(channel, ours, grave, setup, is_preloaded=is_preloaded, is_privileged=is_privileged)
+    return foreman.work(zygote)
 
 
 def _give_up(channel: Channel, error: str, hint: str) -> int:

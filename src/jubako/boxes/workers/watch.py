@@ -21,9 +21,11 @@ from jubako.records import field, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
     from jubako.boxes.links import Links
+    from jubako.boxes.resources.usage import Stopped as Exhausted
 
 __all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
 
@@ -57,6 +59,8 @@ class Deadline:
 
     at: float | None  # time.monotonic
     grace_s: float
+    look: Callable[[], tuple[Exhausted, float]] | None = None  # what is used up, and how long that holds
+    look_at: float = 0.0  # when to look next
 
 
 @record(frozen=False)
@@ -74,6 +78,7 @@ class Ended:
     status: int = 0  # as a shell shows it
     answer: Answer = field(default_factory=Answer)
     stopped: Stopped = ""
+    exhausted: Exhausted = ""  # what was used up, so that all of it was killed
     cpu_s: float = 0.0
     peak_bytes: int = 0
 
@@ -247,9 +252,23 @@ class _Watch:
 
     def _wait_ms(self) -> float | None:
         at = self._kill_at if self._kill_at is not None else self._deadline.at
+        if self._deadline.look is not None and self._deadline.look_at != float("inf"):
+            at = self._deadline.look_at if at is None else min(at, self._deadline.look_at)
         return None if at is None else max(0.0, at - time.monotonic()) * 1000
 
+    def _look(self) -> None:
+        """Ends the job if a limit is met that only looking finds."""
+        deadline = self._deadline
+        if deadline.look is None or time.monotonic() < deadline.look_at or self._has_ended:
+            return
+        exhausted, holds_s = deadline.look()
+        deadline.look_at = time.monotonic() + holds_s
+        if exhausted and not self._ended.exhausted:
+            self._ended.exhausted = exhausted
+            self._signal(signal.SIGKILL)
+
     def _keep_time(self) -> None:
+        self._look()
         if self._kill_at is None and self._deadline.at is None:
             return
         now = time.monotonic()
