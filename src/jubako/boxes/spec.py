@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["WHOLE_HOST", "Box", "Host", "Network", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
 Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
-Network: TypeAlias = "Literal['host', 'none']"
+Network: TypeAlias = "Literal['host', 'none', 'private']"
 OutputKind: TypeAlias = "Literal['file', 'directory', 'elsewhere']"
 
 
@@ -47,7 +47,9 @@ class Box:
     binds: Sequence[str] = ()  # shared read-write with the host, never part of a result
     cache: Sequence[str] = ()  # as binds, but made when missing
     sockets: Sequence[str] = ()  # control sockets left reachable, e.g. /run/docker.sock
-    network: Network = "host"  # "none": its own, with nothing but loopback
+    network: Network = "host"  # "none": its own, with nothing but loopback; "private": its own, that reaches out
+    publish: Sequence[str] = ()  # of a private network: "[IP:]PORT:PORT[/udp]", the machine's port and the box's
+    host_loopback: bool = False  # of a private network: the machine's localhost is in reach, at the gateway's address
     abstract_sockets: bool = False  # reach Unix sockets without a path, with the network shared; Landlock closes them
     capabilities: Sequence[str] = ()  # kept in the box, e.g. "CAP_DAC_OVERRIDE"; by default none (`capabilities`)
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
@@ -59,8 +61,14 @@ class Box:
             raise InputError(f"undeclared={self.undeclared!r} is none of 'warn', 'fail', 'publish'")
         if self.scratch not in ("memory", "disk"):
             raise InputError(f"scratch={self.scratch!r} is neither 'memory' nor 'disk'")
-        if self.network not in ("host", "none"):
-            raise InputError(f"network={self.network!r} is neither 'host' nor 'none'")
+        if self.network not in ("host", "none", "private"):
+            raise InputError(f"network={self.network!r} is none of 'host', 'none', 'private'")
+        if self.network != "private" and (self.publish or self.host_loopback):
+            what = "publish" if self.publish else "host_loopback"
+            raise InputError(f"{what} is for network='private', and contradicts network={self.network!r}")
+        if isinstance(self.publish, str):
+            raise InputError(f"publish={self.publish!r} is one string; give a list of ports")
+        object.__setattr__(self, "publish", tuple(self.publish))
         for name in ("binds", "cache", "sockets"):
             value = getattr(self, name)
             if isinstance(value, str):

@@ -23,11 +23,11 @@ _NETWORK_OPTIONS = (
     Option(
         ("--network",),
         "network",
-        "Share the machine's network (default), or have none.",
+        "Share the machine's network (default), have none, or one of its own that reaches out.",
         takes="value",
         default=None,
-        metavar="host|none",
-        choices=("host", "none"),
+        metavar="host|none|private",
+        choices=("host", "none", "private"),
     ),
     Option(("--no-network",), "no_network", "The same as --network none."),
 )
@@ -42,17 +42,28 @@ _LIMIT_OPTIONS = (
 )
 BOX_OPTIONS = (
     *_NETWORK_OPTIONS,
-    Option(("--abstract-sockets",), "abstract_sockets", "Reach the machine's Unix sockets without a path."),
+    Option(
+        ("--publish",),
+        "publish",
+        "Have a PORT of the machine lead into a private network.",
+        takes="values",
+        default=(),
+        metavar="[IP:]PORT:PORT",
+    ),
+    Option(("--host-loopback",), "host_loopback", "Reach localhost from a private network."),
+    Option(("--abstract-sockets",), "abstract_sockets", "Reach Unix sockets without a path."),
     Option(("--bind",), "binds", "Share PATH: writes there are real.", takes="values", default=(), metavar="PATH"),
     *_LIMIT_OPTIONS,
 )
-USAGE_OPTION = Option(("--usage",), "usage", "Say what was used: time, memory, disk, processes.")
+USAGE_OPTION = Option(("--usage",), "usage", "Say what was used.")
 
 
 def box_of(
     *,
     network: Network | None = None,
     no_network: bool = False,
+    publish: Sequence[str] = (),
+    host_loopback: bool = False,
     abstract_sockets: bool = False,
     binds: Sequence[str] = (),
     measure: bool = False,
@@ -70,6 +81,8 @@ def box_of(
         Host(whole=True),
         binds=binds,
         network="none" if no_network else network or "host",
+        publish=publish,
+        host_loopback=host_loopback,
         abstract_sockets=abstract_sockets,
         limits=found,
     )

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jubako.boxes.networks.carrier import Carrier
     from jubako.boxes.resources.restrain import Restraint
     from jubako.boxes.spec import Network
 
@@ -53,6 +54,7 @@ class Confinement:
     capabilities: frozenset[int] = frozenset()  # kept; all others are given up
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
     restraint: Restraint | None = None  # None: no limits
+    carrier: Carrier | None = None  # of a private network
 
 
 def enter_namespaces(confinement: Confinement) -> None:
@@ -63,6 +65,8 @@ def enter_namespaces(confinement: Confinement) -> None:
     mounts.mount("none", "/", flags=mounts.MS_REC | mounts.MS_PRIVATE)  # or what is mounted here shows outside
     if not shares_network:
         bring_loopback_up()
+    if confinement.carrier is not None:
+        confinement.carrier.ask()
 
 
 def give_up_rights(confinement: Confinement) -> None:

@@ -66,10 +66,13 @@ def be_first(
     with Reporting(report), Relay() as relay:
         if confinement.restraint is not None:
             confinement.restraint.join()
-        close_descriptors_from(3, keep=(report, *kept_descriptors, *confinement.held_descriptors))
+        carrier = confinement.carrier
+        carried = () if carrier is None else (carrier.fd,)
+        close_descriptors_from(3, keep=(report, *kept_descriptors, *confinement.held_descriptors, *carried))
         enter_namespaces(confinement)
         umask = os.umask(0o022)
-        write_report(report, [("note", note) for note in make_view()])
+        notes = [*make_view(), *(carrier.show_resolver() if carrier is not None else ())]
+        write_report(report, [("note", note) for note in notes])
         os.umask(umask)
         give_up_rights(confinement)
         program = get_program()

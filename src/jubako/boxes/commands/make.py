@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from jubako.boxes.commands.limited import Limited
+    from jubako.boxes.networks.carrier import Carrier
     from jubako.boxes.spec import Box
     from jubako.boxes.state import StateRoot
     from jubako.boxes.views.bound_files import Copies
@@ -117,6 +118,7 @@ def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | No
             abstract_sockets=box.abstract_sockets,
             capabilities=capabilities,
             held_descriptors=(lock,),
+            carrier=_carry_network(box, directory),
         )
         limited = _limit(box, view, plan)
         _warm_up(facts.host.in_user_namespace)
@@ -126,6 +128,19 @@ def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | No
         remove_box(directory)
         os.close(lock)
         raise
+
+
+def _carry_network(box: Box, directory: str) -> Carrier | None:
+    """What carries the box's private network, if it has one."""
+    if box.network != "private":
+        return None
+    from jubako.boxes.networks.carrier import Carrier, read_network_facts  # with socket 4 ms, for private networks
+    from jubako.boxes.networks.plan_network import plan_network
+    from jubako.boxes.networks.publish import parse_published
+
+    published = [parse_published(text) for text in box.publish]
+    facts = read_network_facts(os.environ.get("PATH", ""))
+    return Carrier(plan_network(facts, published, host_loopback=box.host_loopback), directory)
 
 
 def _limit(box: Box, view: WideView, plan: WidePlan) -> Limited | None:

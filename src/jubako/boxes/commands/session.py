@@ -64,6 +64,10 @@ class BoxSession:
         state: StateRoot | None = None,
     ) -> None:
         refuse_nesting()
+        if box.network == "private":
+            raise InputError(
+                "a box for several commands cannot have a private network", hint="network='none', perhaps?"
+            )
         root = default_state_root() if state is None else state
         self._cwd = os.getcwd() if cwd is None else os.path.abspath(cwd)
         self._environment = dict(os.environ if environment is None else environment)

@@ -75,6 +75,8 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
                     relay.child = fork_first(lambda: _be_first(program, confinement, make_view, write_end))
             finally:
                 os.close(write_end)
+            if confinement.carrier is not None:
+                confinement.carrier.meet()
             if watch is not None:
                 stop = watch.wait(relay.child, lambda number: relay.hand_down(number, None))
             _pid, ended, usage = os.wait4(relay.child, 0)
@@ -82,6 +84,8 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
             report = read_report(pipe.read())
     finally:
         os.close(read_end)
+        if confinement.carrier is not None:
+            confinement.carrier.leave()
     raise_reported(report)
     facts = dict(report)
     stopped: Stopped = "" if stop is None else stop.why

@@ -130,8 +130,8 @@ class BoxServer:
         program = Program(tuple(argv), where, dict(os.environ if environment is None else environment))
         wanted = box or self._box
         check_program(program, wanted)
-        if wanted.limits is not None:
-            raise InputError("a BoxServer's boxes have no limits of their own", hint="Use run_in_box for those.")
+        if wanted.limits is not None or wanted.network == "private":
+            raise InputError("a BoxServer's boxes have neither limits nor a private network", hint="Use run_in_box.")
         request = Request(wanted, tuple(program.argv), where, dict(program.environment), root.path)
         streams = Streams(stdin, stdout, stderr)
         try:

@@ -82,6 +82,8 @@ def run_attempt(job: Job, workshop: Workshop) -> tuple[Finished, View | None]:
     result = _Result()
     view = None
     try:
+        if job.box.network == "private":
+            raise HostError("a task's network is 'host' or 'none'; a private one is for commands")
         environment = workshop.environment if job.environment is None else job.environment
         _mark_unwritten(job, workshop.umask)
         with _limit(job, workshop) as limits:

@@ -1,0 +1,233 @@
+"""The program that carries a box's private network, started when the namespace is there and ended with the box.
+
+    caller                               pid 1 of the box
+      │            <── "here I am" ────── has a network namespace with nothing but loopback, waits
+      ├─ forks a warden, which starts the program on it
+      │            ─── "." or an error ─> goes on, or tells what went wrong
+      │  waits for the box
+      └─ closes the warden's pipe, as its own end would: the warden ends the program
+
+The kernel says who pid 1 is (SCM_CREDENTIALS), in our numbers.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+from contextlib import suppress
+
+from jubako.boxes.networks.plan_network import API_NAME, EXIT_FD, FOLDER_FD, READY_FD, NetworkFacts, NetworkPlan
+from jubako.errors import HostError
+from jubako.kernel.children import fork_child
+from jubako.kernel.mounts import MS_BIND, mount
+from jubako.kernel.process import pidfd_open
+from jubako.kernel.signals import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from jubako.boxes.networks.publish import Published
+
+__all__ = ["Carrier", "read_network_facts"]
+
+_CREDENTIALS = struct.Struct("3i")
+_TEXT_BYTES = 4096
+_HARMLESS = int(signal.SIGCONT)  # the warden outlives its parent by what it has to do then
+_RESOLVER = "/etc/resolv.conf"
+_OWN_RESOLVER = "/run/jubako-resolv.conf"
+_STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def read_network_facts(path: str) -> NetworkFacts:
+    """What there is on this machine; `path` is a PATH, beside which the standard places are looked through."""
+    return NetworkFacts(
+        is_root=os.geteuid() == 0,
+        pasta=_find("pasta", path),
+        slirp4netns=_find("slirp4netns", path),
+        tun=_look_at_tun(),
+    )
+
+
+class Carrier:
+    """One box's. Made before the fork; `meet` and `leave` are the caller's, `ask` and `show_resolver` pid 1's."""
+
+    def __init__(self, plan: NetworkPlan, folder: str) -> None:
+        """`folder` is a directory for the program's socket, if it needs one."""
+        self._plan = plan
+        self._folder = folder
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._warden = 0
+        self._hold = -1
+
+    @property
+    def fd(self) -> int:
+        """What pid 1 must not close before `ask`."""
+        return self._theirs.fileno()
+
+    # --- pid 1 ---
+
+    def ask(self) -> None:
+        """Has the caller connect this process's network namespace. Raises HostError."""
+        with self._theirs:
+            self._theirs.sendall(b".")
+            answer = self._theirs.recv(_TEXT_BYTES)
+        if answer != b".":
+            raise HostError(f"the private network cannot be made: {os.fsdecode(answer) or 'nobody is there to do it'}")
+
+    def show_resolver(self) -> list[str]:
+        """Has the box, whose view is mounted, ask the program for names; what it cannot do, in words."""
+        with open(_OWN_RESOLVER, "w", encoding="utf-8") as file:
+            file.write(f"nameserver {self._plan.nameserver}\n")
+        try:
+            mount(_OWN_RESOLVER, _RESOLVER, flags=MS_BIND)
+        except OSError as error:
+            return [f"names may not be found in the private network: {error}"]
+        return []
+
+    # --- the caller ---
+
+    def meet(self) -> None:
+        """Waits for pid 1, starts the program, and tells pid 1 how that went. Returns at once if pid 1 has ended."""
+        self._theirs.close()
+        message, ancillary, _flags, _address = self._ours.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+        if not message:
+            return
+        pid = next(_CREDENTIALS.unpack(data)[0] for _level, kind, data in ancillary if kind == socket.SCM_CREDENTIALS)
+        try:
+            self._start(pid)
+            answer = b"."
+        except HostError as error:
+            answer = os.fsencode(error.message)
+        except OSError as error:
+            answer = os.fsencode(f"{self._plan.program}: {error}")
+        try:
+            self._ours.sendall(answer[: _TEXT_BYTES - 1])
+        except BrokenPipeError:  # it was killed meanwhile
+            return
+
+    def leave(self) -> None:
+        """Ends the program. Repeatable."""
+        self._ours.close()
+        self._theirs.close()
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
+        if self._warden:
+            os.waitpid(self._warden, 0)
+            self._warden = 0
+        if self._plan.published:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._folder, API_NAME))
+
+    def _start(self, pid: int) -> None:
+        """Starts the program by way of a warden, and waits until it carries the network."""
+        ready, tell = os.pipe()
+        alive, self._hold = os.pipe()
+        said = os.memfd_create("said")
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            own = (ready, self._hold, self._ours.fileno())
+            self._warden = fork_child(
+                lambda: _guard(self._plan, pid, own, (tell, alive, folder, said)), death_signal=_HARMLESS
+            )
+            os.close(tell)
+            tell = -1
+            if not os.read(ready, 1):
+                raise HostError(f"{os.path.basename(self._plan.program)} says: {_read_all(said)}")
+            for published in self._plan.published:
+                self._publish(folder, published)
+        finally:
+            for fd in (ready, alive, said, folder, tell):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _publish(self, folder: int, published: Published) -> None:
+        """Has slirp4netns, which runs, forward a port."""
+        import json  # 2 ms to import, for who publishes ports
+
+        arguments = {
+            "proto": published.protocol,
+            "host_addr": published.address,
+            "host_port": published.port,
+            "guest_addr": self._plan.box_address,
+            "guest_port": published.box_port,
+        }
+        with socket.socket(socket.AF_UNIX) as api:
+            api.connect(f"/proc/self/fd/{folder}/{API_NAME}")
+            api.sendall(json.dumps({"execute": "add_hostfwd", "arguments": arguments}).encode())
+            api.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := api.recv(_TEXT_BYTES):
+                answer += piece
+        if "return" not in json.loads(answer or b"{}"):
+            place = f"{published.address}:{published.port}/{published.protocol}"
+            raise HostError(f"{place} cannot be published: it is taken, or not yours")
+
+
+def _guard(plan: NetworkPlan, pid: int, foreign: tuple[int, ...], given: tuple[int, int, int, int]) -> int:
+    """The warden's life: starts the program, and ends it when the caller closes its pipe, or is no more.
+
+    The program cannot be asked to: it forgets a signal for its parent's death when it enters the box's user namespace.
+    """
+    for fd in foreign:
+        os.close(fd)
+    os.setsid()  # a Ctrl-C is for the command, which may live on
+    tell, alive, folder, said = (_duplicate(fd) for fd in given)  # above the numbers that they are to have
+    places = {READY_FD: tell, EXIT_FD: alive, FOLDER_FD: folder, 2: said}
+    program = os.posix_spawn(
+        plan.program,
+        plan.format_arguments(pid),
+        {"PATH": _STANDARD_PATH},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, 0, 1),
+            *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in places.items()),
+        ],
+        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+    )
+    for fd in (tell, given[0]):  # or nobody would learn that the program has ended
+        os.close(fd)
+    poll = select.poll()
+    poll.register(alive, select.POLLIN)
+    ended = pidfd_open(program)
+    poll.register(ended, select.POLLIN)
+    poll.poll()
+    os.kill(program, signal.SIGKILL)  # our child: the number stays its own until it is waited for
+    os.waitpid(program, 0)
+    return 0
+
+
+def _duplicate(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FOLDER_FD + 1)
+
+
+def _read_all(fd: int) -> str:
+    lines = os.pread(fd, _TEXT_BYTES, 0).decode(errors="replace").splitlines()
+    told = [line for line in lines if "syslog" not in line]  # pasta also says so when there is none to tell
+    return "; ".join(told[-3:]) or "nothing, and ended"
+
+
+def _find(program: str, path: str) -> str:
+    for directory in (*path.split(":"), *_STANDARD_PATH.split(":")):
+        candidate = os.path.join(directory, program)
+        if directory.startswith("/") and os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+            return candidate
+    return ""
+
+
+def _look_at_tun() -> Literal["usable", "forbidden", "missing"]:
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return "forbidden"
+        return "missing"
+    return "usable"
