@@ -10,6 +10,7 @@ server                              first process of the box
 
 from __future__ import annotations
 
+import marshal
 import os
 import resource
 import select
@@ -28,7 +29,7 @@ from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jubako.boxes.commands.make import NewBox
     from jubako.boxes.commands.report import Facts
@@ -53,13 +54,11 @@ class ReadyBox:
 
     def start(self, program: Program, answer: int) -> None:
         """Has the first process execute `program`, and report to the socket `answer`. OSError if it is gone."""
-        words = [program.cwd, str(len(program.argv)), *program.argv]
-        for name, value in program.environment.items():
-            words += [name, value]
+        data = marshal.dumps((program.cwd, tuple(program.argv), dict(program.environment)))
         file = os.memfd_create("jubako-program")  # an environment may be larger than a packet
         try:
             with os.fdopen(file, "wb", closefd=False) as stream:
-                stream.write(b"\0".join(os.fsencode(word) for word in words))
+                stream.write(data)
             socket.send_fds(self.control, [b"run"], [file, *program.stdio, answer])
         finally:
             os.close(file)
@@ -155,10 +154,7 @@ def _receive_program(control: socket.socket) -> tuple[Program, int]:
         os._exit(0)  # no command will come
     with os.fdopen(fds[0], "rb") as stream:
         stream.seek(0)
-        words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
-    cwd, count, *rest = words
-    argv, pairs = rest[: int(count)], rest[int(count) :]
-    environment: Mapping[str, str] = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        cwd, argv, environment = marshal.loads(stream.read())  # which the server has written
     stdio: Sequence[int] = fds[1:4]
     return Program(argv, cwd, environment, (stdio[0], stdio[1], stdio[2])), fds[4]
 

@@ -41,6 +41,9 @@ _KERNEL_TYPES = frozenset(
 )
 
 
+_last: list[tuple[tuple[Mount, ...], tuple[Mount, ...]]] = []  # the table that was walked last: many boxes have one
+
+
 @record
 class MountLayout:
     """Mount points, parents before what lies below them. "/" is always the first overlay."""
@@ -83,12 +86,14 @@ def is_stackable(mount: Mount) -> bool:
     return mount.fstype in _STACKABLE
 
 
-def visible_mounts(table: Sequence[Mount]) -> list[Mount]:
+def visible_mounts(table: Sequence[Mount]) -> tuple[Mount, ...]:
     """The mounts that a walk from the root can meet, parents before children: those not hidden by another one.
 
     A mount is hidden by one on the same point made later, and by one on a directory above its point on the same parent.
     Not so on "/": a process keeps the root it has, whatever is mounted on top.
     """
+    if _last and _last[0][0] is table:
+        return _last[0][1]
     ids = {mount.id for mount in table}
     children: dict[int, list[Mount]] = {}
     roots = []
@@ -97,7 +102,10 @@ def visible_mounts(table: Sequence[Mount]) -> list[Mount]:
             children.setdefault(mount.parent_id, []).append(mount)
         else:
             roots.append(mount)
-    return [seen for root in roots[-1:] for seen in _walk(root, children)]
+    found = tuple(seen for root in roots[-1:] for seen in _walk(root, children))
+    if isinstance(table, tuple):  # it stays what it is
+        _last[:] = [(table, found)]
+    return found
 
 
 def _walk(mount: Mount, children: dict[int, list[Mount]]) -> Iterator[Mount]:
