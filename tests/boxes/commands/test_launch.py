@@ -551,6 +551,24 @@ def test_box_is_made_anew_when_a_mount_it_was_planned_for_is_gone(in_namespace: 
     assert in_namespace(act) == (0, 2)
 
 
+def test_box_is_made_anew_when_a_directory_it_was_planned_for_is_gone(desk: Any) -> None:
+    def act() -> tuple[int, int]:
+        calls: list[str] = []
+        os.mkdir("temporary")
+
+        def stack(place: str, *, userxattr: bool) -> tuple[()]:
+            calls.append(place)
+            if len(calls) == 1 and os.geteuid() != 0:  # root's box is not planned from such directories
+                os.rmdir("temporary")
+            return ()
+
+        program = Program(["/bin/true"], "/", os.environ | {"TMPDIR": os.path.abspath("temporary")})
+        with run_in_new_box(program, whole(), desk.state, stack=stack) as result:
+            return result.exit_status, len(calls) - (os.geteuid() != 0)
+
+    assert desk.do(act) == (0, 1)
+
+
 def test_command_cannot_report_that_it_could_not_start(desk: Any) -> None:
     """The first process of the box holds the pipe for that, where the command may not look."""
     forge = r"for f in /proc/1/fd/*; do printf 'kind\0HostError\0message\0forged\0' > $f; done 2> /dev/null"

@@ -15,8 +15,9 @@ import time
 
 from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.make import NewBox, make_new_box, read_box_facts
+from jubako.boxes.commands.make import NewBox, is_outdated, make_new_box, read_box_facts
 from jubako.boxes.commands.result import BoxResult, LockHold
+from jubako.boxes.commands.shortage import explained
 from jubako.boxes.commands.supervise import run_confined
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import flush_box, sweep_boxes
@@ -26,7 +27,6 @@ from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import InputError, JubakoError
-from jubako.kernel.mount_table import read_mount_table
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -43,8 +43,8 @@ __all__ = ["check_program", "commit_or_keep", "run_in", "run_in_box", "run_in_ne
 _TRIES = 5
 
 
-class _MountsChanged(NotStarted):
-    """The machine's mounts are not those the view was planned for any more: one may be gone."""
+class _MachineChanged(NotStarted):
+    """The machine is not the one the view was planned for any more: a mount, or a directory, is gone."""
 
 
 def run_in_box(
@@ -115,13 +115,14 @@ def run_in_new_box(
     With it, what the command changed is not read, since this machine alone is not what it saw.
     """
     check_program(program, box)
-    sweep_boxes(state.boxes_path)
-    for _ in range(_TRIES - 1):
-        try:
-            return _run_in_new_box(program, box, state, keep=keep, stack=stack)
-        except _MountsChanged:
-            continue
-    return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+    with explained("no box can be made"):
+        sweep_boxes(state.boxes_path)
+        for _ in range(_TRIES - 1):
+            try:
+                return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+            except _MachineChanged:
+                continue
+        return _run_in_new_box(program, box, state, keep=keep, stack=stack)
 
 
 def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None) -> BoxResult:
@@ -132,12 +133,12 @@ def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool,
         try:
             return _run_to_end(new, program, started_ns, state, keep=keep, is_stacked=stack is not None)
         except BaseException:
-            new.drop()
+            new.abandon()
             raise
     except NotStarted as error:
-        if tuple(read_mount_table()) == facts.host.mounts:
+        if not is_outdated(facts):
             raise
-        raise _MountsChanged(error.message, hint=error.hint) from error
+        raise _MachineChanged(error.message, hint=error.hint) from error
 
 
 def _run_to_end(
@@ -147,14 +148,16 @@ def _run_to_end(
     if keep:
         new.prepare_record(record)
     ended = run_in(new, _name_box(program, new.id))
-    drop_untouched_files(new.copies)
-    if keep:
-        flush_box(new.directory)
-        publish_record(new.directory)
+    with explained("what the command changed cannot be read"):
+        drop_untouched_files(new.copies)
+        if keep:
+            flush_box(new.directory)
+            publish_record(new.directory)
+        changes = () if is_stacked else read_box_changes(new.directory, record)
     limited = new.limited
     return BoxResult(
         exit_status=ended.exit_status,
-        changes=() if is_stacked else read_box_changes(new.directory, record),
+        changes=changes,
         error=ended.error,
         notes=(*ended.notes, *(limited.plan.notes if limited else ())),
         exceeded=limited.describe(ended) if limited else (),

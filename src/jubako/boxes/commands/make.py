@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from jubako.boxes.commands.confine import Confinement, NotStarted
+from jubako.boxes.commands.shortage import find_cure
 from jubako.boxes.keeping.kept import make_box, remove_box
 from jubako.boxes.keeping.kept_record import (
     BoxRecord,
@@ -25,6 +26,7 @@ from jubako.boxes.views.wide_facts import read_wide_facts
 from jubako.boxes.views.wide_view import WideView
 from jubako.errors import HostError, InputError
 from jubako.kernel.capabilities import capability_number, last_capability
+from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
 from jubako.records import record
@@ -47,10 +49,9 @@ if TYPE_CHECKING:
         def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
-__all__ = ["FACT_VARIABLES", "NewBox", "make_new_box", "read_box_facts"]
+__all__ = ["FACT_VARIABLES", "NewBox", "is_outdated", "make_new_box", "read_box_facts"]
 
 FACT_VARIABLES = ("HOME", "TMPDIR", *SOCKET_VARIABLES)  # all of the environment that `read_box_facts` looks at
-_SPACE_HINT = "Make room there, or set JUBAKO_STATE to a directory on another local disk."
 
 
 @record
@@ -93,10 +94,22 @@ class NewBox:
         finally:
             os.close(self.lock)
 
+    def abandon(self) -> None:
+        """As `drop`, where something has gone wrong already: what cannot be removed now, a later start sweeps."""
+        _abandon(self.directory, self.lock, is_kept=is_kept_box(self.directory))
+
 
 def read_box_facts(state: StateRoot, environment: Mapping[str, str], cwd: str) -> WideFacts:
     """What a box of a command with this environment and working directory is planned from."""
     return read_wide_facts(_find_hidden(state), environment, cwd)
+
+
+def is_outdated(facts: WideFacts) -> bool:
+    """True if what a box was planned from is not so any more: a mount has come or gone, or a directory that was to be
+    copy-on-write. A plan made anew may work then."""
+    return tuple(read_mount_table()) != facts.host.mounts or not all(
+        os.path.isdir(place.path) for place in facts.places
+    )
 
 
 def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | None = None) -> NewBox:
@@ -125,8 +138,7 @@ def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | No
         copies = _prepare(view, plan, directory)
         return NewBox(box_id, directory, lock, facts, view, plan, confinement, copies, limited)
     except BaseException:
-        remove_box(directory)
-        os.close(lock)
+        _abandon(directory, lock)
         raise
 
 
@@ -153,6 +165,15 @@ def _limit(box: Box, view: WideView, plan: WidePlan) -> Limited | None:
     return limit_box(box.limits, host.mounts, view.box_directory, uppers, own_user_namespace=host.in_user_namespace)
 
 
+def _abandon(directory: str, lock: int, *, is_kept: bool = False) -> None:
+    os.close(lock)  # where descriptors have run out, to remove anything takes this one
+    try:
+        if not is_kept:
+            remove_box(directory)
+    except OSError:
+        return
+
+
 def _prepare(view: WideView, plan: WidePlan, directory: str) -> Copies:
     """Makes what the view needs on disk."""
     try:
@@ -164,7 +185,7 @@ def _prepare(view: WideView, plan: WidePlan, directory: str) -> Copies:
 
 
 def _explain(error: OSError, directory: str) -> NotStarted:
-    return NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=_SPACE_HINT)
+    return NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=find_cure(error))
 
 
 def _find_shared(box: Box) -> tuple[KnownPath, ...]:

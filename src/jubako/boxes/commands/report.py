@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 from jubako.boxes.commands.confine import NotStarted
+from jubako.boxes.commands.shortage import find_cure
 from jubako.errors import BugError, ConflictError, HostError, InputError, JubakoError, WorkError
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def describe_error(error: Exception) -> Facts:
         kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
         message, hint = error.message, error.hint
     elif isinstance(error, OSError):
-        kind, message, hint = "HostError", f"cannot make the box: {error}", ""
+        kind, message, hint = "HostError", f"cannot make the box: {error}", find_cure(error)
     else:
         import traceback  # 3 ms to import, for our own mistakes alone
 

@@ -24,6 +24,7 @@ from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import run_in
 from jubako.boxes.commands.make import make_new_box, read_box_facts
 from jubako.boxes.commands.relay import RELAYED
+from jubako.boxes.commands.shortage import explained
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.spec import WHOLE_HOST
@@ -72,7 +73,8 @@ class BoxSession:
         self._cwd = os.getcwd() if cwd is None else os.path.abspath(cwd)
         self._environment = dict(os.environ if environment is None else environment)
         self._started_ns = time.time_ns()
-        self._new = make_new_box(box, root, read_box_facts(root, self._environment, self._cwd))
+        with explained("no box can be made"):
+            self._new = make_new_box(box, root, read_box_facts(root, self._environment, self._cwd))
         self._copies = dict(self._new.copies)
         self._is_fresh = True
         self._is_open = True
@@ -92,9 +94,10 @@ class BoxSession:
     def changes(self) -> tuple[Change, ...]:
         """All that was changed in the box so far, against this machine as it is now."""
         self._require_open()
-        drop_untouched_files(self._copies)
-        self._copies.clear()  # made anew for the next command
-        return read_box_changes(self._new.directory, self._new.describe(["session"], self._cwd, self._started_ns))
+        with explained("what was changed in the box cannot be read"):
+            drop_untouched_files(self._copies)
+            self._copies.clear()  # made anew for the next command
+            return read_box_changes(self._new.directory, self._new.describe(["session"], self._cwd, self._started_ns))
 
     def run(
         self,
@@ -161,10 +164,11 @@ class BoxSession:
 
     def _run(self, program: Program) -> Ended:
         self._require_open()
-        if not self._is_fresh:
-            self._copies |= self._new.view.prepare_again(self._new.plan)
-        self._is_fresh = False
-        return run_in(self._new, program)
+        with explained("the box cannot be started"):
+            if not self._is_fresh:
+                self._copies |= self._new.view.prepare_again(self._new.plan)
+            self._is_fresh = False
+            return run_in(self._new, program)
 
     def _where(self, cwd: str | None) -> str:
         return self._cwd if cwd is None else os.path.abspath(cwd)

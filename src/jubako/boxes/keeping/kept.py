@@ -65,7 +65,11 @@ def make_box(boxes: str) -> tuple[str, int]:
                 os.mkdir(directory, 0o700)
             except FileExistsError:
                 continue
-            return box_id, lock_box(directory, exclusive=True)
+            try:
+                return box_id, lock_box(directory, exclusive=True)
+            except BaseException:
+                os.rmdir(directory)
+                raise
     finally:
         os.close(fd)
 

@@ -13,7 +13,7 @@ import select
 import time
 
 from jubako.boxes.commands.confine import NotStarted
-from jubako.boxes.commands.make import FACT_VARIABLES, make_new_box, read_box_facts
+from jubako.boxes.commands.make import FACT_VARIABLES, is_outdated, make_new_box, read_box_facts
 from jubako.boxes.commands.report import raise_reported
 from jubako.boxes.serving.ready import ReadyBox, fork_ready
 from jubako.boxes.state import StateRoot
@@ -71,10 +71,9 @@ class Stock:
             try:
                 return self._make(request, facts)
             except NotStarted:
-                now = self._read_facts(request, anew=True)
-                if now.host.mounts == facts.host.mounts:
+                if not is_outdated(facts):
                     raise
-                facts = now
+                facts = self._read_facts(request, anew=True)
         return self._make(request, facts)
 
     @property

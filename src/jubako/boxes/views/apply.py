@@ -38,6 +38,7 @@ _HINTS = {
     errno.ENODEV: "this kernel lacks that file system; `jubako doctor` shows what it has",
     errno.ENOSYS: "this kernel is too old; jubako needs Linux 5.12 or newer for boxes",
     errno.ENOSPC: "free space, or raise the limit on mounts in /proc/sys/fs/mount-max",
+    errno.EMFILE: "close files, or raise the limit on them ('ulimit -n')",
     errno.ENOMEM: "free memory, or limit the box with scratch_size_bytes",
     errno.ELOOP: "the directories of an overlay may not overlap, and paths may not go in circles",
 }

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["WideView"]
 
 _ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
+# These say nothing of the file system: without this one the next would be refused, and the ones below it, and so on.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a local disk, or on a tmpfs."
 
 
@@ -90,7 +92,7 @@ class WideView:
             try:
                 trees[top.name] = self._open(top, plan)
             except OSError as error:
-                if not _can_do_without(top, plan):
+                if error.errno in _SHORTAGES or not _can_do_without(top, plan):
                     for fd in trees.values():
                         os.close(fd)
                     raise HostError(
