@@ -5,23 +5,34 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.limits import Limits
+from jubako.boxes.resources.groups import join_groups
+from jubako.boxes.resources.plan_limits import PlannedGroup
 from jubako.boxes.resources.usage import Usage
 from jubako.boxes.spec import Box, Host
+from jubako.boxes.state import open_state_root
+from jubako.kernel.group_places import read_group_places
+from jubako.kernel.mount_table import read_mount_table
+from jubako.kernel.process import set_dumpable
+from jubako.layers.remove import remove_tree
 
 if TYPE_CHECKING:
     from tests.boxes.conftest import Desk
+    from tests.conftest import Runner
 
 pytestmark = pytest.mark.box
 of_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user may have no control group to make any below")
 PYTHON = "/usr/bin/python3"  # any user may execute it
 MB = 1 << 20
+ORDINARY_UID = 54321
 SOURCE = Path(__file__).parents[3] / "src"
 
 
@@ -171,8 +182,6 @@ def test_limits_bind_the_command_and_not_what_makes_and_ends_its_box(desk: Desk)
 @of_root
 def test_half_a_processor_is_half_a_processor() -> None:
     """By the kernel's own count, not by a clock of ours."""
-    from jubako.boxes.commands.launch import run_in_box
-
     box = Box(Host(whole=True), limits=Limits(cpus=0.2, wall_s=0.6, grace_s=0))
     with run_in_box(["/bin/sh", "-c", "while :; do :; done"], box) as result:
         assert result.usage is not None
@@ -224,3 +233,44 @@ def test_box_that_is_killed_with_its_caller_leaves_its_groups_to_the_next(desk: 
     assert left == []
     assert groups_of(desk) == []
     assert (groups > 0) == (os.geteuid() == 0 and desk.do(os.geteuid) == 0)
+
+
+@of_root
+def test_ordinary_user_with_groups_of_their_own_has_limits_by_groups(in_child: Runner) -> None:
+    """As systemd or an administrator delegates them: directories that belong to the user, who is in them."""
+    name = f"jubako-test-{os.getpid()}"
+    places = read_group_places(read_mount_table())
+    delegated = [PlannedGroup(place.version, f"{place.directory}/{name}", ()) for place in places]
+    top = Path(tempfile.mkdtemp(prefix="jubako-desk-", dir="/var/tmp"))
+    os.chown(top, ORDINARY_UID, ORDINARY_UID)
+
+    def there() -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+        join_groups(delegated)
+        os.setgroups([])
+        os.setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)
+        os.setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID)
+        set_dumpable(dumpable=True)
+        os.environ["HOME"] = str(top)
+        os.chdir(top)
+        box = Box(Host(whole=True), limits=Limits(memory_bytes=64 * MB, pids=10, cpus=1))
+        program = "eaten = []\nwhile True: eaten.append(bytearray(4 << 20))"
+        with run_in_box([PYTHON, "-c", program], box, state=open_state_root(str(top / "state"))) as result:
+            inner = [path for group in delegated for path in Path(group.directory).glob("jubako-*")]
+            assert inner == []
+            return result.exit_status, result.exceeded, result.notes
+
+    try:
+        for group in delegated:
+            os.mkdir(group.directory)
+            for path in (group.directory, f"{group.directory}/cgroup.procs"):
+                os.chown(path, ORDINARY_UID, ORDINARY_UID)
+        status, exceeded, notes = in_child(there)
+    finally:
+        remove_tree(str(top))
+        for group in delegated:
+            os.rmdir(group.directory)
+    assert (status, exceeded) == (137, ("the command was killed: it used more than 64 MiB of memory",))
+    assert {note.rpartition(" by ")[2] for note in notes if "limited to" in note} <= {
+        "control groups v1",
+        "control groups v2",
+    }

@@ -32,7 +32,7 @@ Look: TypeAlias = "Callable[[int], tuple[Stopped, float]]"
 
 _LEAST_PAUSE_S = 0.02
 _LOOK_PAUSE_S = 0.1
-_LOOK_SHARE = 10  # of the time that a look takes, so that a large box does not keep a processor busy
+_LOOK_SHARE = 10  # of the processor time that a look takes, so that a large box does not keep one busy
 
 
 @record
@@ -78,11 +78,12 @@ class Watch:
                 deadline = now + self.limits.grace_s
                 hand_down(signal.SIGTERM)
             for look in [look for look, at in due.items() if at <= now]:
+                before_s = time.thread_time()
                 used_up, holds_s = look(pid)
                 if used_up:
                     return _kill(pid, ended, stopped or used_up)
-                after = time.monotonic()
-                due[look] = after + max(holds_s, _LEAST_PAUSE_S, (after - now) * _LOOK_SHARE)
+                cost_s = time.thread_time() - before_s
+                due[look] = time.monotonic() + max(holds_s, _LEAST_PAUSE_S, cost_s * _LOOK_SHARE)
             next_at = min([*due.values(), *(() if deadline is None else (deadline,))], default=None)
             if poll.poll(None if next_at is None else max(0.0, next_at - time.monotonic()) * 1000):
                 return Stop(stopped)
