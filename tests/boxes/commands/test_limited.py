@@ -146,6 +146,18 @@ def test_command_that_fills_the_disk_with_one_file_is_ended_at_the_limit(desk: D
     assert held.usage.written_bytes <= 20 * MB + 4096
 
 
+def test_command_that_fills_the_disk_with_files_that_are_nowhere_is_killed(desk: Desk) -> None:
+    """Deleted while they are open, each below the limit of one file."""
+    script = (
+        "import os, signal, tempfile\n"
+        "held = [tempfile.TemporaryFile(dir=os.environ['HOME']) for _ in range(40)]\n"
+        "for one in held: one.write(b'x' * (2 << 20)); one.flush()\n"
+        "signal.pause()\n"
+    )
+    held = run(desk, script, language="python", disk_bytes=20 * MB, wall_s=20, grace_s=0)
+    assert (held.status, held.exceeded) == (137, ("the command was killed: it wrote more than 20 MiB",))
+
+
 def test_command_that_takes_too_long_is_asked_to_end(desk: Desk) -> None:
     held = run(desk, "trap 'echo asked; exit 3' TERM; while :; do sleep 60 & wait; done", wall_s=0.2)
     assert held.output == "asked\n"

@@ -109,6 +109,6 @@ def limit_box(
     if plan.adds_up:
         looks.append(look_at_tree(limits, plan.adds_up, own_processes))
     if limits.disk_bytes is not None:
-        looks.append(look_at_disk(limits.disk_bytes, lambda: measure_directories(uppers)))
+        looks.append(look_at_disk(limits.disk_bytes, uppers))
     watch = Watch(limits, tuple(looks))
     return Limited(limits, plan, watch, tuple(uppers), os.path.join(directory, RECORD_NAME))

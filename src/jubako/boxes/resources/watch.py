@@ -12,14 +12,16 @@ import select
 import time
 from contextlib import suppress
 
+from jubako.boxes.resources.disk import find_open_files, measure_deleted, measure_directories
 from jubako.boxes.resources.tree import read_tree
 from jubako.kernel.process import pidfd_open, pidfd_send_signal
+from jubako.kernel.process_tree import find_tree
 from jubako.kernel.signals import signal
 from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from typing import TypeAlias
 
     from jubako.boxes.limits import Limits
@@ -114,11 +116,15 @@ def look_at_tree(limits: Limits, added: Collection[Added], own_processes: int) -
     return look
 
 
-def look_at_disk(limit_bytes: int, measure: Callable[[], int]) -> Look:
-    """Measures what the box has written."""
+def look_at_disk(limit_bytes: int, directories: Sequence[str]) -> Look:
+    """Measures what the box has written: what lies there, and what its processes alone still hold."""
+    ours = find_open_files()
 
-    def look(_pid: int) -> tuple[Stopped, float]:
-        return ("disk" if measure() > limit_bytes else "", _LOOK_PAUSE_S)
+    def look(pid: int) -> tuple[Stopped, float]:
+        taken = measure_directories(directories)
+        if taken <= limit_bytes:
+            taken += measure_deleted(find_tree(pid), ours)
+        return ("disk" if taken > limit_bytes else "", _LOOK_PAUSE_S)
 
     return look
 
