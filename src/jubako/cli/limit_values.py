@@ -33,17 +33,16 @@ def parse_limits(values: Mapping[str, str | None], *, measure: bool) -> Limits |
 
 def parse_size(text: str) -> int:
     """Bytes: "1048576", "512K", "512M", "1.5GiB" (powers of 1024), "512MB" (powers of 1000)."""
-    number, unit = _split(text)
-    units = _DECIMAL_SIZES if len(unit) == 2 and unit[1:].upper() == "B" else _SIZES
-    letters = unit[:1].upper()
-    if unit and (letters not in units or unit[1:].lower() not in ("", "b", "ib")):
+    number, unit = _split(text, "is no size, such as 512M or 2G")
+    letter, rest = unit[:1].upper(), unit[1:].lower()
+    if unit and (letter not in _SIZES or rest not in ("", "b", "ib")):
         raise ValueError("is no size, such as 512M or 2G")
-    return round(number * units.get(letters, 1))
+    return round(number * (_DECIMAL_SIZES if rest == "b" else _SIZES).get(letter, 1))
 
 
 def parse_seconds(text: str) -> float:
     """Seconds: "10", "10s", "1.5m", "2h", "250ms"."""
-    number, unit = _split(text)
+    number, unit = _split(text, "is no time, such as 10s, 5m or 2h")
     if unit and unit not in _SECONDS:
         raise ValueError("is no time, such as 10s, 5m or 2h")
     return number * _SECONDS.get(unit, 1.0)
@@ -51,7 +50,7 @@ def parse_seconds(text: str) -> float:
 
 def parse_number(text: str) -> float:
     """Any number: "1.5"."""
-    number, unit = _split(text)
+    number, unit = _split(text, "is no number")
     if unit:
         raise ValueError("is no number")
     return number
@@ -63,14 +62,14 @@ def _parse_count(text: str) -> int:
     return int(text)
 
 
-def _split(text: str) -> tuple[float, str]:
-    """The number at the beginning and what follows it."""
+def _split(text: str, otherwise: str) -> tuple[float, str]:
+    """The number at the beginning and what follows it; ValueError says `otherwise`."""
     at = len(text)
     while at and not (text[at - 1].isascii() and text[at - 1].isdecimal()):
         at -= 1
     digits = text[:at]
-    if not digits or digits.count(".") > 1 or not digits.replace(".", "").isdecimal() or not digits.isascii():
-        raise ValueError("does not start with a number")
+    if digits.count(".") > 1 or not digits.replace(".", "").isdecimal() or not digits.isascii():
+        raise ValueError(otherwise)
     return float(digits), text[at:].strip()
 
 
