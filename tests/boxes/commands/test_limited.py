@@ -62,15 +62,14 @@ def run(desk: Desk, script: str, *, language: str = "sh", **limits: Any) -> Held
             assert result.usage is not None
             found = (result.exit_status, output, result.exceeded, result.notes, result.usage, os.geteuid() == 0)
             assert not os.path.exists(os.path.join(result.directory, "groups"))
+            assert groups_of(result.record.id) == []
         return Held(*found)
 
-    held = desk.do(there)
-    assert groups_of(desk) == []
-    return held
+    return desk.do(there)
 
 
-def groups_of(_desk: Desk) -> list[Path]:
-    return [path for path in Path("/sys/fs/cgroup").glob("**/jubako-*") if "test" not in path.name]
+def groups_of(box_id: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"**/jubako-{box_id}"))
 
 
 def test_command_that_eats_memory_is_stopped_and_that_is_said(desk: Desk) -> None:
@@ -230,21 +229,20 @@ def test_box_that_is_killed_with_its_caller_leaves_its_groups_to_the_next(desk: 
         "run_in_box(['/bin/sh', '-c', 'echo up; exec sleep 60'], box, state=state)\n"
     )
 
-    def there() -> tuple[int, list[str]]:
+    def there() -> tuple[int, int, list[str]]:
         with subprocess.Popen([PYTHON, "-c", program], stdout=subprocess.PIPE) as caller:
             assert caller.stdout is not None
             assert caller.stdout.readline() == b"up\n"
-            groups = len(groups_of(desk))
+            (box_id,) = os.listdir(desk.state.boxes_path)
+            groups = len(groups_of(box_id))
             caller.send_signal(signal.SIGKILL)
             caller.stdout.read()  # to its end: when nobody of the box lives
-        before = os.listdir(desk.state.boxes_path)
         desk.run("true").close()
-        return groups, [name for name in os.listdir(desk.state.boxes_path) if name in before]
+        return groups, len(groups_of(box_id)), os.listdir(desk.state.boxes_path)
 
-    groups, left = desk.do(there)
-    assert left == []
-    assert groups_of(desk) == []
-    assert (groups > 0) == (os.geteuid() == 0 and desk.do(os.geteuid) == 0)
+    before, after, left = desk.do(there)
+    assert (before > 0) == (desk.do(os.geteuid) == 0)
+    assert (after, left) == (0, [])
 
 
 @of_root

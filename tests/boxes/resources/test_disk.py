@@ -40,7 +40,7 @@ def test_hole_takes_no_space(folder: Path) -> None:
 
 def test_file_is_found_deeper_than_a_path_or_a_recursion_goes(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
-    for _ in range(1500):
+    for _ in range(1050):
         os.mkdir("deeper", dir_fd=fd)
         inner = os.open("deeper", os.O_RDONLY, dir_fd=fd)
         os.close(fd)

@@ -116,5 +116,7 @@ def limit_task(job: Job, scratch_root: str, zygote: int, *, own_user_namespace: 
         own_processes=0,
         own_counted=_OWN_IN_USER_NAMESPACE,
     )
-    plan = plan_limits(limits, facts, f"jubako-{os.path.basename(scratch_root)}-{job.id}".replace("/", "-"))
+    # Runs of two state roots may be called alike; of this process's name there is one as long as it lives.
+    name = f"jubako-{os.path.basename(scratch_root)}-{job.id}-{os.getpid()}".replace("/", "-")
+    plan = plan_limits(limits, facts, name)
     return TaskLimits(limits, plan, facts.processors, zygote, os.path.join(scratch_root, f"{job.id}.groups"))
