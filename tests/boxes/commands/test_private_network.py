@@ -219,6 +219,25 @@ def test_port_that_is_taken_is_an_error_and_the_command_does_not_run(site: Site)
     assert str(port) in message
 
 
+def test_program_that_fails_is_quoted_and_the_command_does_not_run(site: Site) -> None:
+    for name in ("pasta", "slirp4netns"):
+        program = site.top / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\necho 'no route to anywhere' >&2\nexit 1\n")
+        program.chmod(0o755)
+
+    def there() -> str:
+        os.environ["PATH"] = f"{site.top}/bin:{os.environ['PATH']}"
+        box = Box(Host(whole=True), network="private")
+        with pytest.raises(HostError) as caught:
+            run_in_box(["/bin/true"], box, state=open_state_root(f"{site.top}/state"))
+        return caught.value.message
+
+    message = site.do(there)
+    assert message.startswith("the private network cannot be made: ")
+    assert message.endswith(" says: no route to anywhere")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a name server for this")
 def test_names_are_found_by_the_machines_name_server(site: Site) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:

@@ -66,6 +66,8 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     stop = None
     started = time.monotonic()
     read_end, write_end = os.pipe()
+    if confinement.carrier is not None:
+        confinement.carrier.open()
     try:
         with Relay() as relay, Foreground():
             try:

@@ -37,6 +37,7 @@ __all__ = ["Carrier", "read_network_facts"]
 
 _CREDENTIALS = struct.Struct("3i")
 _TEXT_BYTES = 4096
+_PATIENCE_S = 20  # what takes milliseconds
 _HARMLESS = int(signal.SIGCONT)  # the warden outlives its parent by what it has to do then
 _RESOLVER = "/etc/resolv.conf"
 _OWN_RESOLVER = "/run/jubako-resolv.conf"
@@ -54,16 +55,19 @@ def read_network_facts(path: str) -> NetworkFacts:
 
 
 class Carrier:
-    """One box's. Made before the fork; `meet` and `leave` are the caller's, `ask` and `show_resolver` pid 1's."""
+    """One box's. The caller calls `open` before the fork, then `meet` and `leave`; pid 1 `ask` and `show_resolver`."""
 
     def __init__(self, plan: NetworkPlan, folder: str) -> None:
         """`folder` is a directory for the program's socket, if it needs one."""
         self._plan = plan
         self._folder = folder
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._warden = 0
         self._hold = -1
+
+    def open(self) -> None:
+        """Makes the line between caller and pid 1."""
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     @property
     def fd(self) -> int:
@@ -138,6 +142,10 @@ class Carrier:
             )
             os.close(tell)
             tell = -1
+            poll = select.poll()
+            poll.register(ready, select.POLLIN)
+            if not poll.poll(_PATIENCE_S * 1000):
+                raise HostError(f"{os.path.basename(self._plan.program)} has not made it in {_PATIENCE_S} s")
             if not os.read(ready, 1):
                 raise HostError(f"{os.path.basename(self._plan.program)} says: {_read_all(said)}")
             for published in self._plan.published:
