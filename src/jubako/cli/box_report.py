@@ -57,17 +57,30 @@ def changes_document(
     return Document("jubako.box.changes/1", _COLUMNS, rows, facts or {}, "changes")
 
 
-def boxes_document(records: Sequence[BoxRecord], sizes: Mapping[str, int], format_: Format) -> Document:
-    """The kept boxes as a document; `sizes` are the bytes each takes on the disk, by id."""
+def boxes_document(
+    records: Sequence[BoxRecord],
+    sizes: Mapping[str, int],
+    format_: Format,
+    living: Mapping[str, tuple[str, str]] | None = None,
+) -> Document:
+    """Boxes as a document. By id: `sizes` are the bytes each takes on the disk, `living` names and phases."""
+    columns: tuple[str, ...]
+    known = living or {}
     if format_ == "table":
-        columns = ("id", "created", "size", "label", "error")
+        columns = (
+            ("id", "name", "status", "created", "size", "label", "error")
+            if known
+            else (*("id", "created", "size", "label", "error"),)
+        )
         created = [record.created[:16].replace("T", " ") for record in records]
     else:
-        columns = ("id", "created", "size_bytes", "label", "error")
+        columns = ("id", "created", "size_bytes", "label", "error", "name", "status")
         created = [record.created for record in records]
     rows = [
         {
             "id": record.id,
+            "name": known.get(record.id, ("", ""))[0],
+            "status": known.get(record.id, ("", "kept"))[1],
             "created": when,
             "size": format_size(sizes[record.id]),
             "size_bytes": sizes[record.id],

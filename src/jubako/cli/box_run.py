@@ -6,7 +6,7 @@ The command owns stdin, stdout and its exit code; what we say goes to stderr, or
 from __future__ import annotations
 
 from jubako.boxes.commands.launch import run_in_box
-from jubako.cli.box_options import BOX_OPTIONS, USAGE_OPTION, box_of
+from jubako.cli.box_options import BOX_OPTIONS, NAME_OPTION, USAGE_OPTION, box_of
 from jubako.cli.box_report import (
     changes_document,
     echo_committed,
@@ -20,10 +20,11 @@ from jubako.cli.box_report import (
 from jubako.cli.formats import FORMAT_OPTION
 from jubako.cli.line import Option
 from jubako.cli.terminal import echo
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from jubako.cli.document import Format
@@ -32,6 +33,8 @@ __all__ = ["OPTIONS", "run_command"]
 
 OPTIONS = (
     Option(("--keep",), "keep", "Keep the box, to enter, commit or remove it later."),
+    Option(("--detach",), "detach", "Run CMD in the background, in a box that lives, and print its name.", short="-d"),
+    NAME_OPTION,
     Option(
         ("--commit",),
         "commit_paths",
@@ -58,6 +61,8 @@ def run_command(
     command: Sequence[str],
     *,
     keep: bool,
+    detach: bool,
+    name: str,
     commit_paths: Sequence[str],
     changes_to: str | None,
     format_: Format,
@@ -65,6 +70,13 @@ def run_command(
     **box_options: Any,
 ) -> int:
     """Runs the command in a box and lists what it changed; the command's exit code."""
+    if detach:
+        _refuse_beside("--detach", {"--keep": keep, "--commit": commit_paths, "--changes-to": changes_to})
+        from jubako.cli.box_create import create_command  # a command in the foreground takes none of this
+
+        return create_command(command, name=name, **box_options)
+    if name:
+        raise InputError("--name names a box that lives on", hint="Say --detach, too, or use 'jubako box create'.")
     if changes_to not in (None, "-"):
         prepare_file(changes_to)
     box = box_of(**box_options, measure=usage or format_ != "table")
@@ -88,3 +100,12 @@ def run_command(
         if changes_to not in (None, "-"):  # last, since this may fail, and all else has happened
             write_document(document, format_, changes_to)
         return result.exit_status
+
+
+def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise InputError(
+            f"{option} and {', '.join(given)} exclude each other",
+            hint="The box stays, and 'jubako box changes' and 'commit' are for it when it has been stopped.",
+        )

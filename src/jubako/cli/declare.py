@@ -30,7 +30,7 @@ def declare(*options: Option) -> Callable[[Command], Command]:
 
 
 def _click_option(option: Option) -> Callable[[Command], Command]:
-    names = ("/".join(option.names), option.parameter)
+    names = (*((option.short,) if option.short else ()), "/".join(option.names), option.parameter)
     if option.takes == "nothing":
         return click.option(*names, is_flag=True, default=option.default, help=option.help)
     return click.option(

@@ -27,6 +27,7 @@ class Option:
     default: Any = False
     metavar: str = ""
     choices: tuple[str, ...] = ()  # none: a value is a path
+    short: str = ""  # another way to say the first name
 
 
 def read_line(options: Sequence[Option], words: Sequence[str]) -> tuple[dict[str, Any], list[str]] | None:
@@ -34,7 +35,7 @@ def read_line(options: Sequence[Option], words: Sequence[str]) -> tuple[dict[str
 
     That is so without a command, and where a word that starts with a dash is none of `options` or stands for a value.
     """
-    by_name = {name: option for option in options for name in option.names}
+    by_name = {name: option for option in options for name in (*option.names, option.short)}
     values = {option.parameter: option.default for option in options}
     at = 0
     while at < len(words) and words[at].startswith("-"):
@@ -45,7 +46,7 @@ def read_line(options: Sequence[Option], words: Sequence[str]) -> tuple[dict[str
             return None
         option = by_name[name]
         if option.takes == "nothing":
-            values[option.parameter] = name == option.names[0]
+            values[option.parameter] = name in (option.names[0], option.short)
             at += 1
             continue
         if not value or (value[0].startswith("-") and value[0] != "-"):

@@ -37,6 +37,15 @@ def find_call(arguments: Sequence[str]) -> Callable[[], int] | None:
             if (read := read_line(OPTIONS, words)) is not None:
                 options, command = read
                 return lambda: run_command(command, **options)
+        case ["box", "exec", *words]:
+            from jubako.cli.box_exec import EXEC_OPTIONS, exec_command, split_command
+            from jubako.cli.line import read_line
+
+            if (read := read_line(EXEC_OPTIONS, words)) is not None:
+                options, rest = read
+                name, of_box = split_command(rest)
+                if of_box:
+                    return lambda: exec_command(name, of_box, **options)
         case ["unshare", *words]:
             from jubako.cli import unshare_line
             from jubako.cli.getopt_line import asks_for

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
+__all__ = ["copy_directory_state", "copy_entry", "copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
 
 _CHUNK = 8 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -93,6 +93,30 @@ def sanitize_tree(path: str, *, shown: str = "") -> tuple[str, ...]:
                     _sanitize_entry(entry, folder.fd, state, f"{shown}/{folder.below(entry)}", refused)
         for deep in too_deep:
             _remove_deep(top, deep)
+    return tuple(refused)
+
+
+def copy_entry(
+    source: tuple[str, int], destination: tuple[str, int], found: os.stat_result, shown: str, *, keep_owner: bool = True
+) -> tuple[str, ...]:
+    """As `copy_file`, for a name in a directory that is open, each; `found` is the source's state."""
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+        return (_left_out(shown, found),)
+    refused: list[str] = []
+    _copy_entry(source, destination, found, shown, refused, keep_owner=keep_owner)
+    return tuple(refused)
+
+
+def copy_directory_state(source: int, destination: int, shown: str, *, keep_owner: bool = True) -> tuple[str, ...]:
+    """Gives an open directory the mode, owner, attributes and times of another; what was refused, in words."""
+    refused: list[str] = []
+    found = os.fstat(source)
+    if found.st_mode & stat.S_ISUID:
+        refused.append(f"{shown}: setuid bit left out")
+    kept = _read_kept(source, shown, refused)
+    _write_state(
+        destination, _State(found, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID, kept, keep_owner), shown, refused
+    )
     return tuple(refused)
 
 

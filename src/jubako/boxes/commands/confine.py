@@ -50,6 +50,7 @@ class Confinement:
 
     user_namespace: bool  # its own, with this user's uid and gid alone
     network: Network = "host"
+    hostname: str = ""  # "": as this machine
     abstract_sockets: bool = False  # the machine's can be reached
     capabilities: frozenset[int] = frozenset()  # kept; all others are given up
     held_descriptors: tuple[int, ...] = ()  # left open in the processes around the command, not in the command
@@ -67,6 +68,8 @@ def enter_namespaces(confinement: Confinement) -> None:
         bring_loopback_up()
     if confinement.carrier is not None:
         confinement.carrier.ask()
+    if confinement.hostname:
+        namespaces.sethostname(confinement.hostname)
 
 
 def give_up_rights(confinement: Confinement) -> None:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
+    from jubako.boxes.commands.become import Identity
     from jubako.boxes.commands.confine import Confinement
     from jubako.boxes.resources.restrain import Restraint
 
-__all__ = ["MakeView", "Program", "be_first"]
+__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "MakeView", "Program", "be_first", "find_program"]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -39,7 +40,8 @@ class Program:
     """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view.
 
     With a `function`, that is called in a fork of this interpreter instead, with the descriptors `kept` open beside the
-    three; what it returns is the status.
+    three; what it returns is the status. With an `inside`, pid 1 itself calls that, and the box ends when it returns;
+    the descriptors `handed` are pid 1's alone from then on.
     """
 
     argv: Sequence[str]
@@ -48,6 +50,9 @@ class Program:
     stdio: tuple[int, int, int] = (0, 1, 2)
     function: Callable[[], int] | None = None
     kept: tuple[int, ...] = ()
+    user: Identity | None = None  # who it is to be, in a box of root's
+    inside: Callable[[], int] | None = None
+    handed: tuple[int, ...] = ()
 
 
 def be_first(
@@ -87,6 +92,8 @@ def be_first(
                 hint="Start from a directory the box shows: not one of /run, /dev, or jubako's own.",
             ) from error
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
+        if program.inside is not None:
+            return program.inside()
         try:
             command = _start(program, confinement.restraint)
         except OSError as error:
@@ -102,8 +109,9 @@ def _start(program: Program, restraint: Restraint | None) -> int:
     """The pid of the command; OSError if it cannot be executed."""
     if program.function is not None:
         return _fork(program, program.function, restraint)
-    path = _find_program(program.argv[0], program.environment.get("PATH", os.defpath))
-    return _spawn(path, program) if restraint is None else _fork_bound(path, program, restraint)
+    path = find_program(program.argv[0], program.environment.get("PATH", os.defpath))
+    is_plain = restraint is None and program.user is None
+    return _spawn(path, program) if is_plain else _fork_bound(path, program, restraint)
 
 
 def _spawn(path: str, program: Program) -> int:
@@ -111,8 +119,8 @@ def _spawn(path: str, program: Program) -> int:
     return os.posix_spawn(path, list(program.argv), dict(program.environment), setsigdef=_IGNORED_BY_PYTHON)
 
 
-def _fork_bound(path: str, program: Program, restraint: Restraint) -> int:
-    """A fork, since what is to be bound is the command, and this process must not be."""
+def _fork_bound(path: str, program: Program, restraint: Restraint | None) -> int:
+    """A fork, since what is to be bound, or somebody else's, is the command, and this process must not be."""
     failed, tell = os.pipe()  # closed by execve(2)
     pid = os.fork()
     if pid == 0:
@@ -120,7 +128,10 @@ def _fork_bound(path: str, program: Program, restraint: Restraint) -> int:
         try:
             for number in _IGNORED_BY_PYTHON:
                 signal.signal(number, signal.SIG_DFL)
-            restraint.bound()
+            if restraint is not None:
+                restraint.bound()
+            if program.user is not None:
+                program.user.become()
             os.execve(path, list(program.argv), dict(program.environment))
         except OSError as error:
             code = error.errno or code
@@ -145,12 +156,14 @@ def _fork(program: Program, function: Callable[[], int], restraint: Restraint | 
         gc.enable()
         if restraint is not None:
             restraint.bound()
+        if program.user is not None:
+            program.user.become()
         return function()
 
     return fork_child(call)
 
 
-def _find_program(name: str, path: str) -> str:
+def find_program(name: str, path: str) -> str:
     """The file that a shell would execute for `name`: the first in `path` that can be executed, else the first of that
     name. A directory that cannot be searched is as good as empty."""
     if "/" in name:

@@ -31,14 +31,14 @@ from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.commands.make import Stack
     from jubako.boxes.commands.supervise import Ended
     from jubako.boxes.spec import Box
 
-__all__ = ["check_program", "commit_or_keep", "run_in", "run_in_box", "run_in_new_box"]
+__all__ = ["check_program", "commit_or_keep", "fit_program", "run_in", "run_in_box", "run_in_new_box"]
 
 _TRIES = 5
 
@@ -115,6 +115,7 @@ def run_in_new_box(
     With it, what the command changed is not read, since this machine alone is not what it saw.
     """
     check_program(program, box)
+    program = fit_program(program, box)
     with explained("no box can be made"):
         sweep_boxes(state.boxes_path)
         for _ in range(_TRIES - 1):
@@ -147,6 +148,7 @@ def _run_to_end(
     record = new.describe(program.argv, program.cwd, started_ns)
     if keep:
         new.prepare_record(record)
+    new.note_running(record)
     ended = run_in(new, _name_box(program, new.id))
     with explained("what the command changed cannot be read"):
         drop_untouched_files(new.copies)
@@ -169,11 +171,14 @@ def _run_to_end(
     )
 
 
-def run_in(new: NewBox, program: Program) -> Ended:
-    """Runs `program` in a box that was made, within its limits, and waits for it."""
+def run_in(new: NewBox, program: Program, tell: Callable[[Sequence[str]], None] | None = None) -> Ended:
+    """Runs `program` in a box that was made, within its limits, and waits for it. `tell` gets the notes early."""
 
     def make_view() -> Sequence[str]:
-        return new.view.make(new.plan)
+        notes = new.view.make(new.plan)
+        if tell is not None:
+            tell(notes)
+        return notes
 
     if new.limited is None:
         return run_confined(program, new.confinement, make_view)
@@ -185,6 +190,21 @@ def run_in(new: NewBox, program: Program) -> Ended:
 def _name_box(program: Program, box_id: str) -> Program:
     """The program with JUBAKO_BOX in its environment, for prompts and for scripts that must know where they are."""
     return replace(program, environment={**program.environment, MARK: box_id})
+
+
+def fit_program(program: Program, box: Box) -> Program:
+    """The program as `box` says that it is started. InputError for a user that cannot be."""
+    if not box.environment and not box.cwd and not box.user:
+        return program
+    user = None
+    environment = dict(program.environment)
+    if box.user:
+        from jubako.boxes.commands.become import find_identity  # for boxes with a user
+
+        user = find_identity(box.user)
+        environment |= dict(user.environment)
+    environment |= dict(box.environment)
+    return replace(program, environment=environment, cwd=box.cwd or program.cwd, user=user)
 
 
 def check_program(program: Program, box: Box) -> None:

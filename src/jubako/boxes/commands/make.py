@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from jubako.boxes.commands.confine import Confinement, NotStarted
+from jubako.boxes.commands.running import note_running
 from jubako.boxes.commands.shortage import find_cure
 from jubako.boxes.keeping.kept import make_box, remove_box
 from jubako.boxes.keeping.kept_record import (
@@ -29,7 +30,7 @@ from jubako.kernel.capabilities import capability_number, last_capability
 from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
 from jubako.kernel.seccomp import default_filter
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,17 @@ if TYPE_CHECKING:
         def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
 
 
-__all__ = ["FACT_VARIABLES", "NewBox", "is_outdated", "make_new_box", "read_box_facts"]
+__all__ = [
+    "FACT_VARIABLES",
+    "NewBox",
+    "carry_network",
+    "check_box",
+    "find_shared",
+    "is_outdated",
+    "make_new_box",
+    "plan_box",
+    "read_box_facts",
+]
 
 FACT_VARIABLES = ("HOME", "TMPDIR", *SOCKET_VARIABLES)  # all of the environment that `read_box_facts` looks at
 
@@ -86,6 +97,13 @@ class NewBox:
         except OSError as error:
             raise _explain(error, self.directory) from error
 
+    def note_running(self, record: BoxRecord) -> None:
+        """Says to who looks (`jubako box ps`) what runs in it."""
+        try:
+            note_running(self.directory, record.started_ns, record.label)
+        except OSError as error:
+            raise _explain(error, self.directory) from error
+
     def drop(self) -> None:
         """Lets go of it, and removes it unless it is a kept one by now. Nothing of it may run."""
         try:
@@ -112,10 +130,11 @@ def is_outdated(facts: WideFacts) -> bool:
     )
 
 
-def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | None = None) -> NewBox:
+def make_new_box(
+    box: Box, state: StateRoot, facts: WideFacts, stack: Stack | None = None, *, volatile: bool = True
+) -> NewBox:
     """Makes a box as `box` says; `stack` says what lies between this machine and the box's tops."""
-    shared = _find_shared(box)
-    capabilities = _number_capabilities(choose_capabilities(box, facts.host.uid))
+    check_box(box, facts)
     try:
         box_id, lock = make_box(state.boxes_path)
     except OSError as error:
@@ -123,26 +142,43 @@ def make_new_box(box: Box, state: StateRoot, facts: WideFacts, stack: Stack | No
     directory = os.path.join(state.boxes_path, box_id)
     try:
         stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace) if stack else ()
-        view = WideView(facts, directory, shared, stacked)
-        plan = view.plan()
-        confinement = Confinement(
-            user_namespace=facts.host.in_user_namespace,
-            network=box.network,
-            abstract_sockets=box.abstract_sockets,
-            capabilities=capabilities,
-            held_descriptors=(lock,),
-            carrier=_carry_network(box, directory),
-        )
-        limited = _limit(box, view, plan)
-        _warm_up(facts.host.in_user_namespace)
-        copies = _prepare(view, plan, directory)
-        return NewBox(box_id, directory, lock, facts, view, plan, confinement, copies, limited)
+        return plan_box(box, WideView(facts, directory, find_shared(box), stacked, volatile=volatile), lock)
     except BaseException:
         _abandon(directory, lock)
         raise
 
 
-def _carry_network(box: Box, directory: str) -> Carrier | None:
+def check_box(box: Box, facts: WideFacts) -> None:
+    """Raises InputError for what `box` asks for that isn't there."""
+    find_shared(box)
+    _number_capabilities(choose_capabilities(box, facts.host.uid))
+
+
+def plan_box(box: Box, view: WideView, lock: int) -> NewBox:
+    """The box in the view's directory, which `lock` holds and the caller drops if this fails."""
+    facts, directory = view.facts, view.box_directory
+    if box.mounts:
+        from jubako.boxes.views.plan_mounts import look_at_mounts  # for boxes with such
+
+        view = replace(view, mounts=look_at_mounts(box.mounts))
+    capabilities = _number_capabilities(choose_capabilities(box, facts.host.uid))
+    plan = view.plan()
+    confinement = Confinement(
+        user_namespace=facts.host.in_user_namespace,
+        network=box.network,
+        hostname=box.hostname,
+        abstract_sockets=box.abstract_sockets,
+        capabilities=capabilities,
+        held_descriptors=(lock,),
+        carrier=carry_network(box, directory),
+    )
+    limited = _limit(box, view, plan)
+    _warm_up(facts.host.in_user_namespace)
+    copies = _prepare(view, plan, directory)
+    return NewBox(os.path.basename(directory), directory, lock, facts, view, plan, confinement, copies, limited)
+
+
+def carry_network(box: Box, directory: str) -> Carrier | None:
     """What carries the box's private network, if it has one."""
     if box.network != "private":
         return None
@@ -188,7 +224,8 @@ def _explain(error: OSError, directory: str) -> NotStarted:
     return NotStarted(f"no box can be made in {directory}: {error.strerror}", hint=find_cure(error))
 
 
-def _find_shared(box: Box) -> tuple[KnownPath, ...]:
+def find_shared(box: Box) -> tuple[KnownPath, ...]:
+    """What the box shares with this machine. InputError for what isn't there."""
     for path in box.cache:
         os.makedirs(path, exist_ok=True)
     paths = (*box.binds, *box.cache, *box.sockets)

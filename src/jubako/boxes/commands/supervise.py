@@ -77,6 +77,8 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
                     relay.child = fork_first(lambda: _be_first(program, confinement, make_view, write_end))
             finally:
                 os.close(write_end)
+                for fd in program.handed:
+                    os.close(fd)
             if confinement.carrier is not None:
                 confinement.carrier.meet()
             if watch is not None:
@@ -135,4 +137,4 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
 
 
 def _be_first(program: Program, confinement: Confinement, make_view: MakeView, report: int) -> int:
-    return be_first(confinement, make_view, report, lambda: program, (*program.stdio, *program.kept))
+    return be_first(confinement, make_view, report, lambda: program, (*program.stdio, *program.kept, *program.handed))

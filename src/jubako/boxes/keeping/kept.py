@@ -4,6 +4,7 @@
     boxes/ID/            locked exclusively by who makes, commits or removes the box, shared by who only looks in
     boxes/ID/N/upper     what was written below one target (an overlay's upper directory)
     boxes/ID/N/work      overlayfs's own
+    boxes/ID/living.json that of a living box (`boxes.living`), which is no kept one
     boxes/ID/box.json    written last, by rename: a directory without it that nobody has locked is swept
 
 The locks are flock(2) on the directories themselves, so that there is no lock file to make or to lose, and a killed
@@ -16,7 +17,7 @@ import errno
 import fcntl
 import os
 
-from jubako.boxes.keeping.kept_record import RECORD_NAME, BoxRecord, is_kept_box, parse_record
+from jubako.boxes.keeping.kept_record import LIVING_NAME, RECORD_NAME, BoxRecord, is_kept_box, parse_record
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
@@ -27,8 +28,11 @@ __all__ = [
     "find_box_id",
     "flush_box",
     "hold_box",
+    "is_box_held",
     "list_box_ids",
     "list_boxes",
+    "list_living_ids",
+    "list_unrecorded_ids",
     "lock_box",
     "make_box",
     "read_box",
@@ -110,7 +114,7 @@ def list_boxes(boxes: str) -> KeptBoxes:
     """The kept boxes below `boxes`."""
     records: list[BoxRecord] = []
     unreadable: list[str] = []
-    for name in _names(boxes):
+    for name in list_box_ids(boxes):
         try:
             record = _read_record(os.path.join(boxes, name))
         except HostError as error:
@@ -122,8 +126,30 @@ def list_boxes(boxes: str) -> KeptBoxes:
 
 
 def list_box_ids(boxes: str) -> list[str]:
-    """The ids of the kept boxes, those whose record cannot be read too, sorted."""
-    return [name for name in _names(boxes) if is_kept_box(os.path.join(boxes, name))]
+    """The ids of the kept boxes, those whose record cannot be read too, sorted; not those of living boxes."""
+    return [name for name in _recorded(boxes) if not os.path.lexists(os.path.join(boxes, name, LIVING_NAME))]
+
+
+def list_living_ids(boxes: str) -> list[str]:
+    """The ids of the living boxes, sorted."""
+    return [name for name in _recorded(boxes) if os.path.lexists(os.path.join(boxes, name, LIVING_NAME))]
+
+
+def list_unrecorded_ids(boxes: str) -> list[str]:
+    """The ids of the boxes that are neither: those that run in a foreground, or are being made, or were killed."""
+    return [name for name in _names(boxes) if not is_kept_box(os.path.join(boxes, name))]
+
+
+def is_box_held(directory: str) -> bool:
+    """True while somebody holds the box exclusively. Who would take it for itself meanwhile must try again."""
+    try:
+        fd = _try_lock(directory, exclusive=False)
+    except FileNotFoundError:
+        return False
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
 
 
 def find_box_id(boxes: str, prefix: str) -> str:
@@ -171,7 +197,7 @@ def remove_box(directory: str) -> None:
 
 def sweep_boxes(boxes: str) -> list[str]:
     """Removes what killed runs left: directories without a record that nobody holds. Returns their ids."""
-    if list_box_ids(boxes) == _names(boxes):
+    if _recorded(boxes) == _names(boxes):
         return []
     dead: dict[str, int] = {}
     try:
@@ -197,6 +223,10 @@ def sweep_boxes(boxes: str) -> list[str]:
     finally:
         for fd in dead.values():
             os.close(fd)
+
+
+def _recorded(boxes: str) -> list[str]:
+    return [name for name in _names(boxes) if is_kept_box(os.path.join(boxes, name))]
 
 
 def _remove_dead(directory: str) -> None:

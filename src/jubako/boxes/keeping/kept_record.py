@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jubako.boxes.spec import OutputKind
 
 __all__ = [
+    "LIVING_NAME",
     "RECORD_NAME",
     "BoxRecord",
     "Layer",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 RECORD_NAME = "box.json"
+LIVING_NAME = "living.json"  # beside it, in the directory of a living box
 
 _PREPARED = "box.json.new"
 _VERSION = 1

@@ -22,7 +22,7 @@ import sys
 import threading
 
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.launch import check_program, commit_or_keep
+from jubako.boxes.commands.launch import check_program, commit_or_keep, fit_program
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.kept import sweep_boxes
 from jubako.boxes.nesting import refuse_nesting
@@ -132,7 +132,10 @@ class BoxServer:
         check_program(program, wanted)
         if wanted.limits is not None or wanted.network == "private":
             raise InputError("a BoxServer's boxes have neither limits nor a private network", hint="Use run_in_box.")
-        request = Request(wanted, tuple(program.argv), where, dict(program.environment), root.path)
+        if wanted.user:
+            raise InputError("a BoxServer's boxes have no user of their own", hint="Use run_in_box for those.")
+        program = fit_program(program, wanted)
+        request = Request(wanted, tuple(program.argv), program.cwd, dict(program.environment), root.path)
         streams = Streams(stdin, stdout, stderr)
         try:
             answer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

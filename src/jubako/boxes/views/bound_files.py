@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TypeAlias
 
-__all__ = ["Copies", "drop_untouched_files", "note_copies"]
+__all__ = ["Copies", "drop_untouched_files", "is_untouched", "note_copies"]
 
 Copies: TypeAlias = "dict[str, tuple[int, ...]]"  # paths, and what shows that somebody has written there
 
@@ -26,8 +26,13 @@ def note_copies(paths: Iterable[str]) -> Copies:
 def drop_untouched_files(copies: Copies) -> None:
     """Removes the copies that nobody has written to since `note_copies`. The box must have ended."""
     for path, state in copies.items():
-        if _read_state(path) == state:
+        if is_untouched(path, state):
             os.unlink(path)
+
+
+def is_untouched(path: str, state: tuple[int, ...]) -> bool:
+    """True if nobody has written to the copy since `note_copies`; False if it is gone, too."""
+    return os.path.lexists(path) and _read_state(path) == state
 
 
 def _read_state(path: str) -> tuple[int, ...]:

@@ -8,25 +8,29 @@ cannot be done without.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 
 from jubako.boxes.views.apply import apply_operations
 from jubako.boxes.views.bound_files import Copies, note_copies
+from jubako.boxes.views.facts import is_below
 from jubako.boxes.views.operations import CopyAttributes
 from jubako.boxes.views.plan_wide import Stacked, Top, WideFacts, WidePlan, plan_wide
 from jubako.errors import HostError
 from jubako.kernel.mounts import MNT_DETACH, OPEN_TREE_CLONE, attach, open_tree, umount2
 from jubako.kernel.overlay import Overlay, has_lowerdir_plus, mount_overlay_classic, open_overlay
 from jubako.kernel.syscalls import AT_FDCWD
-from jubako.records import record, replace
+from jubako.layers.remove import remove_tree
+from jubako.records import field, record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jubako.boxes.views.facts import KnownPath
+    from jubako.boxes.views.plan_mounts import Mounted
 
-__all__ = ["WideView"]
+__all__ = ["WideView", "move_tops"]
 
 _ROOT = "root"  # where the new root is put together, and where old kernels make their overlays
 # These say nothing of the file system: without this one the next would be refused, and the ones below it, and so on.
@@ -36,12 +40,19 @@ _HINT = "What a box writes is kept in {}: set JUBAKO_STATE to a directory on a l
 
 @record
 class WideView:
-    """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`."""
+    """One box's view, yet to be made. `box_directory` is the box's own, `shared` and `stacked` as for `plan_wide`.
+
+    `places` says of targets where in the box's directory their tops are, for a box that is made once more: what is
+    there stays. Not `volatile`: what programs flush is on the disk, and the tops can be used again after any end.
+    """
 
     facts: WideFacts
     box_directory: str
     shared: Sequence[KnownPath] = ()
     stacked: Sequence[Stacked] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    volatile: bool = True
+    mounts: Sequence[Mounted] = ()
 
     def plan(self) -> WidePlan:
         """The plan, with nothing refused yet."""
@@ -51,10 +62,14 @@ class WideView:
         """Makes the upper directories in the box's directory; when single files were copied there, for
         `drop_untouched_files`. OSError on a full disk."""
         copies: Copies = {}
-        os.mkdir(os.path.join(self.box_directory, _ROOT))
+        os.makedirs(os.path.join(self.box_directory, _ROOT), exist_ok=bool(self.places))
         for top in plan.tops:
             upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
-            os.makedirs(upper)
+            if top.target in self.places and self._is_there(top):
+                continue
+            os.makedirs(upper, exist_ok=bool(self.places))
+            if self.places:
+                remove_tree(work)
             os.mkdir(work)
             if top.is_file:
                 from jubako.layers.copy import copy_file  # 1 ms to import, and few machines mount single files
@@ -103,8 +118,29 @@ class WideView:
         apply_operations(plan.operations, trees)
         return plan.notes
 
+    def _is_there(self, top: Top) -> bool:
+        """Whether the top was made before, and with it the copy of a single file."""
+        upper = _copied_file(self.box_directory, top) if top.is_file else os.path.join(self.box_directory, top.work)
+        return os.path.lexists(upper)
+
     def _plan(self, refused: frozenset[str]) -> WidePlan:
-        return plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
+        plan = plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
+        hidden = self.facts.host.hidden
+        if self.mounts or any(is_below(path, one.path) for path in hidden for one in self.shared):
+            from jubako.boxes.views.plan_mounts import plan_hiding, plan_placing, plan_taking  # for boxes with such
+
+            plan = replace(
+                plan,
+                operations=(
+                    *plan_taking(self.mounts),
+                    *plan.operations,
+                    *plan_hiding(self.shared, hidden),
+                    *plan_placing(self.mounts, hidden),
+                ),
+            )
+        if not self.places:
+            return plan
+        return replace(plan, tops=tuple(move_tops(plan.tops, self.places)))
 
     def _open(self, top: Top, plan: WidePlan) -> int:
         """A descriptor of the top as a detached tree."""
@@ -115,7 +151,7 @@ class WideView:
             upper=os.path.join(self.box_directory, top.upper),
             work=os.path.join(self.box_directory, top.work),
             userxattr=plan.userxattr,
-            volatile=True,
+            volatile=self.volatile,
         )
         try:
             return self._open_overlay(overlay)
@@ -134,6 +170,7 @@ class WideView:
         directory = os.path.join(self.box_directory, os.path.dirname(top.upper))
         base, base_work, work = (os.path.join(directory, name) for name in ("base", "base-work", "work-again"))
         for path in (base, base_work, work):  # what was refused has left its mark in the work directory it was given
+            remove_tree(path)
             os.mkdir(path)
         attach(self._open_overlay(replace(overlay, lowers=(covered,), upper=stacked, work=base_work)), base)
         try:
@@ -150,6 +187,14 @@ class WideView:
             return open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
         finally:
             umount2(place, MNT_DETACH)
+
+
+def move_tops(tops: Sequence[Top], places: Mapping[str, str]) -> Iterator[Top]:
+    """The tops where `places` says their targets' are, and the others in directories that none of them has."""
+    free = (str(number) for number in itertools.count() if str(number) not in places.values())
+    for top in tops:
+        place = places.get(top.target) or next(free)
+        yield replace(top, upper=f"{place}/upper", work=f"{place}/work")
 
 
 def _can_do_without(top: Top, plan: WidePlan) -> bool:

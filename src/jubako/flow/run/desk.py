@@ -113,6 +113,8 @@ class Desk:
         payload = _dump(task)
         box = self._find_box(task)
         _refuse_shared(task, outputs, box)
+        if box.for_commands:
+            raise InputError(f"the box of {task} asks for what only commands can have: {', '.join(box.for_commands)}")
         elsewhere = [target.as_output() for target in stored]
         staged = self.area.stage(attempt.id, (*outputs, *elsewhere))
         local, sent = staged[: len(outputs)], staged[len(outputs) :]

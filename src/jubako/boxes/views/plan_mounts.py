@@ -1,0 +1,93 @@
+"""Plans what a box has mounted beside the usual (`boxes.mounts`). Pure, but for one look at which places exist.
+
+What is bound is taken before the view is made, while its path still means the machine's; everything is put in its place
+last, parents first. jubako's own directories stay hidden in what is shown of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.boxes.mounts import Bind, Tmpfs
+from jubako.boxes.views.facts import KnownPath, is_below
+from jubako.boxes.views.operations import (
+    MakeDirectory,
+    MakeFile,
+    MaskDirectory,
+    MountTmpfs,
+    Operation,
+    PlaceTree,
+    SetAttributes,
+    TakeTree,
+)
+from jubako.errors import InputError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Mounted", "look_at_mounts", "plan_hiding", "plan_placing", "plan_taking"]
+
+
+@record
+class Mounted:
+    """A mount, and what must be known of it: whether it is a directory, and whether there is one to mount it on."""
+
+    mount: Bind | Tmpfs
+    source: str = ""  # the real path of what is bound
+    is_directory: bool = True
+    has_place: bool = True
+
+
+def look_at_mounts(mounts: Sequence[Bind | Tmpfs]) -> tuple[Mounted, ...]:
+    """The mounts, parents first. InputError for a source that isn't there, and for two mounts on one place."""
+    seen: set[str] = set()
+    found = []
+    for mount in sorted(mounts, key=lambda one: one.target):
+        if mount.target in seen:
+            raise InputError(f"two things are to be mounted on {mount.target}")
+        seen.add(mount.target)
+        source, is_directory = "", True
+        if isinstance(mount, Bind):
+            if not os.path.exists(mount.source):
+                raise InputError(f"{mount.source}, which the box should show at {mount.target}, does not exist")
+            source = os.path.realpath(mount.source)
+            is_directory = os.path.isdir(source)
+        found.append(Mounted(mount, source, is_directory, os.path.exists(mount.target)))
+    return tuple(found)
+
+
+def plan_taking(mounts: Sequence[Mounted]) -> Iterator[Operation]:
+    """Takes what is bound, before anything else is done."""
+    for one in mounts:
+        if one.source:
+            yield TakeTree(_name(one), one.source)
+
+
+def plan_placing(mounts: Sequence[Mounted], hidden: Sequence[str]) -> Iterator[Operation]:
+    """Puts everything in its place, after all else; of `hidden` directories nothing shows."""
+    for one in mounts:
+        target = one.mount.target
+        if not one.has_place:
+            yield MakeDirectory(target) if one.is_directory else MakeFile(target)
+        if isinstance(one.mount, Tmpfs):
+            size = "50%" if one.mount.size_bytes is None else str(one.mount.size_bytes)
+            yield MountTmpfs(target, size=size, mode=0o1777)
+            continue
+        yield PlaceTree(_name(one), target)
+        yield SetAttributes(target, read_only=one.mount.read_only or None, nosuid=True, nodev=True, recursive=True)
+        for path in hidden:
+            if is_below(path, one.source):
+                yield MaskDirectory(os.path.normpath(target + path[len(one.source.rstrip("/")) :]))
+
+
+def plan_hiding(shared: Sequence[KnownPath], hidden: Sequence[str]) -> Iterator[Operation]:
+    """Hides jubako's own directories in what is shared in its own place, unless it is one of them that is shared."""
+    for path in hidden:
+        if any(path != one.path and is_below(path, one.path) for one in shared):
+            yield MaskDirectory(path)
+
+
+def _name(one: Mounted) -> str:
+    return f"mount {one.mount.target}"
