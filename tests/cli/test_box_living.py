@@ -221,3 +221,28 @@ def test_terminal_is_as_it_was_after_a_command(shell: Shell) -> None:
     os.waitpid(pid, 0)
     os.close(master)
     assert printed == b"137 True\r\n"
+
+
+def test_run_and_enter_of_a_kept_box_have_a_terminal_of_the_boxes_own(shell: Shell) -> None:
+    printed, status = talk(
+        ["run", "--tty", "--keep", "--", "sh", "-c", "tty; stty size; set -m; echo kept > file; read x; exit 5"],
+        (b"31 97", b"on\r"),
+    )
+    lines = printed.replace(b"\r", b"").split(b"\n")
+    assert (lines[:2], status) == ([b"/dev/pts/0", b"31 97"], 5)
+    (box_id,) = (line.split()[-1].decode() for line in lines if line.startswith(b"Kept as"))
+    printed, status = talk(["enter", box_id, "--", "sh", "-c", "tty; cat file; kill -15 $$"])
+    assert printed.replace(b"\r", b"").split(b"\n")[:2] == [b"/dev/pts/0", b"kept"]
+    assert status == 143
+    assert shell("rm", box_id).status == 0
+
+
+def test_command_on_a_terminal_that_is_not_there_says_so_as_without_one(shell: Shell) -> None:
+    printed, status = talk(["run", "--tty", "--", "no-such-program"])
+    assert status == 127
+    assert b"Error: cannot run 'no-such-program': No such file or directory" in printed
+    refused = shell("run", "--tty", "--", "true")
+    assert (refused.status, refused.err) == (
+        2,
+        "Error: --tty needs a terminal, and stdin, stdout or stderr is none here\n",
+    )

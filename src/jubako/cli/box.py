@@ -130,8 +130,11 @@ def enter(box_id: str, command: Sequence[str], usage: bool, **box_options: Any) 
             )
         return exec_command(box_id, argv, tty=None, settings=(), cwd=None, detach=False)
     from jubako.boxes.commands.kept_boxes import enter_box
+    from jubako.cli.box_terminal import lend_terminal
 
-    with enter_box(box_id, argv, box_of(**box_options, measure=usage)) as result:
+    with lend_terminal(is_wanted=None) as adapt:
+        entered = enter_box(box_id, argv, box_of(**box_options, measure=usage), adapt=adapt)
+    with entered as result:
         if not words:  # what can be written matters to who works in there, not to who reads one thing
             echo_notes(result.notes)
         echo_ending(result, usage=usage)

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from jubako.boxes.commands.result import BoxResult
+    from jubako.boxes.spec import Box
     from jubako.cli.document import Format
 
 __all__ = ["OPTIONS", "run_command"]
 
 OPTIONS = (
     Option(("--keep",), "keep", "Keep the box, to enter, commit or remove it later."),
+    Option(("--tty",), "tty", "Give CMD a terminal of the box's own.", short="-t"),
     Option(("--detach",), "detach", "Run CMD in the background, in a box that lives, and print its name.", short="-d"),
     NAME_OPTION,
     Option(
@@ -61,6 +64,7 @@ def run_command(
     command: Sequence[str],
     *,
     keep: bool,
+    tty: bool,
     detach: bool,
     name: str,
     commit_paths: Sequence[str],
@@ -71,7 +75,7 @@ def run_command(
 ) -> int:
     """Runs the command in a box and lists what it changed; the command's exit code."""
     if detach:
-        _refuse_beside("--detach", {"--keep": keep, "--commit": commit_paths, "--changes-to": changes_to})
+        _refuse_beside("--detach", {"--tty": tty, "--keep": keep, "--commit": commit_paths, "--changes-to": changes_to})
         from jubako.cli.box_create import create_command  # a command in the foreground takes none of this
 
         return create_command(command, name=name, **box_options)
@@ -80,7 +84,12 @@ def run_command(
     if changes_to not in (None, "-"):
         prepare_file(changes_to)
     box = box_of(**box_options, measure=usage or format_ != "table")
-    with run_in_box(command, box, keep=keep, commit=commit_paths) as result:
+    ran = (
+        _run_on_terminal(command, box, keep, commit_paths)
+        if tty
+        else run_in_box(command, box, keep=keep, commit=commit_paths)
+    )
+    with ran as result:
         echo_notes(result.notes)
         echo_ending(result, usage=usage)
         committed = result.committed.plan.published if result.committed else ()
@@ -100,6 +109,13 @@ def run_command(
         if changes_to not in (None, "-"):  # last, since this may fail, and all else has happened
             write_document(document, format_, changes_to)
         return result.exit_status
+
+
+def _run_on_terminal(command: Sequence[str], box: Box, keep: bool, commit_paths: Sequence[str]) -> BoxResult:
+    from jubako.cli.box_terminal import lend_terminal  # who has no terminal of the box's takes none of this
+
+    with lend_terminal(is_wanted=True) as adapt:
+        return run_in_box(command, box, keep=keep, commit=commit_paths, adapt=adapt)
 
 
 def _refuse_beside(option: str, others: Mapping[str, object]) -> None:

@@ -40,8 +40,8 @@ class Program:
     """What to execute. `argv[0]` is looked up in the PATH of `environment`; `cwd` is a path inside the view.
 
     With a `function`, that is called in a fork of this interpreter instead, with the descriptors `kept` open beside the
-    three; what it returns is the status. With an `inside`, pid 1 itself calls that, and the box ends when it returns;
-    the descriptors `handed` are pid 1's alone from then on.
+    three; what it returns is the status. With an `inside`, pid 1 itself calls that, with this program and what binds it
+    to limits, and the box ends when it returns; the descriptors `handed` are pid 1's alone from then on.
     """
 
     argv: Sequence[str]
@@ -51,7 +51,7 @@ class Program:
     function: Callable[[], int] | None = None
     kept: tuple[int, ...] = ()
     user: Identity | None = None  # who it is to be, in a box of root's
-    inside: Callable[[], int] | None = None
+    inside: Callable[[Program, Restraint | None], int] | None = None
     handed: tuple[int, ...] = ()
 
 
@@ -92,9 +92,9 @@ def be_first(
                 hint="Start from a directory the box shows: not one of /run, /dev, or jubako's own.",
             ) from error
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
-        if program.inside is not None:
-            return program.inside()
         try:
+            if program.inside is not None:
+                return program.inside(program, confinement.restraint)
             command = _start(program, confinement.restraint)
         except OSError as error:
             write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])

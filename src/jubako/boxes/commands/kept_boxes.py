@@ -29,9 +29,10 @@ from jubako.layers.walk import open_top, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jubako.boxes.commands.commit import Committed
+    from jubako.boxes.commands.first import Program
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
     from jubako.boxes.state import StateRoot
@@ -80,10 +81,12 @@ def enter_box(
     environment: Mapping[str, str] | None = None,
     stdio: tuple[int, int, int] = (0, 1, 2),
     state: StateRoot | None = None,
+    adapt: Callable[[Program], Program] = lambda program: program,
 ) -> BoxResult:
     """Runs `argv` in the kept box `box_id`, with a new top that is dropped; `cwd` is the box's own by default.
 
-    Nobody can commit or remove the box meanwhile. ConflictError if somebody is doing that now.
+    `adapt` has a last word about the program. Nobody can commit or remove the box meanwhile. ConflictError if somebody
+    is doing that now.
     """
     # Listing boxes takes none of this, which is most of what there is to import.
     from jubako.boxes.commands.first import Program
@@ -103,7 +106,7 @@ def enter_box(
             kept = (Stacked(layer.target, os.path.join(directory, layer.upper)) for layer in record.layers)
             return (*make_staged_layer(directory, record, place, userxattr=userxattr), *kept)
 
-        return run_in_new_box(program, box, root, stack=stack)
+        return run_in_new_box(adapt(program), box, root, stack=stack)
 
 
 def commit_box(

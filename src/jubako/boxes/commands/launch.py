@@ -57,22 +57,23 @@ def run_in_box(
     environment: Mapping[str, str] | None = None,
     stdio: tuple[int, int, int] = (0, 1, 2),
     state: StateRoot | None = None,
+    adapt: Callable[[Program], Program] = lambda program: program,
 ) -> BoxResult:
     """Runs `argv` in a box on this whole machine and waits for it; what it changed is in the result.
 
     `keep` keeps the box whatever happens to the command. `commit` are paths that are published if the command succeeds;
     if that fails, is interrupted, or finds nothing of what was changed there, the box is kept so that nothing is lost,
     and the error (or its note) names it. `cwd` and `environment` are this
-    process's by default, `stdio` are the descriptors the command gets as 0, 1 and 2, `state` is the default state root.
+    process's by default, `stdio` are the descriptors the command gets as 0, 1 and 2, `state` is the default state root,
+    `adapt` has a last word about the program.
 
     Raises InputError, HostError and ConflictError; a command that fails is no error, see `exit_status`.
     """
     refuse_nesting()
     where = os.getcwd() if cwd is None else os.path.abspath(cwd)
     root = default_state_root() if state is None else state
-    result = run_in_new_box(
-        Program(argv, where, dict(os.environ if environment is None else environment), stdio), box, root, keep=keep
-    )
+    program = Program(argv, where, dict(os.environ if environment is None else environment), stdio)
+    result = run_in_new_box(adapt(program), box, root, keep=keep)
     return commit_or_keep(result, commit)
 
 

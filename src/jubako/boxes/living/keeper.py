@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.make import NewBox
     from jubako.boxes.living.server import Lasting
+    from jubako.boxes.resources.restrain import Restraint
 
 __all__ = ["LOG_NAME", "CommandNotStarted", "Start", "open_log", "start_box"]
 
@@ -157,7 +158,7 @@ def _run(start: Start, listener: socket.socket, log: int, tell: int) -> dict[str
     # A connection is refused as soon as pid 1 is no more, which alone has the listener.
     held = (*made.confinement.held_descriptors, log, tell, say)
 
-    def inside() -> int:
+    def inside(_program: Program, restraint: Restraint | None) -> int:
         server = Server(socket.socket(fileno=listener.detach()), start.lasting, restraint)
         try:
             if start.main is not None:
@@ -176,7 +177,6 @@ def _run(start: Start, listener: socket.socket, log: int, tell: int) -> dict[str
         _tell(say, {"phase": phase, "status": status})
         return 0
 
-    restraint = made.limited.restraint if made.limited is not None else None
     try:
         program = Program(("box",), "/", {}, inside=inside, handed=(listener.fileno(),))
         carrier = carry_network(start.living.box, made.directory)

@@ -56,9 +56,10 @@ class _Connection:
 
 
 class Server:
-    """What pid 1 does. `listener` is the socket; `lasting` says how long the box lives when nobody stops it."""
+    """What pid 1 does. `listener` is the socket (None: nobody can connect); `lasting` says how long the box lives
+    when nobody stops it."""
 
-    def __init__(self, listener: socket.socket, lasting: Lasting, restraint: Restraint | None = None) -> None:
+    def __init__(self, listener: socket.socket | None, lasting: Lasting, restraint: Restraint | None = None) -> None:
         self._listener = listener
         self._lasting = lasting
         self._restraint = restraint
@@ -81,22 +82,32 @@ class Server:
         """Starts the main command. Raises NotStartable."""
         self._main = spawning.spawn(order, stdio, self._restraint)
 
+    def start_main_on_terminal(self, order: spawning.Order, connection: socket.socket) -> None:
+        """Starts the main command on a terminal of the box's, whose master goes to whoever has the other end of
+        `connection`, as if that had asked for the command. Raises NotStartable."""
+        self._main, master = spawning.spawn_on_terminal(order, self._restraint)
+        asker = _Connection(connection, pid=self._main, on_terminal=True)
+        self._answer(asker, {"pid": self._main}, (master,))
+        os.close(master)
+        self._add(asker)
+
     def serve(self) -> None:
         """Answers until the box is to end."""
         woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, self._hear)
-        self._listener.setblocking(False)
-        self._poll.register(self._listener, select.POLLIN)
+        if self._listener is not None:
+            self._listener.setblocking(False)
+            self._poll.register(self._listener, select.POLLIN)
         self._poll.register(woken, select.POLLIN)
         os.write(wake, b"\0")  # the main command may have ended before there was a handler
         while not self._is_over():
             for fd, _events in self._poll.poll(self._timeout_ms()):
                 if fd == woken:
                     os.read(woken, 512)
-                elif fd == self._listener.fileno():
-                    self._accept()
+                elif self._listener is not None and fd == self._listener.fileno():
+                    self._accept(self._listener)
                 elif fd in self._connections:
                     self._read(self._connections[fd])
             self._reap()
@@ -168,9 +179,9 @@ class Server:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            connection, _address = self._listener.accept()
+            connection, _address = listener.accept()
         except OSError:  # it has gone away, or there are no descriptors left
             return
         pid, uid, _gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
@@ -178,9 +189,12 @@ class Server:
             connection.close()
             return
         self._was_reached = True
-        connection.setblocking(False)
-        self._connections[connection.fileno()] = _Connection(connection)
-        self._poll.register(connection, select.POLLIN)
+        self._add(_Connection(connection))
+
+    def _add(self, connection: _Connection) -> None:
+        connection.socket.setblocking(False)
+        self._connections[connection.socket.fileno()] = connection
+        self._poll.register(connection.socket, select.POLLIN)
 
     def _read(self, connection: _Connection) -> None:
         try:
