@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from jubako.boxes.living.find import list_living
 from jubako.boxes.living.keeper import CommandNotStarted
-from jubako.boxes.living.living_box import LivingBox, find_box, living_boxes
+from jubako.boxes.living.living_box import LivingBox, create_box, find_box, living_boxes
 from jubako.boxes.living.program import PIPE
-from jubako.errors import ConflictError, InputError
+from jubako.boxes.state import open_state_root
+from jubako.errors import ConflictError, HostError, InputError
 
 if TYPE_CHECKING:
     from tests.boxes.living.conftest import Nursery
@@ -359,3 +362,64 @@ def test_twenty_boxes_live_at_once(nursery: Nursery) -> None:
         return len(set(made)), {box.found.phase for box in boxes}
 
     assert nursery.do(use) == (20, {"running"})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\3abc",
+        b'\0\0\0\x10{"ask": "what?"}',
+        b'\0\0\0\x10{"ask": "spawn"}',
+        b'\0\0\0\x0f{"ask": "stop"}',
+        b'\0\0\0\x0d{"signal": 9}',
+        b"\0\0\0\2[]",
+        b"\0",
+    ],
+    ids=repr,
+)
+def test_box_survives_whoever_talks_nonsense(nursery: Nursery, data: bytes) -> None:
+    def use() -> tuple[bool, str]:
+        box = nursery.create()
+        with box.reach() as line:
+            line.socket.sendall(data)
+            line.socket.shutdown(1)
+            line.wait_for_end()
+        return box.is_running, nursery.read(box, "echo well")
+
+    assert nursery.do(use) == (True, "well\n")
+
+
+def test_record_that_cannot_be_read_is_said_and_no_other_box_is_lost_for_it(nursery: Nursery) -> None:
+    def use() -> list[str]:
+        box = nursery.create(name="web")
+        box.stop()
+        record = Path(box.directory, "living.json")
+        whole = record.read_text()
+        record.write_text(whole.replace('"version": 1', '"version": 99'))
+        found, unreadable = list_living(nursery.desk.state)
+        record.write_text(whole)
+        return [str(len(found)), *(said.replace(box.id, "ID").rpartition(": ")[2] for said in unreadable)]
+
+    assert nursery.do(use) == ["0", "version 99, this jubako reads 1"]
+
+
+def test_full_disk_leaves_no_half_of_a_box(in_namespace: Callable[[Callable[[], object]], object]) -> None:
+    def use() -> tuple[str, list[str]]:
+        os.mkdir("state")
+        state = open_state_root(os.path.abspath("state"))
+        with open("filler", "wb") as filler:
+            try:
+                while True:
+                    filler.write(b"\0" * 65536)
+                    filler.flush()
+            except OSError:
+                pass
+        with pytest.raises(HostError) as caught:
+            create_box(name="web", state=state)
+        os.unlink("filler")
+        return type(caught.value).__name__, [name for name in os.listdir("state/boxes") if name != "names"]
+
+    name, left = in_namespace(use)  # type: ignore[misc]
+    assert name in ("HostError", "NotStarted")
+    assert left == []
