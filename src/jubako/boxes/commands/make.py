@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FACT_VARIABLES",
     "NewBox",
-    "carry_network",
     "check_box",
     "find_shared",
     "is_outdated",
@@ -170,7 +169,7 @@ def plan_box(box: Box, view: WideView, lock: int) -> NewBox:
         abstract_sockets=box.abstract_sockets,
         capabilities=capabilities,
         held_descriptors=(lock,),
-        carrier=carry_network(box, directory),
+        carrier=_carry_network(box, directory),
     )
     limited = _limit(box, view, plan)
     _warm_up(facts.host.in_user_namespace)
@@ -178,7 +177,7 @@ def plan_box(box: Box, view: WideView, lock: int) -> NewBox:
     return NewBox(os.path.basename(directory), directory, lock, facts, view, plan, confinement, copies, limited)
 
 
-def carry_network(box: Box, directory: str) -> Carrier | None:
+def _carry_network(box: Box, directory: str) -> Carrier | None:
     """What carries the box's private network, if it has one."""
     if box.network != "private":
         return None

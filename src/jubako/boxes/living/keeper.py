@@ -18,7 +18,6 @@ import time
 from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import run_in
-from jubako.boxes.commands.make import carry_network
 from jubako.boxes.living import control
 from jubako.boxes.living.living_record import LivingRecord, save_living
 from jubako.boxes.living.server import Server
@@ -78,8 +77,6 @@ def start_box(start: Start) -> tuple[control.Line, tuple[str, ...]]:
     wrong, CommandNotStarted for a main command that cannot be executed; the box doesn't run then.
     """
     directory = start.made.directory
-    if start.made.confinement.carrier is not None:
-        start.made.confinement.carrier.leave()  # the keeper makes its own
     told, tell = os.pipe()
     try:
         try:
@@ -179,8 +176,7 @@ def _run(start: Start, listener: socket.socket, log: int, tell: int) -> dict[str
 
     try:
         program = Program(("box",), "/", {}, inside=inside, handed=(listener.fileno(),))
-        carrier = carry_network(start.living.box, made.directory)
-        confinement = replace(made.confinement, held_descriptors=held, carrier=carrier)
+        confinement = replace(made.confinement, held_descriptors=held)
         ended = run_in(replace(made, confinement=confinement), program, notes.extend)
     finally:
         os.close(say)

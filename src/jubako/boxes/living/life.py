@@ -229,8 +229,6 @@ def _record_new(
         tops, record = copy_origin(origins.box, new.directory, tops, record)
     places = {top.target: top.place for top in tops}
     view = replace(new.view, stacked=stacked, places=places)
-    if new.confinement.carrier is not None:
-        new.confinement.carrier.leave()
     again = plan_box(box, view, new.lock)
     again = replace(again, copies={**new.copies, **again.copies})
     tops = _saved_tops(again, tops)
