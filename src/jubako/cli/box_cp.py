@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from jubako.boxes.living.living_box import find_box
 from jubako.cli.terminal import echo, printable
 from jubako.errors import InputError
@@ -19,10 +22,14 @@ def copy(source: str, destination: str) -> None:
             f"{both}: {source} and {destination}",
             hint="What is in a box is written BOX:PATH; write ./NAME for a file here that has a ':' in its name.",
         )
+    if destination == "-" and os.isatty(1):
+        raise InputError("an archive is nothing for a terminal", hint="Send it on: ... | tar -t, or > FILE.")
     if box_of_source:
-        refused = find_box(box_of_source).copy_out(source_path, destination_path)
+        to = sys.stdout.buffer if destination == "-" else destination_path
+        refused = find_box(box_of_source).copy_out(source_path, to)
     else:
-        refused = find_box(box_of_destination).copy_in(source_path, destination_path)
+        taken = sys.stdin.buffer if source == "-" else source_path
+        refused = find_box(box_of_destination).copy_in(taken, destination_path)
     for line in refused:
         echo(f"warning: {printable(line)}", err=True)
 

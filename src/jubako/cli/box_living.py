@@ -188,7 +188,8 @@ def snapshot(name: str, box_name: str) -> None:
 def cp(source: str, destination: str) -> None:
     """Copy a file or a tree into a box (DST is BOX:PATH) or out of one (SRC is), as 'cp -a' does.
 
-    A PATH that is relative starts where the box was made. A box that doesn't run is started for it, without its main
+    With - for the other one, a tar archive comes from stdin or goes to stdout. A PATH that is relative starts where the
+    box was made. A box that doesn't run is started for it, without its main
     command. Links in the box never lead out of it.
     """
     from jubako.cli.box_cp import copy

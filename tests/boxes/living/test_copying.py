@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jubako.errors import InputError
+from jubako.errors import HostError, InputError
 
 if TYPE_CHECKING:
     from tests.boxes.living.conftest import Nursery
@@ -134,3 +136,68 @@ def test_what_is_not_there_is_refused_by_name(nursery: Nursery) -> None:
         "web:/etc/passwd/ is no directory",
         "an empty path was given",
     ]
+
+
+def test_tar_goes_out_and_comes_in_with_what_belongs_to_files(nursery: Nursery) -> None:
+    def use() -> tuple[list[str], str]:
+        make_tree()
+        Path("tree/below/file").chmod(0o4640)
+        box = nursery.create()
+        box.copy_in("tree", "/tmp")
+        stream = io.BytesIO()
+        box.copy_out("/tmp/tree", stream)
+        stream.seek(0)
+        with tarfile.open(fileobj=stream) as tar:
+            names = sorted(tar.getnames())
+        stream.seek(0)
+        nursery.read(box, "mkdir /tmp/again")
+        box.copy_in(stream, "/tmp/again")
+        return names, nursery.read(box, "cd /tmp/again/tree; stat -c '%a %Y' below/file; cat below/file; readlink link")
+
+    names, again = nursery.do(use)
+    assert names == ["tree", "tree/below", "tree/below/file", "tree/link"]
+    assert again == "640 1\ntext/etc/passwd\n"
+
+
+@pytest.mark.parametrize("attack", ["up", "through a link", "hard link out"])
+def test_tar_whose_names_lead_out_is_refused_and_nothing_is_written_there(nursery: Nursery, attack: str) -> None:
+    def use() -> tuple[str, str]:
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            if attack == "up":
+                add(tar, "../out", b"x")
+            elif attack == "hard link out":
+                link = tarfile.TarInfo("copy")
+                link.type, link.linkname = tarfile.LNKTYPE, "../../etc/passwd"
+                tar.addfile(link)
+            else:
+                link = tarfile.TarInfo("here")
+                link.type, link.linkname = tarfile.SYMTYPE, "/tmp/other"
+                tar.addfile(link)
+                add(tar, "here/out", b"x")
+        stream.seek(0)
+        box = nursery.create()
+        nursery.read(box, "mkdir -p /tmp/into /tmp/other")
+        with pytest.raises((InputError, HostError)) as caught:
+            box.copy_in(stream, "/tmp/into")
+        return str(caught.value), nursery.read(box, "ls /tmp/other; ls /tmp/out /tmp/into/copy 2>/dev/null; true")
+
+    said, left = nursery.do(use)
+    assert left == ""
+    assert "leads out" in said or "symbolic links" in said
+
+
+def test_what_is_no_tar_is_refused(nursery: Nursery) -> None:
+    def use() -> str:
+        box = nursery.create()
+        with pytest.raises(InputError) as caught:
+            box.copy_in(io.BytesIO(b"no archive" * 100), "/tmp")
+        return caught.value.message
+
+    assert nursery.do(use).startswith("what came is no tar archive: ")
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))

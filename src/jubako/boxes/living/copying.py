@@ -21,10 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Place", "copy_between", "open_root"]
+__all__ = ["STAY", "Place", "copy_between", "open_root", "open_source", "open_target"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_STAY = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+STAY = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DEEPEST = 4096
 
 
@@ -51,9 +51,9 @@ def copy_between(source: Place, destination: Place, *, keep_owner: bool) -> tupl
     have been copied.
     """
     try:
-        folder, name = _open_source(source)
+        folder, name = open_source(source)
         try:
-            target, target_name = _open_target(destination, name)
+            target, target_name = open_target(destination, name)
             try:
                 copy = _Copy(keep_owner=keep_owner)
                 found = os.fstat(folder) if not name else os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -85,7 +85,7 @@ class _Copy:
         if not stat.S_ISDIR(found.st_mode):
             self._copy_file(source, target, found, shown)
             return
-        top = openat2(folder, name or ".", _DIRECTORY, resolve=_STAY if name else 0)
+        top = openat2(folder, name or ".", _DIRECTORY, resolve=STAY if name else 0)
         try:
             made = self._open_made(target, shown)
             try:
@@ -104,8 +104,8 @@ class _Copy:
             if len(path) > _DEEPEST:
                 self.refused.append(f"{shown}/{path[:200]}...: deeper than a path can say, left out")
                 continue
-            folder = openat2(source, path or ".", _DIRECTORY, resolve=_STAY if path else 0)
-            into = openat2(target, path or ".", _DIRECTORY, resolve=_STAY if path else 0)
+            folder = openat2(source, path or ".", _DIRECTORY, resolve=STAY if path else 0)
+            into = openat2(target, path or ".", _DIRECTORY, resolve=STAY if path else 0)
             try:
                 for name, found in _entries(folder):
                     below = f"{path}/{name}" if path else name
@@ -119,8 +119,8 @@ class _Copy:
                 os.close(into)
             done.append(path)
         for path in reversed(done):  # when all is in them
-            folder = openat2(source, path or ".", _DIRECTORY, resolve=_STAY if path else 0)
-            into = openat2(target, path or ".", _DIRECTORY, resolve=_STAY if path else 0)
+            folder = openat2(source, path or ".", _DIRECTORY, resolve=STAY if path else 0)
+            into = openat2(target, path or ".", _DIRECTORY, resolve=STAY if path else 0)
             try:
                 self.refused += copy_directory_state(folder, into, f"{shown}/{path}", keep_owner=self._keep_owner)
             finally:
@@ -150,11 +150,11 @@ class _Copy:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if not stat.S_ISDIR(found.st_mode):
                     raise HostError(f"{shown} is a directory, and what is there under that name is none") from None
-        return openat2(folder, name or ".", _DIRECTORY, resolve=_STAY if name else 0)
+        return openat2(folder, name or ".", _DIRECTORY, resolve=STAY if name else 0)
 
 
-def _open_source(place: Place) -> tuple[int, str]:
-    """The directory that the source is in and its name there; "" for one that is named as a directory ("d/", "/")."""
+def open_source(place: Place) -> tuple[int, str]:
+    """The directory, opened, that the source is in, and its name there; "" for what is named as a directory ("d/")."""
     above, name = os.path.split(place.path.rstrip("/") or "/")
     try:
         if place.path.endswith(("/", "/.")) or not name or name in (".", ".."):
@@ -170,8 +170,8 @@ def _open_source(place: Place) -> tuple[int, str]:
         raise InputError(f"{place.shown} is not there") from error
 
 
-def _open_target(place: Place, name: str) -> tuple[int, str]:
-    """The directory to copy into and the name to give there; "" for the directory itself."""
+def open_target(place: Place, name: str) -> tuple[int, str]:
+    """The directory, opened, to copy into and the name to give there; "" for the directory itself."""
     try:
         return openat2(place.root, place.path, _DIRECTORY, resolve=RESOLVE_IN_ROOT), name
     except NotADirectoryError:

@@ -15,6 +15,7 @@ A box goes on without the process that made it. What one is doing is asked every
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from jubako.boxes.commands.first import Program as BoxProgram
 from jubako.boxes.commands.launch import fit_program
@@ -29,9 +30,9 @@ from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, BinaryIO, Self
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.living.control import Line
@@ -171,39 +172,55 @@ class LivingBox:
 
         return take_snapshot(self.found, self.state, name)
 
-    def copy_in(self, source: str, destination: str) -> tuple[str, ...]:
-        """Copies a file or a tree of this machine to a path in the box; what was left out, in words."""
+    def copy_in(self, source: str | BinaryIO, destination: str) -> tuple[str, ...]:
+        """Copies a file or a tree of this machine to a path in the box; what was left out, in words.
+
+        A stream for `source` carries a tar archive, which is unpacked into the directory `destination`.
+        """
         from jubako.boxes.living.copying import Place, copy_between, open_root
 
-        with self.reach() as line:
-            line.ask("root")
-            inside, outside = line.take_fd(), open_root()
+        with self._root() as inside:
+            place = Place(inside, _absolute(destination, self.found.record.cwd), f"{self.name}:{destination}")
+            if not isinstance(source, str):
+                from jubako.boxes.living.copying_tar import read_tar  # tarfile is 10 ms to import
+
+                return read_tar(source, place)
+            outside = open_root()
             try:
-                return copy_between(
-                    Place(outside, _absolute(source, os.getcwd()), source),
-                    Place(inside, _absolute(destination, self.found.record.cwd), f"{self.name}:{destination}"),
-                    keep_owner=True,
-                )
+                return copy_between(Place(outside, _absolute(source, os.getcwd()), source), place, keep_owner=True)
             finally:
-                os.close(inside)
                 os.close(outside)
 
-    def copy_out(self, source: str, destination: str) -> tuple[str, ...]:
-        """Copies a file or a tree of the box's to a path on this machine; what was left out, in words."""
+    def copy_out(self, source: str, destination: str | BinaryIO) -> tuple[str, ...]:
+        """Copies a file or a tree of the box's to a path on this machine; what was left out, in words.
+
+        A stream for `destination` gets a tar archive.
+        """
         from jubako.boxes.living.copying import Place, copy_between, open_root
 
+        with self._root() as inside:
+            place = Place(inside, _absolute(source, self.found.record.cwd), f"{self.name}:{source}")
+            if not isinstance(destination, str):
+                from jubako.boxes.living.copying_tar import write_tar  # tarfile is 10 ms to import
+
+                return write_tar(place, destination)
+            outside = open_root()
+            try:
+                target = Place(outside, _absolute(destination, os.getcwd()), destination)
+                return copy_between(place, target, keep_owner=os.geteuid() == 0)
+            finally:
+                os.close(outside)
+
+    @contextmanager
+    def _root(self) -> Iterator[int]:
+        """A descriptor of the root of the box's view, which is there for the time of a `with` block."""
         with self.reach() as line:
             line.ask("root")
-            inside, outside = line.take_fd(), open_root()
+            root = line.take_fd()
             try:
-                return copy_between(
-                    Place(inside, _absolute(source, self.found.record.cwd), f"{self.name}:{source}"),
-                    Place(outside, _absolute(destination, os.getcwd()), destination),
-                    keep_owner=os.geteuid() == 0,
-                )
+                yield root
             finally:
-                os.close(inside)
-                os.close(outside)
+                os.close(root)
 
 
 def create_box(
