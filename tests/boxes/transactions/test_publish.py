@@ -9,6 +9,7 @@ import pytest
 
 from jubako.boxes.spec import Output
 from jubako.boxes.state import open_state_root
+from jubako.boxes.transactions.folders import find_anchor
 from jubako.boxes.transactions.journal import Journal, open_database
 from jubako.boxes.transactions.publish import Move, Published, Publisher, Transaction, take_signature
 from jubako.boxes.transactions.recovery import recover
@@ -416,3 +417,28 @@ def test_state_root_that_is_full_refuses_the_batch_and_loses_nothing(in_namespac
         desk.close()
 
     in_namespace(act)
+
+
+def test_folder_that_is_reached_through_a_link_now_is_a_conflict_where_it_must_be_the_same(desk):
+    (desk.out / "folder").mkdir()
+    move = desk.plan("folder/new").moves[0]
+    held = Move(move.staged, move.target, move.expected, find_anchor(move.target))
+    (desk.out / "folder").rename(desk.out / "aside")
+    (desk.out / "folder").symlink_to(desk.out / "aside")  # the very same directory, by another way
+    (outcome,) = desk.publish(Transaction("held", "Task", (held,)))
+    assert isinstance(outcome, ConflictError)
+    assert "symbolic link" in str(outcome)
+    (free,) = desk.publish(Transaction("free", "Task", (move,)))
+    assert free == Published("free")
+
+
+def test_folder_that_is_another_one_now_is_a_conflict_where_it_must_be_the_same(desk):
+    (desk.out / "folder").mkdir()
+    move = desk.plan("folder/sub/new").moves[0]
+    held = Move(move.staged, move.target, move.expected, find_anchor(move.target))
+    (desk.out / "folder").rename(desk.out / "aside")
+    (desk.out / "folder").mkdir()
+    (outcome,) = desk.publish(Transaction("held", "Task", (held,)))
+    assert isinstance(outcome, ConflictError)
+    assert "moved or replaced" in str(outcome)
+    assert desk.seen() == {"aside": "(directory)", "folder": "(directory)"}

@@ -21,6 +21,7 @@ from contextlib import closing, suppress
 from jubako.boxes.commands.plan_commit import CommitPlan, plan_commit
 from jubako.boxes.keeping.kept_record import BoxRecord, save_record
 from jubako.boxes.spec import Output
+from jubako.boxes.transactions.folders import find_anchor
 from jubako.boxes.transactions.journal import Durability, Journal, open_database
 from jubako.boxes.transactions.publish import Move, Publisher, Signature, Transaction, take_signature
 from jubako.boxes.transactions.recovery import recover
@@ -78,13 +79,14 @@ def commit_changes(
     for change in plan.parents:
         _look(change, directory, record)
     _check_folders(plan, record)
+    anchors = {change.path: find_anchor(change.path) for change in (*plan.contents, *plan.deletions)}
     refused: list[str] = []
     if expected:
         with closing(open_database(state.ledger_path, durability=durability)) as connection:
             journal = Journal(connection)
             recover(journal, state)
             with StageArea(state, f"box-{record.id}-{secrets.token_hex(4)}", journal) as area:
-                moves, refused = _stage(area, plan, expected, directory, record)
+                moves, refused = _stage(area, plan, (expected, anchors), directory, record)
                 transaction = Transaction("commit", f"box {record.id}", tuple(moves))
                 (outcome,) = Publisher(journal, durability).publish([transaction])
                 if isinstance(outcome, Exception):
@@ -159,7 +161,10 @@ def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None
         if change.kind != "deleted" and _was_copied_up(_source(change.path, directory, record)):
             raise _conflict(change.path, "was deleted", record)
         return None
-    newer = _find_newer(change.path, record.started_ns)
+    try:
+        newer = _find_newer(change.path, record.started_ns)
+    except (FileNotFoundError, NotADirectoryError):  # it was there a moment ago
+        newer = change.path
     if newer is not None:
         raise _conflict(newer, "was changed", record)
     return signature
@@ -197,12 +202,13 @@ def _conflict(path: str, what: str, record: BoxRecord) -> ConflictError:
 def _stage(
     area: StageArea,
     plan: CommitPlan,
-    expected: Mapping[str, Signature | None],
+    found: tuple[Mapping[str, Signature | None], Mapping[str, tuple[int, int]]],
     directory: str,
     record: BoxRecord,
 ) -> tuple[list[Move], list[str]]:
     """Copies what the box has to where it can be renamed from; the moves, and what was refused, in words."""
-    moves = [Move(None, change.path, expected[change.path]) for change in plan.deletions]
+    expected, anchors = found
+    moves = [Move(None, change.path, expected[change.path], anchors[change.path]) for change in plan.deletions]
     refused: list[str] = []
     places = area.stage("commit", [Output(change.path) for change in plan.contents])
     for change, place in zip(plan.contents, places, strict=True):
@@ -214,7 +220,7 @@ def _stage(
                 remove_tree(destination)
                 os.makedirs(os.path.dirname(destination), exist_ok=True)
                 refused += _copy(staged, destination, output.path)
-        moves.append(Move(place.staged, change.path, expected[change.path]))
+        moves.append(Move(place.staged, change.path, expected[change.path], anchors[change.path]))
     return moves, refused
 
 
@@ -233,7 +239,13 @@ def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
 def _set_metadata(path: str, source: str) -> None:
     """Gives a directory the metadata of the box's. By descriptor, and through no link: whoever owns a directory on the
     way may have put one there meanwhile, and we may be root."""
-    fd = openat2(AT_FDCWD, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
+    try:
+        fd = openat2(AT_FDCWD, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise ConflictError(
+            f"all else is committed, but {path} did not get its mode and attributes: {error.strerror}",
+            hint="Somebody moved or replaced it meanwhile.",
+        ) from error
     try:
         apply_operations([CopyAttributes(source, f"/proc/self/fd/{fd}")])
     finally:

@@ -9,10 +9,13 @@ link. Afterwards the path must still lead to the directory that was used, or the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 
 from jubako.errors import ConflictError
+from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
+from jubako.kernel.syscalls import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.transactions.move import PlannedMove
 
-__all__ = ["Folders", "plan_folder"]
+__all__ = ["Folders", "check_anchor", "find_anchor", "plan_folder"]
 
 _OPEN = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC  # O_PATH is Linux only; importing works anywhere
 _HELD = 64
@@ -142,6 +145,37 @@ class Folders:
             os.close(fd)
             raise ConflictError(f"the folder {path} was moved or replaced while something was published in it")
         self._fds[path] = fd
+
+
+def find_anchor(target: str) -> tuple[int, int]:
+    """The device and inode of the innermost existing directory above `target`, reached through no symbolic link.
+
+    Raises ConflictError where there is a link, or no directory, in the way.
+    """
+    folder = os.path.dirname(target)
+    while True:
+        try:
+            fd = openat2(AT_FDCWD, folder, _OPEN, resolve=RESOLVE_NO_SYMLINKS)
+        except FileNotFoundError:
+            folder = os.path.dirname(folder)
+            continue
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ConflictError(f"there is a symbolic link on the way to {target} now") from None
+            if error.errno == errno.ENOTDIR:
+                raise _gone(folder, target) from None
+            raise
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return found.st_dev, found.st_ino
+
+
+def check_anchor(anchor: tuple[int, int], target: str, folder_inode: int) -> None:
+    """Raises ConflictError unless the directory of that inode, which `target` was planned in, is `anchor`."""
+    if find_anchor(target) != anchor or anchor[1] != folder_inode:
+        raise ConflictError(f"the folder of {target} was moved or replaced before it could be published there")
 
 
 def plan_folder(target: str) -> tuple[int, tuple[str, ...]]:

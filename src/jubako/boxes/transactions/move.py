@@ -55,11 +55,14 @@ class Move:
     """One change to publish. `staged` is the new content on the same mount as `target`; None deletes `target`.
 
     `expected` is the signature `target` had when the run began, None if there was nothing. All paths are absolute.
+    `anchor` is the device and inode that the innermost existing directory above `target` must have; None: it may be
+    any, and be reached through symbolic links.
     """
 
     staged: str | None
     target: str
     expected: Signature | None
+    anchor: tuple[int, int] | None = None
 
 
 @record

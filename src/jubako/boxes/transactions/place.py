@@ -120,12 +120,13 @@ class Places:
         there = os.path.join(folder, f"{_TRIAL_NAME}-{self._run_id}")
         self._journal.add_place(self._run_id, there)
         here = [os.path.join(place.path, f"{_TRIAL_NAME}-{number}") for number in (1, 2)]
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # by which it is found again
         try:
             for trial in here:
                 os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             try:
-                renameat2(AT_FDCWD, here[0], AT_FDCWD, there, RENAME_NOREPLACE)
-                renameat2(AT_FDCWD, here[1], AT_FDCWD, there, RENAME_EXCHANGE)
+                renameat2(AT_FDCWD, here[0], folder_fd, os.path.basename(there), RENAME_NOREPLACE)
+                renameat2(AT_FDCWD, here[1], folder_fd, os.path.basename(there), RENAME_EXCHANGE)
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     return False
@@ -138,8 +139,12 @@ class Places:
                 raise
             return True
         finally:
-            for trial in (*here, there):
-                remove_tree(trial)
+            try:
+                remove_tree(os.path.basename(there), dir_fd=folder_fd)
+                for trial in here:
+                    remove_tree(trial)
+            finally:
+                os.close(folder_fd)
 
     def _make_foreign(self, folder: str, path: str) -> Place:
         made = make_hidden_folder(folder, self._run_id, self._journal, path)

@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import Callable
 
 from jubako.boxes.transactions.beside import carry_out, take_back
-from jubako.boxes.transactions.folders import Folders, plan_folder
+from jubako.boxes.transactions.folders import Folders, check_anchor, plan_folder
 from jubako.boxes.transactions.journal import Durability, Journal, write_transaction
 from jubako.boxes.transactions.move import Move, PlannedMove
 from jubako.boxes.transactions.rename import Stuck, changed_error
@@ -135,6 +135,8 @@ class Publisher:
         if found != move.expected:
             raise changed_error(move.target, label, move.expected, found)
         folder_inode, made = plan_folder(move.target)
+        if move.anchor is not None:
+            check_anchor(move.anchor, move.target, folder_inode)
         if move.staged is None:
             if found is None:
                 return None
