@@ -103,6 +103,13 @@ def test_command_that_eats_memory_with_many_processes_is_killed(desk: Desk) -> N
         assert held.status == 137
 
 
+def test_command_that_eats_memory_with_files_is_killed(desk: Desk) -> None:
+    held = run(
+        desk, "head -c 200000000 /dev/zero > /dev/shm/file; sleep 60", memory_bytes=64 * MB, wall_s=20, grace_s=0
+    )
+    assert any("it used more than 64 MiB of memory" in sentence for sentence in held.exceeded), held
+
+
 def test_fork_bomb_gets_no_more_processes_than_it_may_have(desk: Desk) -> None:
     script = (
         "import os, signal, sys\n"
