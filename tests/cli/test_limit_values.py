@@ -58,6 +58,14 @@ def test_value_that_means_nothing_is_refused_with_its_option(name: str, option: 
     assert f"{option} {text!r}" in caught.value.message
 
 
+def test_values_that_cannot_be_kept_are_refused_together_by_their_options() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_limits({"pids": "0", "memory_bytes": "1M", "wall_s": "5s"}, measure=False)
+    assert "--pids 0 is not" in caught.value.message
+    assert "--memory 1M is not" in caught.value.message
+    assert "--time" not in caught.value.message
+
+
 def test_options_that_were_not_given_are_no_limits() -> None:
     assert parse_limits({"pids": None}, measure=False) is None
     assert parse_limits({"pids": None}, measure=True) == Limits()

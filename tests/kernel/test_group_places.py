@@ -59,6 +59,10 @@ def test_group_that_a_mount_does_not_show_is_no_place(path: str) -> None:
     assert find_group_places(table(CLASSIC, root="/docker/abc"), f"3:memory:{path}\n", nothing, anywhere) == ()
 
 
+def test_group_outside_of_our_cgroup_namespace_is_no_place() -> None:
+    assert find_group_places(table(CLASSIC), "3:memory:/../pids/x\n", nothing, anywhere) == ()
+
+
 def test_v2_group_that_hands_controllers_on_is_the_place() -> None:
     read = reader({"/cg/unified/a/b/cgroup.subtree_control": "cpu memory pids io\n"})
     assert find_group_places(table(UNIFIED), "0::/a/b\n", read, anywhere) == (

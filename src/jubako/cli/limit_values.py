@@ -28,7 +28,13 @@ def parse_limits(values: Mapping[str, str | None], *, measure: bool) -> Limits |
             numbers[name] = parse(text)
         except ValueError as error:
             raise InputError(f"{option} {text!r}: {error}") from None
-    return Limits(**numbers)  # type: ignore[arg-type]
+    try:
+        return Limits(**numbers)  # type: ignore[arg-type]
+    except InputError as error:
+        message = error.message
+        for name, number in numbers.items():
+            message = message.replace(f"{name}={number!r}", f"{_OPTIONS[name][0]} {given[name]}")
+        raise InputError(message) from None
 
 
 def parse_size(text: str) -> int:

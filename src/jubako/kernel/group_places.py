@@ -71,6 +71,8 @@ def read_group_places(table: Sequence[Mount]) -> tuple[GroupPlace, ...]:
 def _below(mount: Mount, path: str) -> str | None:
     """The directory of the group `path` in this mount, which may show a part of the tree; None if it does not."""
     root = "" if mount.root == "/" else mount.root
+    if ".." in path.split("/"):  # outside of this process's cgroup namespace
+        return None
     if path == root or path.startswith(f"{root}/"):
         return os.path.normpath(mount.mount_point + path[len(root) :])
     return None

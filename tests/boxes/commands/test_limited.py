@@ -192,6 +192,40 @@ def test_limit_of_files_holds_in_the_command_and_in_what_it_starts(desk: Desk) -
     assert run(desk, script, files=50).output == "50\n50\n50\n"
 
 
+def test_limits_cannot_be_raised_or_left_from_inside(desk: Desk) -> None:
+    script = """
+import glob, os, resource
+kept = []
+for name in ("RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE"):
+    number = getattr(resource, name)
+    soft, hard = resource.getrlimit(number)
+    if hard == resource.RLIM_INFINITY:
+        continue
+    try:
+        resource.setrlimit(number, (hard + 1, hard + 1))
+    except (OSError, ValueError):
+        kept.append(name)
+    else:
+        print("raised", name)
+for place in glob.glob("/sys/fs/cgroup/**/cgroup.procs", recursive=True):
+    try:
+        with open(place, "w") as file:
+            file.write("0")
+        print("moved", place)
+    except OSError:
+        pass
+for place in glob.glob("/sys/fs/cgroup/*"):
+    try:
+        os.mkdir(place + "/jubako-inside")
+        print("made", place)
+    except OSError:
+        pass
+print(len(kept) >= 3)
+"""
+    limits = {"files": 50, "pids": 20, "memory_bytes": 64 * MB, "cpu_s": 20, "disk_bytes": MB}
+    assert run(desk, script, language="python", **limits).output == "True\n"
+
+
 def test_limits_bind_the_command_and_not_what_makes_and_ends_its_box(desk: Desk) -> None:
     held = run(desk, "exit 7", files=4, cpu_s=1, pids=1, disk_bytes=1, memory_bytes=64 * MB)
     assert (held.status, held.output, held.exceeded) == (7, "", ())
