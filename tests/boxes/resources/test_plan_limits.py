@@ -104,6 +104,18 @@ def test_no_limits_are_groups_that_only_measure() -> None:
     assert (plan.notes, plan.resource_limits, plan.adds_up) == ((), (), ())
 
 
+def test_group_that_would_neither_limit_nor_measure_is_not_made() -> None:
+    places = (
+        GroupPlace(1, "/cg/cpu", ("cpu",)),
+        GroupPlace(1, "/cg/cpuacct", ("cpuacct",)),
+        GroupPlace(2, "/cg/u", ()),
+    )
+    plan = plan_limits(Limits(cpu_s=1), LimitFacts(places), "box")
+    assert [group.directory for group in plan.groups] == ["/cg/cpuacct/box"]
+    assert "by the account of control groups v1" in plan.notes[0]
+    assert len(plan_limits(Limits(cpus=1), LimitFacts(places), "box").groups) == 2
+
+
 @pytest.mark.parametrize(
     ("facts", "why"),
     [

@@ -5,6 +5,7 @@
     boxes/ID/N/upper     what was written below one target (an overlay's upper directory)
     boxes/ID/N/work      overlayfs's own
     boxes/ID/living.json that of a living box (`boxes.living`), which is no kept one
+    boxes/ID/groups      the control groups of a box with limits (`resources.groups`), while it runs
     boxes/ID/box.json    written last, by rename: a directory without it that nobody has locked is swept
 
 The locks are flock(2) on the directories themselves, so that there is no lock file to make or to lose, and a killed

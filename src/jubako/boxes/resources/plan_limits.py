@@ -30,6 +30,7 @@ __all__ = ["LimitFacts", "LimitPlan", "PlannedGroup", "ResourceLimit", "Setting"
 
 Added: TypeAlias = "Literal['memory', 'cpu']"
 
+_MEASURING = ("memory", "cpuacct", "pids")
 _PERIOD_US = 100_000
 _ADDED_UP = "by adding its processes up again and again"
 
@@ -151,6 +152,8 @@ def plan_limits(limits: Limits, facts: LimitFacts, name: str) -> LimitPlan:
         )
     if without_groups:
         notes.append(f"no control group can be made here, which would limit {' and '.join(without_groups)} better")
+    # Moving a process into a group takes the kernel some milliseconds, so a group is made where it is of use.
+    of_use = {*settings, *_MEASURING}
     groups = tuple(
         PlannedGroup(
             place.version,
@@ -159,6 +162,7 @@ def plan_limits(limits: Limits, facts: LimitFacts, name: str) -> LimitPlan:
             tuple(setting for controller in place.controllers for setting in settings.get(controller, ())),
         )
         for place in facts.places
+        if of_use.intersection(place.controllers) or (place.version == 2 == accounted)
     )
     return LimitPlan(
         groups,
