@@ -40,6 +40,7 @@ bench: .venv/installed-bench
 	$(RUN)python bench/flow.py
 	$(RUN)python bench/box.py
 	$(RUN)python bench/box_start.py
+	$(RUN)python bench/commit.py
 
 static: .venv/installed-dev
 	$(RUN)python -m ruff check

@@ -377,7 +377,8 @@ def test_redirects_and_metacopy_are_refused_by_name(in_namespace, attribute, sai
     def act() -> str:
         os.mkdir("lower")
         os.makedirs("upper/dir")
-        Path("upper/file").write_text("content")
+        for file in ("lower/file", "upper/file"):
+            Path(file).write_text("content")
         where = "upper/dir" if attribute == "redirect" else "upper/file"
         os.setxattr(where, f"user.overlay.{attribute}", b"/elsewhere")
         with pytest.raises(HostError) as caught:

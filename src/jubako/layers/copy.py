@@ -17,14 +17,23 @@ from jubako.layers.attributes import CAPABILITY, is_kept_attribute, read_names
 from jubako.layers.entry import type_of
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
-from jubako.layers.whiteout import is_overlay_attribute
+from jubako.layers.whiteout import METACOPY, is_overlay_attribute, metacopy_error
 from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["copy_directory_state", "copy_entry", "copy_file", "copy_tree", "open_to_read", "sanitize_tree"]
+__all__ = [
+    "copy_directory_state",
+    "copy_entry",
+    "copy_file",
+    "copy_folder_state",
+    "copy_parts",
+    "copy_tree",
+    "open_to_read",
+    "sanitize_tree",
+]
 
 _CHUNK = 8 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -62,6 +71,42 @@ def copy_tree(source: str, destination: str, *, shown: str = "", keep_owner: boo
             copy.copy(folder)
         copy.finish()
     return tuple(copy.refused)
+
+
+def copy_parts(state: str, content: str, destination: str, *, shown: str) -> tuple[str, ...]:
+    """Copies the bytes of the file `content`, and all else of the file `state`, to `destination`, which must not exist;
+    what was refused, in words. For a file of which an upper directory has all but the bytes (metacopy)."""
+    refused: list[str] = []
+    found = os.lstat(state)
+    with open_to_read(state, None, found) as state_fd, open_to_read(content, None, os.lstat(content)) as content_fd:
+        destination_fd = os.open(destination, _WRITE, 0o600)
+        try:
+            _copy_content(content_fd, destination_fd, os.fstat(content_fd).st_size)
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & _PRIVILEGE_BITS:
+                mode &= ~_PRIVILEGE_BITS
+                refused.append(f"{shown}: setuid or setgid bit left out")
+            names = [name for name in read_names(state_fd) if name not in METACOPY]
+            kept = _read_kept(state_fd, names, shown, refused)
+            _write_state(destination_fd, _State(found, mode, kept, keep_owner=True), shown, refused)
+        finally:
+            os.close(destination_fd)
+    return tuple(refused)
+
+
+def copy_folder_state(source: str, destination: str) -> None:
+    """Gives the directory `destination` the mode, owner where permitted, attributes and times of another, `source`.
+
+    Overlayfs's marks stay as they are. What a file system cannot keep is left out.
+    """
+    fds = []
+    try:
+        for path in (source, destination):
+            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        copy_directory_state(fds[0], fds[1], destination)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def sanitize_tree(path: str, *, shown: str = "") -> tuple[str, ...]:
@@ -113,7 +158,7 @@ def copy_directory_state(source: int, destination: int, shown: str, *, keep_owne
     found = os.fstat(source)
     if found.st_mode & stat.S_ISUID:
         refused.append(f"{shown}: setuid bit left out")
-    kept = _read_kept(source, shown, refused)
+    kept = _read_kept(source, read_names(source), shown, refused)
     _write_state(
         destination, _State(found, stat.S_IMODE(found.st_mode) & ~stat.S_ISUID, kept, keep_owner), shown, refused
     )
@@ -138,7 +183,9 @@ class _TreeCopy:
             return
         if folder.path:
             os.mkdir(folder.path, 0o700, dir_fd=self._destination)
-        self._folders.append((folder.path or ".", folder.state, _read_kept(folder.fd, name, self.refused)))
+        self._folders.append(
+            (folder.path or ".", folder.state, _read_kept(folder.fd, read_names(folder.fd), name, self.refused))
+        )
         for entry, found in folder.entries:
             path = folder.below(entry)
             if stat.S_ISDIR(found.st_mode):
@@ -196,7 +243,7 @@ def _copy_entry(
             if mode & _PRIVILEGE_BITS:
                 mode &= ~_PRIVILEGE_BITS
                 refused.append(f"{shown}: setuid or setgid bit left out")
-            kept = _read_kept(source_fd, shown, refused)
+            kept = _read_kept(source_fd, read_names(source_fd), shown, refused)
             _write_state(destination_fd, _State(found, mode, kept, keep_owner), shown, refused)
         finally:
             os.close(destination_fd)
@@ -253,13 +300,15 @@ def _copy_range(source: int, destination: int, start: int, end: int) -> None:
         start += copied
 
 
-def _read_kept(fd: int, shown: str, refused: list[str]) -> dict[str, bytes]:
+def _read_kept(fd: int, names: Sequence[str], shown: str, refused: list[str]) -> dict[str, bytes]:
     kept = {}
-    for name in read_names(fd):
+    for name in names:
         if is_kept_attribute(name):
             kept[name] = os.getxattr(fd, name)
         elif name == CAPABILITY:
             refused.append(f"{shown}: file capabilities left out")
+        elif name in METACOPY:
+            raise metacopy_error(shown)
     return kept
 
 

@@ -75,6 +75,9 @@ class _Reader:
             self._add(folder.path, "added", folder.state)
             return
         lower_fd = self._open_lower(folder, lower_state)
+        if lower_fd is None:
+            self._read_new(folder)
+            return
         try:
             for name, found in folder.entries:
                 old = _stat_below(name, lower_fd)
@@ -85,6 +88,18 @@ class _Reader:
         finally:
             if lower_fd is not None:
                 os.close(lower_fd)
+
+    def _read_new(self, folder: Folder) -> None:
+        """Reads a directory that the lower one has nothing of: all in it is new, or a whiteout of nothing."""
+        assert folder.fd is not None
+        where = self._name(folder.path)
+        for name, found in folder.entries:
+            if stat.S_ISDIR(found.st_mode):
+                self.below[folder.below(name)] = None
+            elif stat.S_ISREG(found.st_mode) and found.st_size:
+                self.changes.append(Change(f"{where}/{name}", "added", "file", found.st_size))
+            else:
+                self._read_entry(folder, name, found, None, None)
 
     def _open_lower(self, folder: Folder, old: os.stat_result | None) -> int | None:
         """Says what became of the directory itself; the descriptor of the lower one if it shows through."""
@@ -116,15 +131,14 @@ class _Reader:
             if old is not None:
                 self._add(path, "deleted", old)
             return
-        if stat.S_ISREG(found.st_mode):
-            refuse_metacopy(found, name, folder.fd, self._name(path))
-        if old is None:
+        if old is None:  # whether its content is elsewhere is asked by who copies it: that reads its attributes anyway
             self._add(path, "added", found)
-        elif stat.S_IFMT(found.st_mode) != stat.S_IFMT(old.st_mode):
+            return
+        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(old.st_mode):
             self._add(path, "replaced", found)
         else:
             assert lower_fd is not None
-            kind = compare_entries((name, found, folder.fd), (name, old, lower_fd))
+            kind = compare_entries((name, found, folder.fd), (name, old, lower_fd), shown=self._name(path))
             if kind is not None:
                 self._add(path, kind, found)
 
@@ -145,14 +159,17 @@ def _stat_below(name: str, fd: int | None) -> os.stat_result | None:
         return None
 
 
-def compare_entries(new: Place, old: Place) -> ChangeKind | None:
-    """What changed between two entries of one type that is not a directory; None if nothing did."""
+def compare_entries(new: Place, old: Place, *, shown: str = "") -> ChangeKind | None:
+    """What changed between two entries of one type that is not a directory; None if nothing did.
+
+    Raises HostError, which calls the entry `shown`, for a file whose content is in a lower directory (metacopy).
+    """
     (name, found, found_fd), (old_name, was, was_fd) = new, old
     same_metadata = owner_and_mode(found) == owner_and_mode(was)
     if stat.S_ISREG(found.st_mode):
         if found.st_size != was.st_size:
             return "modified"
-        same_content, same_attributes = _compare_files((name, found_fd), (old_name, was_fd))
+        same_content, same_attributes = _compare_files((name, found_fd), (old_name, was_fd), found.st_size, shown)
         if not same_content:
             return "modified"
         same_metadata = same_metadata and same_attributes and found.st_mtime_ns == was.st_mtime_ns
@@ -166,7 +183,8 @@ def compare_entries(new: Place, old: Place) -> ChangeKind | None:
 
 def has_same_content(one: tuple[str, int], other: tuple[str, int]) -> bool:
     """Whether two files (a name, the descriptor of a directory) have the same bytes. Unreadable ones have not."""
-    return _compare_files(one, other)[0]
+    sizes = [os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_size for name, dir_fd in (one, other)]
+    return sizes[0] == sizes[1] and _compare_files(one, other, sizes[0])[0]
 
 
 def has_same_attributes(one: tuple[str, int], other: tuple[str, int]) -> bool:
@@ -184,21 +202,23 @@ def has_same_attributes(one: tuple[str, int], other: tuple[str, int]) -> bool:
     return found[0] == found[1]
 
 
-def _compare_files(one: tuple[str, int], other: tuple[str, int]) -> tuple[bool, bool]:
-    """Whether two files have the same bytes, and the same attributes (False where the bytes differ).
+def _compare_files(one: tuple[str, int], other: tuple[str, int], size: int, shown: str = "") -> tuple[bool, bool]:
+    """Whether two files of `size` bytes have the same bytes, and the same attributes (False where the bytes differ).
 
-    Times are no help: a program may set them back. Unreadable ones count as different.
+    Times are no help: a program may set them back. Unreadable ones count as different. With `shown`, what the first is
+    called, its content must be its own.
     """
     fds: list[int] = []
     try:
         for name, dir_fd in (one, other):
             fds.append(os.open(name, _OPEN_FILE, dir_fd=dir_fd))
         new, old = fds
-        if os.fstat(new).st_size != os.fstat(old).st_size:
-            return False, False
-        while chunk := os.read(new, _CHUNK):
+        if shown:
+            refuse_metacopy(new, shown)
+        while size > 0 and (chunk := os.read(new, min(size, _CHUNK))):
             if chunk != os.read(old, len(chunk)):
                 return False, False
+            size -= len(chunk)
         return True, read_attributes(new) == read_attributes(old)
     except PermissionError:
         return False, False

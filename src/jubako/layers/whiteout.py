@@ -20,18 +20,20 @@ from jubako.errors import HostError
 from jubako.records import record
 
 __all__ = [
+    "METACOPY",
     "Marks",
     "is_overlay_attribute",
     "is_whiteout",
+    "metacopy_error",
     "read_file_marks",
     "read_folder_marks",
     "read_marks",
     "refuse_metacopy",
 ]
 
+METACOPY = frozenset(("user.overlay.metacopy", "trusted.overlay.metacopy"))
+
 _NAMESPACES = ("user.overlay.", "trusted.overlay.")
-# More blocks than this hold data of their own: one block of 4 KiB for attributes is all a metacopy file has.
-_ATTRIBUTE_BLOCKS = 8
 
 
 @record
@@ -92,13 +94,18 @@ def read_file_marks(name: str, dir_fd: int) -> Marks:
         os.close(fd)
 
 
-def refuse_metacopy(found: os.stat_result, name: str, dir_fd: int, path: str) -> None:
-    """Raises HostError if the regular file `name` of an upper directory has its content elsewhere."""
-    if found.st_size and found.st_blocks <= _ATTRIBUTE_BLOCKS and "metacopy" in _read_file_marks(name, dir_fd):
-        raise HostError(
-            f"{path} has no content of its own: its overlay was mounted with metacopy=on",
-            hint="jubako mounts without it; was this upper directory made by something else?",
-        )
+def refuse_metacopy(fd: int, path: str) -> None:
+    """Raises HostError, which names `path`, if the file `fd` of an upper directory has its content elsewhere."""
+    if "metacopy" in _overlay_names(fd):
+        raise metacopy_error(path)
+
+
+def metacopy_error(path: str) -> HostError:
+    """The error for a file whose content is in a lower directory."""
+    return HostError(
+        f"{path} has no content of its own: its overlay was mounted with metacopy=on",
+        hint="jubako mounts without it; was this upper directory made by something else?",
+    )
 
 
 def _read_file_marks(name: str, dir_fd: int) -> dict[str, str]:

@@ -110,6 +110,63 @@ def test_commit_of_nothing_publishes_nothing_and_is_no_error(desk: Any) -> None:
     assert desk.do(lambda: commit(desk, "true").plan.published) == ()
 
 
+def test_commit_of_new_names_for_old_files_is_no_conflict(desk: Any) -> None:
+    def run() -> tuple[list[str], list[str]]:
+        for name in ("linked", "moved", "edited"):
+            Path(name).write_text(name)
+        with desk.run("ln linked hard; mv moved away; mv edited after; echo more >> after; echo more >> linked") as one:
+            one.commit(["."])
+        first = sorted(os.listdir())
+        with desk.run("ln hard again; mv away back") as two:
+            Path("busy").touch()  # another program is at work in the same folder
+            two.commit(["."])
+        return first, sorted(os.listdir())
+
+    assert desk.do(run) == (["after", "away", "hard", "linked"], ["after", "again", "back", "busy", "hard", "linked"])
+    assert desk.do(lambda: (Path("hard").read_text(), Path("after").read_text())) == ("linkedmore\n", "editedmore\n")
+
+
+def test_commit_of_new_things_moves_them_and_of_changed_files_links_them(desk: Any) -> None:
+    def run() -> tuple[dict[str, int], dict[str, int], list[list[str]]]:
+        Path("old").write_text("old")
+        with desk.run("echo new >> old; echo new > file; mkdir -p dir/sub; echo x > dir/sub/x", keep=True) as result:
+            upper = next(str(path.parent) for path in Path(result.directory).glob("*/upper/**/old"))
+            names = ("old", "file", "dir", "dir/sub/x")
+            before = {name: os.lstat(f"{upper}/{name}").st_ino for name in names}
+            result.commit(["."])
+            return before, {name: os.lstat(name).st_ino for name in names}, [os.listxattr(name) for name in names]
+
+    before, after, attributes = desk.do(run)
+    assert before == after
+    assert attributes == [[], [], [], []]
+
+
+def test_commit_without_some_changes_leaves_them_in_the_box(desk: Any) -> None:
+    def run() -> tuple[list[str], list[str]]:
+        with desk.run("mkdir -p a/b; echo 1 > a/b/1; echo 2 > a/b/2; echo 3 > c") as result:
+            home = os.path.realpath(".")
+            result.commit(["."], without=frozenset({f"{home}/a/b/2", f"{home}/c"}))
+            return sorted(str(path) for path in Path().rglob("*")), sorted(desk.relative(result))
+
+    assert desk.do(run) == (["a", "a/b", "a/b/1"], ["a/b/2", "c"])
+
+
+def test_box_whose_commit_failed_can_be_committed_again(desk: Any) -> None:
+    def run() -> tuple[list[str], str]:
+        for name in ("gone", "old"):
+            Path(name).write_text("old")
+        with desk.run("echo more >> gone; echo more >> old; mkdir new; touch new/x") as result:
+            os.rename("gone", "elsewhere")
+            for _ in range(2):  # that the box's file was a copy is remembered when overlayfs's note of it is gone
+                with pytest.raises(ConflictError, match="/gone was deleted"):
+                    result.commit(["."])
+            home = os.path.realpath(".")
+            result.commit(["."], without={f"{home}/gone"})
+            return sorted(os.listdir()), Path("old").read_text()
+
+    assert desk.do(run) == (["elsewhere", "new", "old"], "oldmore\n")
+
+
 # --- another program changes the same things -------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import RENAME_EXCHANGE, renameat2
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change
+from jubako.layers.remove import remove_tree
 
 PRECIOUS = {"page": "precious page", "gone": "precious gone", "new": "precious new"}
 FAR_AHEAD_NS = 10**15  # nothing here is a conflict by its time alone
@@ -47,6 +48,7 @@ def exchange_until_closed(first: str, second: str, heart: int) -> None:
 def commit_once(state: StateRoot, upper: Path, number: int) -> bool:
     """Commits a new page, a deletion and a mode to `folder`; whether it was published."""
     here = Path.cwd()
+    remove_tree(str(upper))  # or it would write into what was published: a commit gives files away
     fill(upper / "folder", {"page": f"page {number}", "new": f"new {number}"})
     (upper / "folder").chmod(0o711)
     record = BoxRecord(

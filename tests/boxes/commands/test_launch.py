@@ -491,7 +491,9 @@ def test_commit_that_finds_no_room_keeps_the_box_and_names_the_path(desk: Any) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
 
     limited = replace(desk, in_child=lambda act: desk.in_child(lambda: (limit(), act())[1]))
-    said = failing_commit(limited, "ulimit -S -f unlimited; head -c 2000000 /dev/zero > big", ["big"])
+    # What has a setuid bit is copied, everything else is renamed or linked and needs no room.
+    script = "ulimit -S -f unlimited; head -c 2000000 /dev/zero > big; chmod u+s big"
+    said = failing_commit(limited, script, ["big"])
     assert "HostError: " in said
     assert "/big cannot be committed: File too large" in said
     assert not (desk.home / "big").exists()
@@ -537,7 +539,7 @@ def test_box_is_made_anew_when_a_mount_it_was_planned_for_is_gone(in_namespace: 
             attach(tmpfs(), f"/mnt/{path}")
         calls: list[str] = []
 
-        def stack(place: str, *, userxattr: bool) -> tuple[()]:
+        def stack(place: str, *, userxattr: bool, targets: list[str]) -> tuple[()]:
             calls.append(place)
             if len(calls) == 1:
                 umount2("/mnt/disk/inner")
@@ -556,7 +558,7 @@ def test_box_is_made_anew_when_a_directory_it_was_planned_for_is_gone(desk: Any)
         calls: list[str] = []
         os.mkdir("temporary")
 
-        def stack(place: str, *, userxattr: bool) -> tuple[()]:
+        def stack(place: str, *, userxattr: bool, targets: list[str]) -> tuple[()]:
             calls.append(place)
             if len(calls) == 1 and os.geteuid() != 0:  # root's box is not planned from such directories
                 os.rmdir("temporary")

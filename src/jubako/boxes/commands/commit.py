@@ -1,54 +1,44 @@
 """Publishes some of a box's changes to this machine: all of those chosen in one transaction, or none.
 
-Each step of the plan (`plan_commit`) has its new content copied to where it can be renamed into place from; `Publisher`
-does the rest. Mode, owner and attributes of directories that stay are set last: no rename can carry those.
-
-A conflict is anything chosen that changed on this machine after the box was started: its inode's change time, which no
-program can set back, is not before the start. Of a directory that is replaced or deleted, this holds for everything
-below it. The kernel stamps files with a clock that runs up to one tick (4 ms or so) behind; a change in the tick in
-which the box was started came before anything the command did, and counts as seen by it. What the box changed and the
-machine no longer has is a conflict too, which overlayfs's note on the copy gives away.
+Each step of the plan (`plan_commit`) is checked against what other programs did meanwhile (`conflicts`), and its new
+content brought to where it can be renamed into place from (`hand_over`); `Publisher` does the rest. Mode, owner and
+attributes of directories that stay are set last: no rename can carry those.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import stat
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 
+from jubako.boxes.commands.box_files import BoxFiles
+from jubako.boxes.commands.conflicts import Conflicts
+from jubako.boxes.commands.hand_over import hand_over
 from jubako.boxes.commands.plan_commit import CommitPlan, plan_commit
-from jubako.boxes.keeping.kept_record import BoxRecord, save_record
-from jubako.boxes.spec import Output
+from jubako.boxes.keeping.kept_record import BoxRecord, forget_record, is_kept_box, save_record
 from jubako.boxes.transactions.folders import find_anchor
 from jubako.boxes.transactions.journal import Durability, Journal, open_database
-from jubako.boxes.transactions.publish import Move, Publisher, Signature, Transaction, take_signature
+from jubako.boxes.transactions.publish import Publisher, Transaction
 from jubako.boxes.transactions.recovery import recover
 from jubako.boxes.transactions.stage import StageArea
 from jubako.boxes.views.apply import apply_operations
-from jubako.boxes.views.facts import is_below
 from jubako.boxes.views.operations import CopyAttributes
-from jubako.errors import ConflictError, HostError
+from jubako.errors import ConflictError
 from jubako.kernel.files import RESOLVE_NO_SYMLINKS, openat2
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.change import Change
-from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
-from jubako.layers.walk import open_top, walk
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from jubako.boxes.state import StateRoot
 
-__all__ = ["Committed", "commit_changes", "forget_committed"]
+__all__ = ["Committed", "commit_changes", "forget_committed", "recover_dead"]
 
-_CONFLICT_HINT = "Nothing was published. Run it again in a new box, or look at the two versions and decide."
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-_ORIGIN = ("trusted.overlay.origin", "user.overlay.origin")  # set on what began as a copy of a lower file
 
 
 @record
@@ -59,6 +49,12 @@ class Committed:
     left_out: tuple[str, ...]
 
 
+def recover_dead(state: StateRoot) -> None:
+    """Finishes what killed processes were publishing. A box that one of them was committing must be read after that."""
+    with closing(open_database(state.ledger_path, durability="full")) as connection:
+        recover(Journal(connection), state)
+
+
 def commit_changes(
     state: StateRoot,
     directory: str,
@@ -66,174 +62,93 @@ def commit_changes(
     changes: Sequence[Change],
     paths: Sequence[str],
     *,
+    without: Collection[str] = (),
     durability: Durability = "full",
 ) -> Committed:
-    """Publishes what the box in `directory` changed at and below `paths`. Nothing chosen is no error.
+    """Publishes what the box in `directory` changed at and below `paths`, but not the paths of `without`. Nothing
+    chosen is no error. Afterwards the box may lack what was published; `forget_committed` takes out the rest of it.
 
     Raises ConflictError if something chosen was changed on this machine since the box was started, HostError where it
     cannot be written; nothing is published then, and the box is as it was.
     """
-    plan = plan_commit(changes, paths)
-    _check_targets(plan, record)
-    expected = {change.path: _look(change, directory, record) for change in (*plan.contents, *plan.deletions)}
+    plan = plan_commit(changes, paths, without=without)
+    files = BoxFiles(directory, record)
+    conflicts = Conflicts(files, directory, changes)
+    conflicts.check_targets(plan)
+    expected = {change.path: conflicts.look(change) for steps in (plan.contents, plan.deletions) for change in steps}
     for change in plan.parents:
-        _look(change, directory, record)
-    _check_folders(plan, record)
-    anchors = {change.path: find_anchor(change.path) for change in (*plan.contents, *plan.deletions)}
+        conflicts.look(change)
+    conflicts.check_folders(plan)
+    anchors = {path: find_anchor(f"{path}/x") for path in conflicts.folders(plan)}
     refused: list[str] = []
     if expected:
         with closing(open_database(state.ledger_path, durability=durability)) as connection:
             journal = Journal(connection)
             recover(journal, state)
-            with StageArea(state, f"box-{record.id}-{secrets.token_hex(4)}", journal) as area:
-                moves, refused = _stage(area, plan, (expected, anchors), directory, record)
-                transaction = Transaction("commit", f"box {record.id}", tuple(moves))
-                (outcome,) = Publisher(journal, durability).publish([transaction])
-                if isinstance(outcome, Exception):
-                    raise outcome
+            run_id = f"box-{record.id}-{secrets.token_hex(4)}"
+            with StageArea(state, run_id, journal) as area:
+                handed = hand_over(area, plan, (expected, anchors), files)
+                refused = handed.refused
+                with _kept_meanwhile(directory, record, journal, run_id, needed=handed.is_moved):
+                    handed.strip(directory)
+                    transaction = Transaction("commit", f"box {record.id}", tuple(handed.moves))
+                    (outcome,) = Publisher(journal, durability).publish([transaction])
+                    if isinstance(outcome, Exception):
+                        raise outcome
     for change in sorted([*plan.metadata, *plan.parents], reverse=True):
-        _set_metadata(change.path, _source(change.path, directory, record))
+        _set_metadata(change.path, files.find(change.path))
     return Committed(plan, (*plan.left_out, *refused))
 
 
 def forget_committed(directory: str, record: BoxRecord, plan: CommitPlan) -> None:
     """Takes what was committed out of a kept box, so that it holds the rest. Hold the box exclusively.
 
-    If this is killed half-way, the box still lists some of it, and committing that again is a conflict.
+    If this is killed half-way, the box still has some of it, which then is no change any more.
     """
-    published = {change.path for change in plan.published}
-    sources = {change.path: _source(change.path, directory, record) for change in (*plan.contents, *plan.parents)}
-    outputs = tuple(output for output in record.outputs if output.path not in published)
-    if outputs != record.outputs:
-        save_record(directory, replace(record, outputs=outputs))
-    for change in plan.contents:
-        remove_tree(sources[change.path])
+    files = BoxFiles(directory, record)
+    parents = {change.path: files.find(change.path) for change in plan.parents}
+    if record.outputs:
+        published = {change.path for change in plan.published}
+        outputs = tuple(output for output in record.outputs if output.path not in published)
+        sources = [_find_or_none(files, change.path) for change in plan.contents]  # where the outputs still count
+        if outputs != record.outputs:
+            save_record(directory, replace(record, outputs=outputs))
+    else:
+        sources = [_find_or_none(files, change.path) for change in plan.contents]
+    for source in sources:
+        if source is not None:
+            remove_tree(source)
     for change in plan.deletions:
-        os.unlink(_source(change.path, directory, record))  # the whiteout
-    for change in plan.parents:
+        with suppress(FileNotFoundError):
+            os.unlink(files.find(change.path))  # the whiteout
+    for source in parents.values():
         for name in _OPAQUE:  # from now on the machine's directory of that name shows through
             with suppress(OSError):
-                os.removexattr(sources[change.path], name)
+                os.removexattr(source, name)
 
 
-def _source(path: str, directory: str, record: BoxRecord) -> str:
-    """Where the box has its version of `path`. Raises FileNotFoundError if it has none."""
-    for output in record.outputs:
-        if is_below(path, output.path) and os.path.lexists(os.path.join(directory, output.staged)):
-            return os.path.normpath(os.path.join(directory, output.staged, os.path.relpath(path, output.path)))
-    layers = [layer for layer in record.layers if is_below(path, layer.target)]
-    for layer in sorted(layers, key=lambda layer: -len(layer.target)):
-        source = os.path.normpath(os.path.join(directory, layer.upper, os.path.relpath(path, layer.target)))
-        if os.path.lexists(source):
-            return source
-    raise FileNotFoundError(path)
-
-
-# --- conflicts -------------------------------------------------------------------------------------------------------
-
-
-def _check_targets(plan: CommitPlan, record: BoxRecord) -> None:
-    """Raises ConflictError if a directory the box was about is another one now: its disk is not mounted, say."""
-    for layer in record.layers:
-        if layer.inode and any(is_below(change.path, layer.target) for change in plan.published):
-            found = os.stat(layer.target).st_ino if os.path.isdir(layer.target) else None
-            if found != layer.inode:
-                raise ConflictError(
-                    f"{layer.target} is {'gone' if found is None else 'another directory'} since box {record.id} was "
-                    "started",
-                    hint="Is its file system mounted? Nothing was published.",
-                )
-
-
-def _check_folders(plan: CommitPlan, record: BoxRecord) -> None:
-    """Raises ConflictError if a directory that the box found, and put something into, is gone."""
-    made = {change.path for change in plan.parents}
-    for change in (*plan.contents, *plan.deletions):
-        folder = os.path.dirname(change.path)
-        if folder not in made and not os.path.isdir(folder):
-            raise _conflict(folder, "was deleted", record)
-
-
-def _look(change: Change, directory: str, record: BoxRecord) -> Signature | None:
-    """The signature of what stands at the path now, if that is what stood there when the box was started."""
-    signature = take_signature(change.path)
-    if signature is None:
-        if change.kind != "deleted" and _was_copied_up(_source(change.path, directory, record)):
-            raise _conflict(change.path, "was deleted", record)
+def _find_or_none(files: BoxFiles, path: str) -> str | None:
+    try:
+        return files.find(path)
+    except FileNotFoundError:  # it was moved out of the box
         return None
+
+
+@contextmanager
+def _kept_meanwhile(
+    directory: str, record: BoxRecord, journal: Journal, run_id: str, *, needed: bool
+) -> Iterator[None]:
+    """Has the box be a kept one in the block, so that nobody sweeps what is published from there. It stays one while
+    the journal needs it: after a kill, or where a person has to decide."""
+    if not needed or is_kept_box(directory):
+        yield
+        return
+    save_record(directory, record)
     try:
-        newer = _find_newer(change.path, record.started_ns)
-    except (FileNotFoundError, NotADirectoryError):  # it was there a moment ago
-        newer = change.path
-    if newer is not None:
-        raise _conflict(newer, "was changed", record)
-    return signature
-
-
-def _was_copied_up(source: str) -> bool:
-    try:
-        names = os.listxattr(source, follow_symlinks=False)
-    except OSError:
-        return False
-    return any(name in _ORIGIN for name in names)
-
-
-def _find_newer(path: str, started_ns: int) -> str | None:
-    """The first entry at or below `path` whose inode changed at `started_ns` or later."""
-    found = os.lstat(path)
-    if found.st_ctime_ns >= started_ns:
-        return path
-    if stat.S_ISDIR(found.st_mode):
-        with open_top(path) as top:
-            for folder in walk(top):
-                for name, state in folder.entries:
-                    if state.st_ctime_ns >= started_ns:
-                        return f"{path}/{folder.below(name)}"
-    return None
-
-
-def _conflict(path: str, what: str, record: BoxRecord) -> ConflictError:
-    return ConflictError(f"{path} {what} on this machine after box {record.id} was started", hint=_CONFLICT_HINT)
-
-
-# --- staging ---------------------------------------------------------------------------------------------------------
-
-
-def _stage(
-    area: StageArea,
-    plan: CommitPlan,
-    found: tuple[Mapping[str, Signature | None], Mapping[str, tuple[int, int]]],
-    directory: str,
-    record: BoxRecord,
-) -> tuple[list[Move], list[str]]:
-    """Copies what the box has to where it can be renamed from; the moves, and what was refused, in words."""
-    expected, anchors = found
-    moves = [Move(None, change.path, expected[change.path], anchors[change.path]) for change in plan.deletions]
-    refused: list[str] = []
-    places = area.stage("commit", [Output(change.path) for change in plan.contents])
-    for change, place in zip(plan.contents, places, strict=True):
-        refused += _copy(_source(change.path, directory, record), place.staged, change.path)
-        for output in record.outputs:  # kept apart from the upper that has the directory they are in
-            staged = os.path.join(directory, output.staged)
-            if output.path != change.path and is_below(output.path, change.path) and os.path.lexists(staged):
-                destination = os.path.join(place.staged, os.path.relpath(output.path, change.path))
-                remove_tree(destination)
-                os.makedirs(os.path.dirname(destination), exist_ok=True)
-                refused += _copy(staged, destination, output.path)
-        moves.append(Move(place.staged, change.path, expected[change.path], anchors[change.path]))
-    return moves, refused
-
-
-def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
-    is_directory = stat.S_ISDIR(os.lstat(source).st_mode)
-    try:
-        return (copy_tree if is_directory else copy_file)(source, destination, shown=shown)
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise HostError(
-            f"{shown} cannot be committed: {error.strerror}",
-            hint=f"Make room on the disk of {os.path.dirname(shown)}." if is_full else "",
-        ) from error
+        yield
+    finally:
+        if not journal.entries(run_id):
+            forget_record(directory)
 
 
 def _set_metadata(path: str, source: str) -> None:

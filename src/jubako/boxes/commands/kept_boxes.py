@@ -102,7 +102,7 @@ def enter_box(
         record = read_box(root.boxes_path, os.path.basename(directory))
         program = Program(argv, cwd or record.cwd, dict(os.environ if environment is None else environment), stdio)
 
-        def stack(place: str, *, userxattr: bool) -> tuple[Stacked, ...]:
+        def stack(place: str, *, userxattr: bool, targets: Sequence[str]) -> tuple[Stacked, ...]:
             kept = (Stacked(layer.target, os.path.join(directory, layer.upper)) for layer in record.layers)
             return (*make_staged_layer(directory, record, place, userxattr=userxattr), *kept)
 
@@ -114,22 +114,25 @@ def commit_box(
     paths: Sequence[str] = ("/",),
     *,
     cwd: str | None = None,
+    leave_out: Callable[[Change], bool] | None = None,
     durability: Durability = "full",
     state: StateRoot | None = None,
 ) -> Committed:
     """Publishes the changes of a kept box at and below `paths` in one transaction, and takes them out of the box.
 
-    Relative paths are resolved against `cwd`, this process's by default. Conflicts are looked for afresh. Raises
-    InputError where there is no change below one of the paths.
+    Relative paths are resolved against `cwd`, this process's by default; changes that `leave_out` is true for stay in
+    the box. Conflicts are looked for afresh. Raises InputError where there is no change below one of the paths.
     """
     from jubako.boxes.commands.commit import (  # SQLite: 10 ms to import, for those who publish
         commit_changes,
         forget_committed,
+        recover_dead,
     )
 
     root = state or default_state_root()
     directory = _find(root, box_id)
     with hold_box(directory, exclusive=True):
+        recover_dead(root)  # the process that was killed while it committed this box, perhaps
         record = read_box(root.boxes_path, os.path.basename(directory))
         changes = read_box_changes(directory, record)
         chosen = [resolve_path(path, cwd or os.getcwd()) for path in paths]
@@ -139,7 +142,8 @@ def commit_box(
                     f"box {record.id} changed nothing at or below {path}",
                     hint=f"'jubako box changes {record.id}' lists what it changed.",
                 )
-        committed = commit_changes(root, directory, record, changes, chosen, durability=durability)
+        without = frozenset(change.path for change in changes if leave_out(change)) if leave_out else frozenset()
+        committed = commit_changes(root, directory, record, changes, chosen, without=without, durability=durability)
         forget_committed(directory, record, committed.plan)
         if not set(changes).difference(committed.plan.published):
             remove_box(directory)

@@ -27,16 +27,22 @@ from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import InputError, JubakoError
+from jubako.layers.remove import remove_tree
 from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.commands.make import Stack
     from jubako.boxes.commands.supervise import Ended
+    from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
+
+    # Told the box's directory and its record; the record of what it holds from then on.
+    Settle: TypeAlias = Callable[[str, BoxRecord], BoxRecord]
 
 __all__ = ["check_program", "commit_or_keep", "fit_program", "run_in", "run_in_box", "run_in_new_box"]
 
@@ -109,11 +115,18 @@ def _keep_after(error: BaseException, result: BoxResult) -> None:
 
 
 def run_in_new_box(
-    program: Program, box: Box, state: StateRoot, *, keep: bool = False, stack: Stack | None = None
+    program: Program,
+    box: Box,
+    state: StateRoot,
+    *,
+    keep: bool = False,
+    stack: Stack | None = None,
+    settle: Settle | None = None,
 ) -> BoxResult:
     """As `run_in_box`, without defaults; `stack` says what lies between this machine and the box's tops.
 
-    With it, what the command changed is not read, since this machine alone is not what it saw.
+    With it, what the command changed is not read, since this machine alone is not what it saw; unless `settle`, called
+    when the command has ended, brings all of it into the box.
     """
     check_program(program, box)
     program = fit_program(program, box)
@@ -121,19 +134,23 @@ def run_in_new_box(
         sweep_boxes(state.boxes_path)
         for _ in range(_TRIES - 1):
             try:
-                return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+                return _run_in_new_box(program, box, state, keep=keep, stack=stack, settle=settle)
             except _MachineChanged:
                 continue
-        return _run_in_new_box(program, box, state, keep=keep, stack=stack)
+        return _run_in_new_box(program, box, state, keep=keep, stack=stack, settle=settle)
 
 
-def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None) -> BoxResult:
+def _run_in_new_box(
+    program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None, settle: Settle | None
+) -> BoxResult:
     started_ns = time.time_ns()
     facts = read_box_facts(state, program.environment, program.cwd)
     try:
         new = make_new_box(box, state, facts, stack)
         try:
-            return _run_to_end(new, program, started_ns, state, keep=keep, is_stacked=stack is not None)
+            if stack is not None and settle is None:
+                settle = _leave_unread
+            return _run_to_end(new, program, started_ns, state, keep=keep, settle=settle)
         except BaseException:
             new.abandon()
             raise
@@ -144,7 +161,7 @@ def _run_in_new_box(program: Program, box: Box, state: StateRoot, *, keep: bool,
 
 
 def _run_to_end(
-    new: NewBox, program: Program, started_ns: int, state: StateRoot, *, keep: bool, is_stacked: bool
+    new: NewBox, program: Program, started_ns: int, state: StateRoot, *, keep: bool, settle: Settle | None
 ) -> BoxResult:
     record = new.describe(program.argv, program.cwd, started_ns)
     if keep:
@@ -153,10 +170,15 @@ def _run_to_end(
     ended = run_in(new, _name_box(program, new.id))
     with explained("what the command changed cannot be read"):
         drop_untouched_files(new.copies)
+        if settle is not None and settle is not _leave_unread:
+            record = settle(new.directory, record)
+            remove_tree(f"{new.directory}/stacked")
+            if keep:
+                new.prepare_record(record)
         if keep:
             flush_box(new.directory)
             publish_record(new.directory)
-        changes = () if is_stacked else read_box_changes(new.directory, record)
+        changes = () if settle is _leave_unread else read_box_changes(new.directory, record)
     limited = new.limited
     return BoxResult(
         exit_status=ended.exit_status,
@@ -170,6 +192,11 @@ def _run_to_end(
         record=record,
         hold=LockHold(new.lock),
     )
+
+
+def _leave_unread(_directory: str, record: BoxRecord) -> BoxRecord:
+    """Stands for: what the command saw is not this machine, so that its changes are not changes of that."""
+    return record
 
 
 def run_in(new: NewBox, program: Program, tell: Callable[[Sequence[str]], None] | None = None) -> Ended:

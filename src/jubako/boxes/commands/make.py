@@ -45,9 +45,10 @@ if TYPE_CHECKING:
     from jubako.boxes.views.plan_wide import Stacked, WideFacts, WidePlan
 
     class Stack(Protocol):
-        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs."""
+        """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs. `targets`
+        are the directories that the box would make copy-on-write by itself."""
 
-        def __call__(self, place: str, *, userxattr: bool) -> Sequence[Stacked]: ...
+        def __call__(self, place: str, *, userxattr: bool, targets: Sequence[str]) -> Sequence[Stacked]: ...
 
 
 __all__ = [
@@ -140,7 +141,12 @@ def make_new_box(
         raise _explain(error, state.boxes_path) from error
     directory = os.path.join(state.boxes_path, box_id)
     try:
-        stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace) if stack else ()
+        stacked: Sequence[Stacked] = ()
+        if stack is not None:
+            targets = [
+                top.target for top in WideView(facts, directory, find_shared(box)).plan().tops if not top.is_file
+            ]
+            stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace, targets=targets)
         return plan_box(box, WideView(facts, directory, find_shared(box), stacked, volatile=volatile), lock)
     except BaseException:
         _abandon(directory, lock)

@@ -9,6 +9,8 @@ new directory above a choice   made, with the metadata it has in the box, and wi
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from jubako.boxes.views.facts import ancestors, is_below
 from jubako.errors import InputError
 from jubako.layers.change import Change
@@ -16,7 +18,7 @@ from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 __all__ = ["CommitPlan", "plan_commit"]
 
@@ -35,26 +37,37 @@ class CommitPlan:
     left_out: tuple[str, ...] = ()  # what was chosen and cannot be published, in words
 
 
-def plan_commit(changes: Sequence[Change], paths: Sequence[str]) -> CommitPlan:
-    """The plan that publishes the changes at and below `paths`; `changes` are all of the box's, sorted.
+def plan_commit(changes: Sequence[Change], paths: Sequence[str], *, without: Collection[str] = ()) -> CommitPlan:
+    """The plan that publishes the changes at and below `paths`, but not those of `without`; `changes` are all of the
+    box's, sorted.
 
-    Raises InputError where a path lies in a directory that the box replaced as a whole: part of that alone would be
+    Raises InputError where that is part of a directory that the box replaced as a whole: part of that alone would be
     neither the old directory nor the new one.
     """
     whole = {change.path: change for change in changes if _goes_as_a_whole(change)}
+    parted = _find_parted(whole, without)
     contents: list[Change] = []
     deletions: list[Change] = []
     metadata: list[Change] = []
     published: list[Change] = []
     left_out: list[str] = []
     taken: set[str] = set()
-    parents: set[str] = set()
+    parents = {path for path in parted if any(is_below(path, one) for one in paths)}
+    folders: dict[str, tuple[bool, bool, list[str]]] = {}  # chosen, taken, the whole directories from it upwards
     for change in changes:
-        if not any(is_below(change.path, path) for path in paths):
+        folder = change.path.rpartition("/")[0]
+        known = folders.get(folder)
+        if known is None:  # all above has been decided on: it sorts before
+            above = [path for path in ancestors(change.path) if path in whole]
+            is_chosen = any(is_below(folder or "/", path) for path in paths)
+            known = folders[folder] = (is_chosen, not taken.isdisjoint(above), above)
+        is_chosen, is_taken, above = known
+        if not is_chosen and not any(is_below(change.path, path) for path in paths):
             continue
-        above = [path for path in ancestors(change.path) if path in whole]
-        if taken.intersection(above):
+        if is_taken:
             published.append(change)
+            continue
+        if change.path in parted or change.path in without:
             continue
         for path in above:
             if whole[path].kind == "replaced":
@@ -81,9 +94,25 @@ def plan_commit(changes: Sequence[Change], paths: Sequence[str]) -> CommitPlan:
         tuple(deletions),
         tuple(metadata),
         made,
-        tuple(sorted([*made, *published])),
+        tuple(sorted([*made, *published], key=attrgetter("path"))),
         tuple(left_out),
     )
+
+
+def _find_parted(whole: Mapping[str, Change], without: Collection[str]) -> set[str]:
+    """The new directories that are published without something that is in them."""
+    parted: set[str] = set()
+    for path in without:
+        for above in ancestors(path):
+            if above not in whole or above in without:
+                continue
+            if whole[above].kind == "replaced":
+                raise InputError(
+                    f"{above} cannot be committed without {path}: the box replaced it as a whole",
+                    hint=f"Commit {path} too, or leave out {above}.",
+                )
+            parted.add(above)
+    return parted
 
 
 def _goes_as_a_whole(change: Change) -> bool:

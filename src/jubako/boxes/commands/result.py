@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 
 from jubako.boxes.keeping.kept import flush_box, remove_box
-from jubako.boxes.keeping.kept_record import BoxRecord, prepare_record, publish_record
-from jubako.errors import InputError
+from jubako.boxes.keeping.kept_record import BoxRecord, forget_record, is_kept_box, prepare_record, publish_record
+from jubako.errors import HostError, InputError
+from jubako.kernel.files import syncfs
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import TracebackType
     from typing import Protocol, Self
 
@@ -74,27 +75,42 @@ class BoxResult:
             self.id = self.record.id
         return self.id
 
-    def commit(self, paths: Sequence[str] = ("/",), *, durability: Durability = "full") -> Committed:
+    def commit(
+        self, paths: Sequence[str] = ("/",), *, without: Collection[str] = (), durability: Durability = "full"
+    ) -> Committed:
         """Publishes the changes at and below `paths`, all of them or, raising, none; the box then holds the rest.
 
-        Relative paths are resolved against the command's working directory. Raises ConflictError if one of them was
-        changed on this machine since the box was started, HostError if one cannot be written.
+        Relative paths are resolved against the command's working directory. `without` are paths of changes to be left
+        in the box. Raises ConflictError if one of them was changed on this machine since the box was started, HostError
+        if one cannot be written.
         """
         # Publishing takes SQLite and 25 ms to import, more than the whole of a box that commits nothing.
         from jubako.boxes.commands.commit import commit_changes, forget_committed
 
         chosen = [resolve_path(path, self.record.cwd) for path in paths]
-        committed = commit_changes(self.state, self.directory, self.record, self.changes, chosen, durability=durability)
+        if durability == "full" and isinstance(self.hold, LockHold):
+            _write_out(self.hold.lock)
+        committed = commit_changes(
+            self.state, self.directory, self.record, self.changes, chosen, without=without, durability=durability
+        )
         forget_committed(self.directory, self.record, committed.plan)
-        published = set(committed.plan.published)
-        self.changes = tuple(change for change in self.changes if change not in published)
+        published = {change.path for change in committed.plan.published}
+        self.changes = tuple(change for change in self.changes if change.path not in published)
         return committed
+
+    def discard(self) -> None:
+        """Drops the box, also if it was kept, and lets go of it."""
+        if not self._is_closed:
+            self.id = None
+            if is_kept_box(self.directory):
+                forget_record(self.directory)
+        self.close()
 
     def close(self) -> None:
         """Drops the box unless it was kept, and lets go of it. Idempotent."""
         if not self._is_closed:
             self._is_closed = True
-            self.hold.let_go(self.directory, is_kept=self.id is not None)
+            self.hold.let_go(self.directory, is_kept=self.id is not None or is_kept_box(self.directory))
 
 
 @record
@@ -110,6 +126,18 @@ class LockHold:
                 remove_box(directory)
         finally:
             os.close(self.lock)
+
+
+def _write_out(fd: int) -> None:
+    """Writes what the command wrote to the disk. By a descriptor that was opened before, or an error on the way there
+    could have been told to somebody else already; what is published is not written again."""
+    try:
+        syncfs(fd)
+    except OSError as error:
+        raise HostError(
+            f"what the command wrote could not be written to the disk: {error.strerror}",
+            hint="Nothing was published; look at the kernel's log for the disk's errors.",
+        ) from error
 
 
 def resolve_path(path: str, cwd: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "BoxRecord",
     "Layer",
     "RecordedOutput",
+    "forget_record",
     "format_command",
     "format_created",
     "is_kept_box",
@@ -118,6 +119,11 @@ def prepare_record(directory: str, record: BoxRecord) -> None:
 def publish_record(directory: str) -> None:
     """Renames the record that was prepared into place: from here on the box is a kept one."""
     os.rename(os.path.join(directory, _PREPARED), os.path.join(directory, RECORD_NAME))
+
+
+def forget_record(directory: str) -> None:
+    """Makes the box nobody's again, as it was before `save_record`."""
+    os.unlink(os.path.join(directory, RECORD_NAME))
 
 
 def parse_record(text: str) -> BoxRecord:

@@ -193,7 +193,8 @@ class Journal:
 
 
 def _dump(moves: Sequence[PlannedMove]) -> str:
-    return json.dumps([encode_move(move) for move in moves], separators=(",", ":"))
+    # One by one: of a hundred thousand, the dictionaries alone would take a hundred megabytes.
+    return f"[{','.join(json.dumps(encode_move(move), separators=(',', ':')) for move in moves)}]"
 
 
 def _plain(text: str) -> str:

@@ -57,12 +57,14 @@ class Move:
     `expected` is the signature `target` had when the run began, None if there was nothing. All paths are absolute.
     `anchor` is the device and inode that the innermost existing directory above `target` must have; None: it may be
     any, and be reached through symbolic links.
+    `content` is the signature of `staged`, if it was taken when nobody could change that any more.
     """
 
     staged: str | None
     target: str
     expected: Signature | None
     anchor: tuple[int, int] | None = None
+    content: Signature | None = None
 
 
 @record
@@ -78,11 +80,11 @@ class PlannedMove:
 
     @property
     def folder(self) -> str:
-        return os.path.dirname(self.target)
+        return self.target.rpartition("/")[0] or "/"  # os.path.dirname, for a path that is absolute and normal
 
     @property
     def name(self) -> str:
-        return os.path.basename(self.target)
+        return self.target.rpartition("/")[2]
 
     @property
     def anchor(self) -> str:

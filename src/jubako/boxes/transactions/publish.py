@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
+_REMOVED_ONE_BY_ONE = 256
+_THREADS = 8
+
+
 @record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
@@ -142,7 +146,7 @@ class Publisher:
                 return None
             aside = self.journal.owner.make_aside(move.target)
             return PlannedMove(move.target, aside, None, found, folder_inode, made)
-        content = take_signature(move.staged)
+        content = move.content or take_signature(move.staged)
         if content is None:
             raise BugError(f"{move.staged}, staged for {move.target}, does not exist")
         if content.type == "directory" and any("overlay." in name for name in os.listxattr(move.staged)):
@@ -200,7 +204,7 @@ class Publisher:
 
     def _find_moved_folder(self, work: _Work) -> ConflictError | None:
         try:
-            for move in work.planned:
+            for move in {move.folder: move for move in work.planned}.values():
                 self._folders.check(move)
         except ConflictError as error:
             return error
@@ -289,10 +293,25 @@ def undo_moves(
 
 def remove_displaced(planned: Iterable[PlannedMove]) -> None:
     """Removes the old versions that published moves have displaced; repeatable."""
-    for move in planned:
-        if move.expected is not None:
-            with contextlib.suppress(OSError):  # closing the staging area tries again, and complains
-                remove_tree(move.aside)
+    displaced = [move.aside for move in planned if move.expected is not None]
+    if len(displaced) < _REMOVED_ONE_BY_ONE:
+        _remove(displaced)
+        return
+    # A disk that is told of every freed block (ext4 with discard) answers a removal in a millisecond or two, and takes
+    # several at once: 3700 files a second with eight threads, 550 with one. Nothing forks before they have ended.
+    from threading import Thread  # 2 ms to import, for large commits alone
+
+    threads = [Thread(target=_remove, args=(displaced[start::_THREADS],)) for start in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _remove(paths: Iterable[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):  # closing the staging area tries again, and complains
+            remove_tree(path)
 
 
 def _devices(work: Iterable[_Work]) -> dict[int, str]:

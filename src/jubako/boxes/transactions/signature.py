@@ -22,13 +22,17 @@ from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    Look: TypeAlias = Callable[[str, Sequence[tuple[str, os.stat_result]]], None]
 
 __all__ = [
     "Signature",
     "decode_signature",
     "describe_change",
     "encode_signature",
+    "signature_of",
     "take_signature",
     "without_device",
 ]
@@ -81,10 +85,11 @@ def describe_change(was: Signature | None, now: Signature | None) -> str:
     return f"it was {was.describe()}, and now {change}"
 
 
-def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
+def take_signature(path: str, *, dir_fd: int | None = None, look: Look | None = None) -> Signature | None:
     """The signature of what `path` names, a symbolic link itself included; None if there is nothing.
 
-    Cost: one lstat, and for a directory one more per entry below it. Raises OSError where it cannot be looked at.
+    Cost: one lstat, and for a directory one more per entry below it, of all of which `look` is told: the directory,
+    relative to `path` ("." is that itself), and names with states. Raises OSError where it cannot be looked at.
     """
     for _ in range(_RACES_BORNE):
         try:
@@ -92,11 +97,16 @@ def take_signature(path: str, *, dir_fd: int | None = None) -> Signature | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not stat.S_ISDIR(found.st_mode):
-            return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
-        tree = _digest_tree(path, dir_fd, found.st_ino)
+            return signature_of(found)
+        tree = _digest_tree(path, dir_fd, found.st_ino, look)
         if tree:
             return Signature(found.st_dev, found.st_ino, 0, 0, "directory", tree)
     raise OSError(errno.EAGAIN, f"{os.fsdecode(path)} is being replaced all the time")
+
+
+def signature_of(found: os.stat_result) -> Signature:
+    """The signature of an entry with this state, which is no directory."""
+    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, type_of(found.st_mode))
 
 
 def without_device(signature: Signature | None) -> Signature | None:
@@ -126,7 +136,7 @@ def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
     return Signature(int(device), int(inode), int(size), int(mtime_ns), _TYPE_OF_LETTER[str(letter)], str(tree))
 
 
-def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:
+def _digest_tree(path: str, dir_fd: int | None, inode: int, look: Look | None) -> str:
     """The digest of all entries below the directory `inode`; "" if `path` is another directory, or none, by now.
 
     Walks with a list instead of recursion and paths relative to the top, so that depth costs no descriptors.
@@ -146,7 +156,7 @@ def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:
         waiting = ["."]
         while waiting:
             folder = waiting.pop()
-            for name, line, is_folder in _read_folder(top, folder):
+            for name, line, is_folder in _read_folder(top, folder, look):
                 digest.update(line)
                 if is_folder:
                     waiting.append(f"{folder}/{name}")
@@ -156,7 +166,7 @@ def _digest_tree(path: str, dir_fd: int | None, inode: int) -> str:
         os.close(top)
 
 
-def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
+def _read_folder(top: int, folder: str, look: Look | None) -> list[tuple[str, bytes, bool]]:
     """The entries of one directory, sorted by name: name, its part of the digest, whether it is a directory."""
     try:
         fd = os.open(folder, _OPEN_DIRECTORY, dir_fd=top)
@@ -167,15 +177,20 @@ def _read_folder(top: int, folder: str) -> list[tuple[str, bytes, bool]]:
         return []
     try:
         entries = []
+        states: list[tuple[str, os.stat_result]] = []
         for name in sorted(os.listdir(fd)):
             try:
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:  # removed since it was listed
                 continue
-            is_folder = stat.S_ISDIR(found.st_mode)
-            rest = (0, 0) if is_folder else (found.st_size, found.st_mtime_ns)
-            facts = f"{found.st_ino} {stat.S_IFMT(found.st_mode)} {rest[0]} {rest[1]}"
-            entries.append((name, os.fsencode(name) + b"\0" + facts.encode() + b"\0", is_folder))
+            mode = stat.S_IFMT(found.st_mode)
+            is_folder = mode == stat.S_IFDIR
+            size, mtime_ns = (0, 0) if is_folder else (found.st_size, found.st_mtime_ns)
+            facts = f"\0{found.st_ino} {mode} {size} {mtime_ns}\0"
+            entries.append((name, os.fsencode(f"{name}{facts}"), is_folder))
+            states.append((name, found))
+        if look is not None:
+            look(folder, states)
         return entries
     finally:
         os.close(fd)

@@ -85,6 +85,23 @@ class StageArea:
         """Directories outside the state root to be hidden in boxes: all `.jubako-stage` this run has made so far."""
         return tuple(dict.fromkeys(place.hidden for place in self._places.everywhere() if place.hidden))
 
+    @property
+    def home(self) -> str:
+        """The run's directory below the state root."""
+        return self._places.home.path
+
+    def is_below_state_root(self, staged: str) -> bool:
+        """True if `staged`, a path that `stage` gave, is below the state root: its output is on that mount."""
+        return staged.startswith(f"{self.home}/")
+
+    def check(self, output: Output) -> None:
+        """Raises what `stage` would for this output alone, and makes nothing."""
+        try:
+            folder, found = find_existing_folder(output.path)
+            self._look_at(folder, found, output.path)
+        except OSError as error:
+            raise _cannot_stage(output, error) from error
+
     def stage(self, attempt_id: str, outputs: Sequence[Output]) -> tuple[StagedOutput, ...]:
         """Makes the staging directories of one attempt (mode 0700) and says where to write each output.
 
@@ -104,8 +121,7 @@ class StageArea:
         except BaseException as error:
             self._discard(attempt_id, keep_empty=False)
             if isinstance(error, OSError):
-                why = error.strerror or str(error)
-                raise HostError(f"the output {output.path} cannot be staged: {why}", hint=_HINT) from error
+                raise _cannot_stage(output, error) from error
             if isinstance(error, ValueError):
                 raise InputError(f"the output {output.path!r} cannot be the name of a file: {error}") from error
             raise
@@ -311,6 +327,10 @@ def _cannot_sweep(run_id: str, error: OSError) -> HostError:
         f"what run {run_id} has staged cannot be removed: {os.fsdecode(error.filename or '')}: {error.strerror}",
         hint="the next start of jubako tries again",
     )
+
+
+def _cannot_stage(output: Output, error: OSError) -> HostError:
+    return HostError(f"the output {output.path} cannot be staged: {error.strerror or error}", hint=_HINT)
 
 
 def _why_not(folder: str) -> str:
