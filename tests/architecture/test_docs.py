@@ -116,7 +116,12 @@ def with_known_names(text: str, known: dict[str, str]) -> str:
 
 def learn_names(shown: str, real: str, known: dict[str, str]) -> None:
     """Ids of kept boxes and runs are new every time; the line that first names one says which is which."""
-    for mark in (r"jubako box enter (\S+)", r"\b\d{8}T\d{6}-([0-9a-f]{6})\b"):
+    for mark in (
+        r"jubako box enter (\S+)",
+        r"Kept as ([0-9a-f]{8})\b",
+        r"jubako box rm (\S+)",
+        r"\b\d{8}T\d{6}-([0-9a-f]{6})\b",
+    ):
         for one, other in zip(re.findall(mark, shown), re.findall(mark, real), strict=False):
             known.setdefault(one, other)
 

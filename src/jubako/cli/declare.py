@@ -30,11 +30,14 @@ def declare(*options: Option) -> Callable[[Command], Command]:
 
 
 def _click_option(option: Option) -> Callable[[Command], Command]:
-    names = (*((option.short,) if option.short else ()), "/".join(option.names), option.parameter)
+    short = (option.short,) if option.short else ()
     if option.takes == "nothing":
+        names = (*short, "/".join(option.names), option.parameter)
         return click.option(*names, is_flag=True, default=option.default, help=option.help)
     return click.option(
-        *names,
+        *short,
+        *option.names,
+        option.parameter,
         metavar=option.metavar,
         type=click.Choice(option.choices) if option.choices else click.Path(),
         default=option.default,

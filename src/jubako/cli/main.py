@@ -54,6 +54,7 @@ _COMMANDS = {
     "schedule": _Entry("jubako.cli.schedule:schedule", "Run what a pipeline schedules when it is due.", "Pipelines"),
     "notify": _Entry("jubako.cli.notify:notify", "Try out who is told how runs end.", "Pipelines"),
     "box": _Entry("jubako.cli.box:box", "Run any command on a copy-on-write view of this machine.", "Boxes"),
+    "try": _Entry("jubako.cli.try_command:try_", "Run a command, see what it did, then commit it or not.", "Boxes"),
     "unshare": _Entry("jubako.cli.unshare:unshare", "Run a program in new namespaces.", "Boxes"),
     "nsenter": _Entry("jubako.cli.nsenter:nsenter", "Run a program in another process's namespaces.", "Boxes"),
     "lsns": _Entry("jubako.cli.lsns:lsns", "The namespaces there are, and who is in them.", "Boxes"),

@@ -46,6 +46,14 @@ def find_call(arguments: Sequence[str]) -> Callable[[], int] | None:
                 name, of_box = split_command(rest)
                 if of_box:
                     return lambda: exec_command(name, of_box, **options)
+        case ["try", *words]:
+            from jubako.cli.line import read_line
+            from jubako.cli.try_run import OPTIONS as TRY_OPTIONS
+            from jubako.cli.try_run import VERBS, run_try
+
+            if (read := read_line(TRY_OPTIONS, words)) is not None and read[1][0] not in VERBS:
+                options, command = read
+                return lambda: run_try(command, **options)
         case ["unshare", *words]:
             from jubako.cli import unshare_line
             from jubako.cli.getopt_line import asks_for

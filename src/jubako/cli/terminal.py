@@ -14,10 +14,10 @@ __all__ = ["echo", "echo_bytes", "printable", "say", "style"]
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "grey": 90}
 
 
-def echo(text: str, *, err: bool = False) -> None:
+def echo(text: str, *, err: bool = False, end: str = "\n") -> None:
     """Prints a line on stdout, or on stderr, at once."""
     stream = _stream(err)
-    stream.write(f"{text}\n")
+    stream.write(f"{text}{end}")
     stream.flush()
 
 
