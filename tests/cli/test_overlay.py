@@ -262,3 +262,64 @@ def test_command_runs_as_a_program_in_a_namespace_of_ones_own(tmp_path: Path) ->
         "CHANGE   SIZE  PATH  WORDS",
         "deleted  -     b     file removed: a 0/0 character device in its place",
     ]
+
+
+def test_apply_merge_and_hide_say_what_they_do(in_namespace: Runner) -> None:
+    def session() -> tuple[list[Said], list[str], list[str], list[str]]:
+        os.environ["JUBAKO_STATE"] = f"{os.getcwd()}/state"
+        plant()
+        assert say("mount", "--lower", "lower1:lower2", "--upper", "upper", "--work", "work", "merged").code == 0
+        Path("merged/c").write_text("c")
+        os.unlink("merged/b")
+        assert say("umount", "merged").code == 0
+        said = [
+            say("merge", "--lower", "upper:lower1:lower2", "flat"),
+            say("hide", "--lower", "lower2", "mask", "a"),
+            say("merge", "--layer", "--lower", "mask:upper", "both"),
+            say("apply", "upper", "lower2"),
+        ]
+        return said, sorted(os.listdir("flat")), sorted(os.listdir("both")), sorted(os.listdir("lower2"))
+
+    said, flat, both, applied = in_namespace(session)
+    assert [one.code for one in said] == [0, 0, 0, 0]
+    assert said[3].err == "Applied 2 changes to lower2.\n"
+    assert (flat, both, applied) == (["a", "c"], ["a", "b", "c"], ["a", "c"])
+
+
+@pytest.mark.parametrize("form", ["device", "attribute"])
+def test_hidden_path_is_gone_from_listings_too(in_namespace: Runner, form: str) -> None:
+    def session() -> tuple[list[str], int, list[str]]:
+        os.makedirs("lower/etc/deep")
+        os.chmod("lower/etc", 0o711)
+        for name in ("secret", "seen"):
+            Path(f"lower/etc/{name}").touch()
+        for path in ("etc/secret", "/etc/deep", "etc/secret"):
+            assert say("hide", "--form", form, "--lower", "lower", "mask", path) == (0, "", "")
+        assert say("mount", "--lower", "mask:lower", "merged").code == 0
+        return os.listdir("merged/etc"), os.stat("merged/etc").st_mode & 0o777, os.listdir("lower/etc")
+
+    os_listing, mode, below = in_namespace(lambda: (os.mkdir("merged"), session())[1])
+    assert (os_listing, mode, sorted(below)) == (["seen"], 0o711, ["deep", "secret", "seen"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("hide", "--lower", ".", "mask", "nowhere"), 2, "nowhere: not in ., so there is nothing to hide"),
+        (("hide", "mask", "../x"), 2, "'../x' is not a path below the top of a layer"),
+        (("hide", "mask", "/"), 2, "'/' is not a path below the top of a layer"),
+        (("hide", "mask"), 2, "Missing argument"),
+        (("merge", "--lower", ".", "."), 2, ". is there already"),
+        (("merge", "new"), 2, "Missing option '--lower'"),
+        (("merge", "--lower", "none", "new"), 2, "none: no such directory"),
+        (("apply", "none", "."), 2, "none: no such directory"),
+    ],
+)
+def test_apply_merge_and_hide_refuse_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = say(*words)
+    assert (said.code, said.out) == (code, "")
+    assert message in said.err
+    assert os.listdir() == []

@@ -59,7 +59,7 @@ _COMMANDS = {
     "nsenter": _Entry("jubako.cli.nsenter:nsenter", "Run a program in another process's namespaces.", "Boxes"),
     "lsns": _Entry("jubako.cli.lsns:lsns", "The namespaces there are, and who is in them.", "Boxes"),
     "mounts": _Entry("jubako.cli.mounts:mounts", "The mount table as a tree, and how mounts propagate.", "Boxes"),
-    "overlay": _Entry("jubako.cli.overlay:overlay", "Mount overlays by hand, and see what one changed.", "Boxes"),
+    "overlay": _Entry("jubako.cli.overlay:overlay", "Overlays by hand: mount, look at, apply, merge.", "Boxes"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
     "completion": _Entry("jubako.cli.completion:completion", "Print the completion script of a shell.", "The tool"),
 }

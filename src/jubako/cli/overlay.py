@@ -1,4 +1,4 @@
-"""`jubako overlay ...`: overlays by hand. Mount one, unmount it, and see what its upper directory says."""
+"""`jubako overlay ...`: overlays by hand: mount one, unmount it, see what its upper directory says, publish that."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from jubako.cli.document import Format
+    from jubako.layers.hide import WhiteoutForm
 
 __all__ = ["overlay"]
 
 _LOWER_HELP = "A directory, or several: TOP:BELOW:LOWEST. Repeat it for more below. A colon in a name: \\:"
+
+_USERXATTR_HELP = "Marks are for overlays mounted with userxattr, as all but root's are."
 
 
 @click.group(
@@ -27,7 +30,7 @@ _LOWER_HELP = "A directory, or several: TOP:BELOW:LOWEST. Repeat it for more bel
     "  jubako overlay changes upper\n  jubako overlay umount merged"
 )
 def overlay() -> None:
-    """Stack directories on one another, with a writable one on top, and see what was written."""
+    """Stack directories on one another, with a writable one on top; see what was written, and publish it."""
 
 
 @overlay.command(
@@ -112,6 +115,86 @@ def changes(lowers: Sequence[str], format_: Format, upper: str) -> None:
     keeps_marks_for_all = any("userxattr" in mount.super_options.split(",") for mount in mounted)
     if (os.geteuid() != 0 or needs_userxattr()) and not keeps_marks_for_all:
         echo("note: marks of overlays that root mounted (trusted.overlay.*) are for root to read", err=True)
+
+
+@overlay.command(
+    epilog="\b\nExamples:\n  jubako overlay apply upper site\n"
+    "  jubako overlay apply --lower lower1:lower2 upper copy-of-what-they-show"
+)
+@click.option("--lower", "lowers", multiple=True, metavar="DIR[:DIR]...", help=_LOWER_HELP)
+@click.option("--userxattr", is_flag=True, help=_USERXATTR_HELP)
+@click.argument("upper", type=click.Path())
+@click.argument("directory", metavar="DIR", type=click.Path())
+def apply(lowers: Sequence[str], userxattr: bool, upper: str, directory: str) -> None:
+    """Make the directory DIR what an overlay of UPPER over it shows: all of that in one transaction, or nothing.
+
+    The lower directories are needed for what was renamed (redirects) and for files of which only the metadata was
+    changed (metacopy); DIR is the only one by default.
+    """
+    from jubako.boxes.commands.apply_upper import apply_upper
+
+    committed = apply_upper(upper, directory, _join(lowers), userxattr=_is_user(userxattr))
+    for line in committed.left_out:
+        echo(f"warning: {printable(line)}", err=True)
+    count = len(committed.plan.published)
+    echo(f"Applied {count} {'change' if count == 1 else 'changes'} to {printable(directory)}.", err=True)
+
+
+@overlay.command(
+    epilog="\b\nExamples:\n  jubako overlay merge --lower upper:lower1:lower2 flat\n"
+    "  jubako overlay merge --layer --lower upper2:upper1 both-changes"
+)
+@click.option("--lower", "lowers", multiple=True, required=True, metavar="DIR[:DIR]...", help=_LOWER_HELP)
+@click.option("--layer", is_flag=True, help="Keep whiteouts and opaque directories: a layer to lie over others.")
+@click.option("--userxattr", is_flag=True, help=_USERXATTR_HELP)
+@click.argument("new", type=click.Path())
+def merge(lowers: Sequence[str], layer: bool, userxattr: bool, new: str) -> None:
+    """Make the new directory NEW of several layers: what they show together, as plain files.
+
+    It appears whole, or not at all.
+    """
+    from jubako.boxes.commands.apply_upper import merge_layers
+
+    for line in merge_layers(_join(lowers), new, keep_marks=layer, userxattr=_is_user(userxattr)):
+        echo(f"warning: {printable(line)}", err=True)
+
+
+@overlay.command(
+    epilog="\b\nExamples:\n  jubako overlay hide --lower lower1 mask etc/secret home/old\n"
+    "  jubako overlay mount --lower mask:lower1 merged"
+)
+@click.option("--lower", "lowers", multiple=True, metavar="DIR[:DIR]...", help="What the layer will lie over.")
+@click.option("--form", type=click.Choice(("device", "attribute")), default="device", help="How whiteouts are written.")
+@click.option("--userxattr", is_flag=True, help=_USERXATTR_HELP)
+@click.argument("layer", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+def hide(lowers: Sequence[str], form: WhiteoutForm, userxattr: bool, layer: str, paths: Sequence[str]) -> None:
+    """Make the directory LAYER hide each PATH of what it lies over. Paths are seen from the top of the overlay.
+
+    With --lower, the directories above each PATH get the mode, owner and times they have there, and a PATH that is not
+    there is refused.
+    """
+    from jubako.errors import HostError, InputError
+    from jubako.layers.hide import hide_paths
+
+    covered = _join(lowers)
+    missing = [path for path in paths if not any(os.path.lexists(os.path.join(d, path.strip("/"))) for d in covered)]
+    if covered and missing:
+        raise InputError(f"{', '.join(missing)}: not in {', '.join(covered)}, so there is nothing to hide")
+    try:
+        hide_paths(layer, paths, covered, form=form, userxattr=_is_user(userxattr))
+    except OSError as error:
+        raise HostError(
+            f"{layer} cannot be written ({error.strerror})",
+            hint="Where no device can be made, --form attribute does without; it takes Linux 6.7.",
+        ) from error
+
+
+def _is_user(userxattr: bool) -> bool:
+    """Whether marks are those of an overlay that keeps them in user.*, as it must for who is not root."""
+    from jubako.kernel.overlay_mounting import needs_userxattr
+
+    return userxattr or os.geteuid() != 0 or needs_userxattr()
 
 
 def _join(lists: Iterable[str]) -> list[str]:
