@@ -288,6 +288,26 @@ def test_box_begins_with_what_another_holds(nursery: Nursery) -> None:
     )
 
 
+def test_box_lies_on_directories_the_last_one_on_top(nursery: Nursery) -> None:
+    def use() -> tuple[str, list[str], str]:
+        home = os.path.realpath(".")
+        for name in ("lower", "upper"):
+            Path(f"{name}{home}/below").mkdir(parents=True)
+            Path(f"{name}{home}/below/both").write_text(f"{name}\n")
+            Path(f"{name}{home}/below/{name}").write_text("")
+        box = nursery.create(origins=["./lower", "./upper"])
+        seen = nursery.read(box, "cd below; cat both; ls; echo own >> both; rm lower")
+        box.stop()
+        again = nursery.read(box, "cd below; cat both; ls")
+        return seen + again, sorted(os.listdir(f"lower{home}/below")), Path(f"upper{home}/below/both").read_text()
+
+    assert nursery.do(use) == (
+        "upper\nboth\nlower\nupper\nupper\nown\nboth\nupper\n",
+        ["both", "lower"],
+        "upper\n",
+    )
+
+
 def test_terminal_is_the_boxes_own_and_shells_have_job_control(nursery: Nursery) -> None:
     def use() -> str:
         box = nursery.create()

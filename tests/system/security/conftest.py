@@ -1,6 +1,6 @@
 """Boxes of every kind to attack from inside: each is started once, and stands all of `attacks`.
 
-A box is a task's (narrow or wide) or a command's, and somebody's: root's, or an ordinary user's. What lies ready for
+A box is a task's (narrow or wide), a command's or one that lives, and somebody's: root's, or an ordinary user's. What lies ready for
 the attacks is made on the machine before, by root where only root can, and is dangerous there: a test shows that too.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["shared_bench"]
 
-KINDS = ("task", "wide task", "command")
+KINDS = ("task", "wide task", "command", "living")
 SYSTEM_PYTHON = "/usr/bin/python3"  # any user may execute it
 ATTACKS = Path(__file__).with_name("attacks.py")
 MARK = "jubako-victim"
@@ -145,7 +145,15 @@ def attack(site: Site, kind: str, *, network: Network = "host", abstract_sockets
     """Makes all attacks in a new box of this kind; what came of each."""
     site.bench.fresh()
     source, given = ATTACKS.read_text(), json.dumps(site.given)
-    if kind == "command":
+    if kind == "living":
+        assert site.jubako("box", "create", "--name", "attacked").returncode == 0
+        try:
+            done = site.jubako("box", "exec", "attacked", "--", SYSTEM_PYTHON, "-I", "-c", source, given)
+        finally:
+            site.jubako("box", "rm", "--force", "attacked")
+        assert done.returncode == 0, done.stderr
+        found = done.stdout.splitlines()[0]
+    elif kind == "command":
         options = ("--network", network, *(("--abstract-sockets",) if abstract_sockets else ()))
         done = site.command(*options, "--", SYSTEM_PYTHON, "-I", "-c", source, given)
         assert done.returncode == 0, done.stderr
