@@ -1,7 +1,8 @@
 """Boxes of every kind to attack from inside: each is started once, and stands all of `attacks`.
 
-A box is a task's (narrow or wide), a command's or one that lives, and somebody's: root's, or an ordinary user's. What lies ready for
-the attacks is made on the machine before, by root where only root can, and is dangerous there: a test shows that too.
+A box is a task's (narrow or wide), a command's or one that lives, and somebody's: root's, or an ordinary user's. What
+lies ready for the attacks is made on the machine before, by root where only root can, and is dangerous there: a test
+shows that too.
 """
 
 from __future__ import annotations
