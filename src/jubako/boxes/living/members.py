@@ -20,8 +20,10 @@ __all__ = ["Member", "hold_still", "let_go_on", "read_members"]
 
 _LONGEST = 200  # of a command that is shown
 _STILL = frozenset("TtZXx")  # stopped, traced, dead
+_WAITING = "D"  # for something that no signal interrupts
 _WAIT_S = 0.001
-_TRIES = 2000
+_LONGEST_WAIT_S = 0.05
+_TRIES = 1000
 
 
 @record
@@ -71,17 +73,26 @@ def hold_still() -> list[int]:
     """Stops every process that isn't stopped; their pids, parents before children. TimeoutError, and all go on, if one
     cannot be: it waits for a device or a file system."""
     stopped: dict[int, None] = {}
+    pause_s = _WAIT_S
     for _ in range(_TRIES):
-        moving = [member.pid for member in read_members() if member.state not in _STILL]
+        found = read_members()
+        moving = [member for member in found if member.state not in _STILL]
         if not moving:
             return list(stopped)
-        for pid in moving:
-            if pid not in stopped:
-                stopped[pid] = None
-                _send(pid, signal.SIGSTOP)
-        time.sleep(_WAIT_S)  # a process stops when it is next scheduled; nothing tells when that was
+        for member in moving:
+            if member.pid not in stopped:
+                stopped[member.pid] = None
+                _send(member.pid, signal.SIGSTOP)
+            elif member.state == _WAITING:
+                # In vfork(2), perhaps, which ends when a child that is stopped by now executes its program.
+                for child in found:
+                    if child.parent == member.pid and child.pid in stopped and child.state in _STILL:
+                        del stopped[child.pid]
+                        _send(child.pid, signal.SIGCONT)
+                        pause_s = min(pause_s * 2, _LONGEST_WAIT_S)
+        time.sleep(pause_s)  # a process stops when it is next scheduled; nothing tells when that was
     let_go_on(list(stopped))
-    raise TimeoutError(f"process {moving[0]} of the box does not hold still")
+    raise TimeoutError(f"process {moving[0].pid} of the box does not hold still")
 
 
 def let_go_on(stopped: Iterable[int]) -> None:
