@@ -16,10 +16,10 @@ lets chance pick, and many more.
 
 from __future__ import annotations
 
-import ast
 import gc
 import os
 import pickle
+import re
 import signal
 import sys
 import traceback
@@ -43,6 +43,7 @@ from s3_server import Bucket, S3Server
 ORDINARY_UID = 54321  # needs no entry in /etc/passwd
 USERS = ("root", "rootless") if os.geteuid() == 0 else ("rootless",)
 PLAYGROUND = "/mnt"  # covered in the child's own mount namespace only
+IMPORT = re.compile(r"^ *(?:from|import) ([\w.]+)(?: import .*|,.*| as .*| *#.*)?$", re.M)  # parsing takes 1.3 s more
 MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests start
 
 Result = TypeVar("Result")
@@ -62,16 +63,9 @@ def _import_late_modules() -> None:
         if module.name not in ("jubako.__main__", "jubako.cli.live", "jubako.verify.arrays", "jubako.verify.parquet"):
             import_module(module.name)
     for file in Path(jubako.__path__[0]).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module is not None:
-                names = [node.module]
-            else:
-                continue
-            for name in names:
-                if name.partition(".")[0] in sys.stdlib_module_names:
-                    import_module(name)
+        for name in IMPORT.findall(file.read_text()):
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                import_module(name)
 
 
 _import_late_modules()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.layers.test_diff import PROGRAMS, Seen, below, is_real_root, perform, snapshot
+from tests.layers.test_diff import PROGRAMS, SEARCHES_FROM, Seen, below, is_real_root, perform, snapshot
 
 from jubako.kernel.mounts import MNT_DETACH, umount2
 from jubako.kernel.overlay import Overlay, mount_overlay
@@ -114,7 +114,8 @@ def run_examples(examples: int, options: tuple[tuple[str, str], ...]) -> None:
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=True,
+        derandomize=examples < SEARCHES_FROM,  # `make soak` lets chance pick
+        print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(first=programs, second=programs, third=programs)

@@ -42,15 +42,16 @@ _CHUNK = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def read_changes(upper: int | str, lower: int | str, prefix: str) -> list[Change]:
-    """All changes, sorted by path; `prefix` is the absolute path that the overlay covered.
+def read_changes(upper: int | str, lower: int | str, prefix: str, *, userxattr: bool | None = None) -> list[Change]:
+    """All changes, sorted by path; `prefix` is the absolute path that the overlay covered, and `userxattr` whether it
+    kept its marks in user.*; None: not known.
 
     `upper` and `lower` are paths or descriptors of directories. The overlay must not be in use any more. Where `lower`
     has mounts below it, give a descriptor of a copy without them (open_tree): the overlay did not show them either.
     Raises HostError on redirects and metacopy, OSError on what cannot be read.
     """
     with open_top(upper) as upper_fd, open_top(lower) as lower_fd:
-        reader = _Reader(lower_fd, prefix.rstrip("/"))
+        reader = _Reader(lower_fd, prefix.rstrip("/"), userxattr)
         for folder in walk(upper_fd):
             reader.read(folder)
     return sorted(reader.changes)
@@ -60,12 +61,14 @@ def read_changes(upper: int | str, lower: int | str, prefix: str) -> list[Change
 class _Reader:
     lower: int
     prefix: str
+    userxattr: bool | None
     changes: list[Change]
     below: dict[str, os.stat_result | None]  # directories to come: what the lower has there
 
-    def __init__(self, lower: int, prefix: str) -> None:
+    def __init__(self, lower: int, prefix: str, userxattr: bool | None) -> None:
         self.lower = lower
         self.prefix = prefix
+        self.userxattr = userxattr
         self.changes = []
         self.below = {"": os.fstat(lower)}
 
@@ -104,7 +107,7 @@ class _Reader:
     def _open_lower(self, folder: Folder, old: os.stat_result | None) -> int | None:
         """Says what became of the directory itself; the descriptor of the lower one if it shows through."""
         assert folder.fd is not None
-        opaque = read_marks(folder.fd, self._name(folder.path)).opaque
+        opaque = read_marks(folder.fd, self._name(folder.path), userxattr=self.userxattr).opaque
         if old is None:
             self._add(folder.path, "added", folder.state)
             return None
@@ -127,7 +130,7 @@ class _Reader:
     ) -> None:
         assert folder.fd is not None
         path = folder.below(name)
-        if is_whiteout(found, name, folder.fd):
+        if is_whiteout(found, name, folder.fd, userxattr=self.userxattr):
             if old is not None:
                 self._add(path, "deleted", old)
             return

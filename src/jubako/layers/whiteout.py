@@ -5,9 +5,10 @@
     directory with xattr overlay.opaque "y"       opaque: nothing of the lower directory shows through
     xattr overlay.redirect, overlay.metacopy      content is found under another name, or in the lower file
 
-The attributes are `trusted.overlay.*`, or `user.overlay.*` for an overlay mounted with userxattr; both are read, since
-an upper may be looked at by another user than the one who mounted it. jubako mounts without redirects and metacopy, so
-those are refused: leaving them out would publish an empty file.
+The attributes are `trusted.overlay.*`, or `user.overlay.*` for an overlay mounted with userxattr. Who knows which it
+was says so: without it, `user.overlay.*` is what a program in the box has set, and means nothing. Who does not know has
+both read, since an upper may be looked at by another user than the one who mounted it. jubako mounts without redirects
+and metacopy, so those are refused: leaving them out would publish an empty file.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
 METACOPY = frozenset(("user.overlay.metacopy", "trusted.overlay.metacopy"))
 
 _NAMESPACES = ("user.overlay.", "trusted.overlay.")
+_NAMESPACES_BY_USERXATTR = {None: _NAMESPACES, True: _NAMESPACES[:1], False: _NAMESPACES[1:]}
 
 
 @record
@@ -51,18 +53,21 @@ def is_overlay_attribute(name: str) -> bool:
     return name.startswith(_NAMESPACES)
 
 
-def is_whiteout(found: os.stat_result, name: str, dir_fd: int) -> bool:
-    """True if the entry `name` of an upper directory says that the name is deleted."""
+def is_whiteout(found: os.stat_result, name: str, dir_fd: int, *, userxattr: bool | None = None) -> bool:
+    """True if the entry `name` of an upper directory says that the name is deleted.
+
+    `userxattr`: whether the overlay was mounted with that; None: not known.
+    """
     if stat.S_ISCHR(found.st_mode):
         return found.st_rdev == 0
     if not stat.S_ISREG(found.st_mode) or found.st_size:
         return False
-    return "whiteout" in _read_file_marks(name, dir_fd)
+    return "whiteout" in _read_file_marks(name, dir_fd, userxattr)
 
 
-def read_marks(fd: int, path: str) -> Marks:
+def read_marks(fd: int, path: str, *, userxattr: bool | None = None) -> Marks:
     """The marks of the upper directory `fd`; `path` is for the error. Raises HostError on a redirect."""
-    marks = _overlay_names(fd)
+    marks = _overlay_names(fd, userxattr)
     if "redirect" in marks:
         raise HostError(
             f"{path} was renamed inside an overlay that was mounted with redirect_dir=on",
@@ -94,9 +99,9 @@ def read_file_marks(name: str, dir_fd: int) -> Marks:
         os.close(fd)
 
 
-def refuse_metacopy(fd: int, path: str) -> None:
+def refuse_metacopy(fd: int, path: str, *, userxattr: bool | None = None) -> None:
     """Raises HostError, which names `path`, if the file `fd` of an upper directory has its content elsewhere."""
-    if "metacopy" in _overlay_names(fd):
+    if "metacopy" in _overlay_names(fd, userxattr):
         raise metacopy_error(path)
 
 
@@ -108,18 +113,18 @@ def metacopy_error(path: str) -> HostError:
     )
 
 
-def _read_file_marks(name: str, dir_fd: int) -> dict[str, str]:
+def _read_file_marks(name: str, dir_fd: int, userxattr: bool | None) -> dict[str, str]:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     except PermissionError:  # overlayfs would not have been able to read a mark there either
         return {}
     try:
-        return _overlay_names(fd)
+        return _overlay_names(fd, userxattr)
     finally:
         os.close(fd)
 
 
-def _overlay_names(fd: int) -> dict[str, str]:
+def _overlay_names(fd: int, userxattr: bool | None = None) -> dict[str, str]:
     """The overlay attributes of a file: short name to full name."""
     try:
         names = os.listxattr(fd)
@@ -127,7 +132,8 @@ def _overlay_names(fd: int) -> dict[str, str]:
         if error.errno == errno.ENOTSUP:
             return {}
         raise
-    return {name[len(prefix) :]: name for name in names for prefix in _NAMESPACES if name.startswith(prefix)}
+    prefixes = _NAMESPACES_BY_USERXATTR[userxattr]
+    return {name[len(prefix) :]: name for name in names for prefix in prefixes if name.startswith(prefix)}
 
 
 def _read_redirect(fd: int, marks: dict[str, str]) -> str:

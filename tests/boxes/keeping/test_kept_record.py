@@ -39,6 +39,7 @@ records = st.builds(
     ).map(tuple),
     error=st.text(),
     started_ns=st.integers(1, 2**62),
+    userxattr=st.none() | st.booleans(),
 )
 
 GOOD: dict[str, Any] = {
@@ -86,6 +87,7 @@ def test_record_with_keys_of_a_later_version_is_read() -> None:
         ({"layers": 3}, "not iterable"),
         ({"outputs": [{"path": "/x", "kind": "pipe", "staged": "s"}]}, "neither 'file' nor 'directory'"),
         ({"created": "yesterday"}, "yesterday"),
+        ({"userxattr": "no"}, "'userxattr' is neither"),
     ],
 )
 def test_record_that_is_damaged_or_leads_out_of_the_box_is_refused(change: dict[str, Any], part: str) -> None:

@@ -399,10 +399,27 @@ def attributes(_given: dict[str, Any]) -> dict[str, str]:
         os.unlink("marked")
 
 
+def replace_interpreter(given: dict[str, Any]) -> str:
+    """Writes over the interpreter by its own name: where that is copy-on-write, it had better be."""
+    path = os.path.realpath(given["interpreter"])
+
+    def replace() -> None:
+        with open(path + ".new", "wb") as file:
+            file.write(b"#!/bin/sh\n")
+        os.rename(path, path + ".old")
+        os.rename(path + ".new", path)
+
+    said = outcome(replace)
+    if said == "None":
+        os.rename(path + ".old", path)
+    return said
+
+
 ATTACKS = (
     *(own_descriptors, climb_out, enter_descriptors, first_process, victim, other_commands, runtime_program),
     *(kernel_files, memory_of_the_machine, null_device, terminal, rights, gain_rights, groups, limits),
     *(refused_calls, namespaces, other_conventions, mounts, devices, sockets, attributes),
+    replace_interpreter,
 )
 
 

@@ -84,6 +84,7 @@ class Attacked:
     results: dict[str, Any]
     left: list[str]  # in the canary's folder on the machine, when the box had ended
     mounts: list[str]  # of the machine, in this user's part of it, when the box had ended
+    has_old_interpreter: bool  # the machine, when the box had ended
 
     @property
     def is_root(self) -> bool:
@@ -124,6 +125,7 @@ def site(shared_bench: Bench) -> Iterator[Site]:
             "mark": MARK,
             "abstract": name,
             "port": port.getsockname()[1],
+            "interpreter": SYSTEM_PYTHON,
         }
         yield Site(shared_bench, given, canary, programs, victim)
         victim.kill()
@@ -132,6 +134,7 @@ def site(shared_bench: Bench) -> Iterator[Site]:
 @pytest.fixture(scope="module", params=KINDS)
 def attacked(site: Site, request: pytest.FixtureRequest) -> Attacked:
     kind: str = request.param
+    before = _look_at_interpreter()
     results = attack(site, kind)
     return Attacked(
         site,
@@ -139,6 +142,7 @@ def attacked(site: Site, request: pytest.FixtureRequest) -> Attacked:
         results,
         left=sorted(os.listdir(site.canary)),
         mounts=[one for one in Path("/proc/self/mountinfo").read_text().splitlines() if str(site.bench.top) in one],
+        has_old_interpreter=_look_at_interpreter() == before,
     )
 
 
@@ -167,6 +171,11 @@ def attack(site: Site, kind: str, *, network: Network = "host", abstract_sockets
         found = ran.report
     results: dict[str, Any] = json.loads(found)
     return results
+
+
+def _look_at_interpreter() -> tuple[int, int, int]:
+    found = os.stat(SYSTEM_PYTHON)
+    return found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _make_programs(folder: Path, *, somebody: int) -> None:

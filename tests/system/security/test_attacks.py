@@ -37,6 +37,12 @@ def test_interpreter_that_runs_cannot_be_written(attacked: Attacked) -> None:
     assert attacked["runtime_program"]["self"] in REFUSALS | {"ETXTBSY"}
 
 
+def test_interpreter_that_is_replaced_in_the_box_is_the_same_as_before_outside(attacked: Attacked) -> None:
+    said = attacked["replace_interpreter"]
+    assert said == "None" if attacked.keeps_rights else said in REFUSALS
+    assert attacked.has_old_interpreter
+
+
 def test_no_directory_of_the_machine_is_held_open_in_the_box(attacked: Attacked) -> None:
     assert attacked["own_descriptors"] == []
     assert attacked["enter_descriptors"] == {}

@@ -114,6 +114,27 @@ def test_commit_takes_no_rights_devices_or_pipes_out_and_names_each(site: Site) 
     assert ("capable: file capabilities left out" in done.stderr) == (site.bench.user == "root")
 
 
+def test_marks_of_overlays_that_a_command_forges_do_not_get_out(site: Site) -> None:
+    """An overlay over what was committed would believe them (CVE-2021-3493 and the like)."""
+    folder = site.bench.work
+    site.bench.make_folder(folder / "there")
+    for name in ("there/file", "there/empty"):
+        site.bench.make_file(folder / name, "text" if name == "there/file" else "")
+    script = (
+        "import os\nos.mkdir('marked')\nos.utime('there/empty')\n"
+        "for path in ('marked', 'there', 'there/empty'):\n"
+        "    for name in ('opaque', 'redirect', 'metacopy', 'whiteout', 'overlay.opaque'):\n"
+        "        try:\n            os.setxattr(path, f'user.overlay.{name}', b'y')\n"
+        "        except OSError as error:\n            print(name, error.errno)\n"
+        "os.setxattr('marked', 'user.own', b'mine')\n"
+    )
+    done = site.command("--commit", str(folder), "--", SYSTEM_PYTHON, "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in os.listxattr(folder / "marked") if "overlay" in name] == []
+    assert os.getxattr(folder / "marked", "user.own") == b"mine"
+    assert sorted(os.listdir(folder / "there")) == ["empty", "file"]  # neither hidden nor deleted
+
+
 @pytest.mark.parametrize("whole", [False, True], ids=["narrow", "wide"])
 def test_output_of_a_task_is_staged_without_its_rights_and_says_so(site: Site, whole: bool) -> None:
     target = site.bench.work / "program"

@@ -88,6 +88,7 @@ class NewBox:
             cwd=cwd,
             layers=tuple(Layer(top.layer_target, top.upper, _inode(top.layer_target)) for top in self.plan.tops),
             started_ns=started_ns,
+            userxattr=self.plan.userxattr,
         )
 
     def prepare_record(self, record: BoxRecord) -> None:

@@ -38,7 +38,7 @@ def read_box_changes(directory: str, record: BoxRecord) -> tuple[Change, ...]:
         lower = _open_lower(layer.target, is_empty=not os.listdir(upper))
         try:
             owner = os.fstat(lower).st_uid
-            for change in read_changes(upper, lower, layer.target):
+            for change in read_changes(upper, lower, layer.target, userxattr=record.userxattr):
                 # The upper of a directory of somebody else's (/tmp) is ours all the same, unless we are root.
                 if change.path != layer.target or owner == os.geteuid() or os.geteuid() == 0:
                     found[change.path] = change

@@ -3,13 +3,14 @@
 box.json is JSON, version 1; readers refuse another version and ignore keys they do not know:
 
     {"version": 1, "id": "3f9c01ab", "label": "make install", "created": "2024-05-06T07:08:09.123456Z",
-     "cwd": "/home/ann/src", "error": "", "started_ns": 1714979289123456789,
+     "cwd": "/home/ann/src", "error": "", "started_ns": 1714979289123456789, "userxattr": false,
      "layers":  [{"target": "/", "upper": "0/upper", "inode": 2}],
      "outputs": [{"path": "/data/out.csv", "kind": "file", "staged": "stage/out.csv"}]}
 
 `target` is the host directory the upper belongs to, `inode` its inode (0 or missing: not known); `upper` and `staged`
 are relative to the box's directory. Bytes of names that are not UTF-8 are lone surrogates (`os.fsdecode`). `started_ns`
 is the moment after which a change of the host conflicts with the box; `created` stands in where it is missing.
+`userxattr` says that the uppers' marks are `user.overlay.*`, not `trusted.overlay.*`; null or missing: either may be.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class BoxRecord:
     outputs: tuple[RecordedOutput, ...] = ()
     error: str = ""
     started_ns: int = 0
+    userxattr: bool | None = None  # where its overlays kept their marks; None: not known
 
 
 def is_kept_box(directory: str) -> bool:
@@ -143,6 +145,7 @@ def parse_record(text: str) -> BoxRecord:
             created=created,
             cwd=_text(data, "cwd"),
             error=_text(data, "error") if "error" in data else "",
+            userxattr=_flag(data, "userxattr"),
             started_ns=int(data["started_ns"]) if "started_ns" in data else _parse_created(created),
             layers=tuple(
                 Layer(_absolute(item, "target"), _below(item, "upper"), int(item.get("inode", 0)))
@@ -168,6 +171,7 @@ def _as_json(record: BoxRecord) -> dict[str, Any]:
         "cwd": record.cwd,
         "error": record.error,
         "started_ns": record.started_ns,
+        "userxattr": record.userxattr,
         "layers": [{"target": one.target, "upper": one.upper, "inode": one.inode} for one in record.layers],
         "outputs": [{"path": o.path, "kind": o.kind, "staged": o.staged} for o in record.outputs],
     }
@@ -178,6 +182,13 @@ def _parse_created(created: str) -> int:
 
     moment = datetime.fromisoformat(created.replace("Z", "+00:00"))  # Python 3.11 knows Z, this says what is meant
     return (int(moment.timestamp()) * 1_000_000 + moment.microsecond) * 1000
+
+
+def _flag(data: dict[str, Any], key: str) -> bool | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{key!r} is neither true nor false")
+    return value
 
 
 def _text(data: dict[str, Any], key: str) -> str:

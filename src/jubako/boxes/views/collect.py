@@ -267,7 +267,7 @@ def _read_overlay(overlay: Overlay, view: View, facts: HostFacts) -> list[Change
     if overlay.has_mounts:
         lower = open_tree(AT_FDCWD, overlay.target, OPEN_TREE_CLONE)
     try:
-        changes = read_changes(upper, lower, overlay.directory)
+        changes = read_changes(upper, lower, overlay.directory, userxattr=facts.in_user_namespace)
     finally:
         if isinstance(lower, int):
             os.close(lower)
