@@ -246,3 +246,24 @@ def test_command_on_a_terminal_that_is_not_there_says_so_as_without_one(shell: S
         2,
         "Error: --tty needs a terminal, and stdin, stdout or stderr is none here\n",
     )
+
+
+def test_diff_shows_text_as_patch_takes_it_for_both_kinds_of_boxes(shell: Shell) -> None:
+    Path("file").write_text("one\ntwo\n")
+    Path("gone").write_text("was here\n")
+    shell("create", "--name", "web")
+    assert shell("diff", "web") == Said(0, "", "")
+    shell("exec", "web", "--", "sh", "-c", "echo three >> file; rm gone; echo new > new; head -c 9 /dev/zero > zeros")
+    said = shell("diff", "web", ".")
+    here = shell.folder
+    assert said.status == 1
+    assert said.out.splitlines() == [
+        *(f"--- {here}/file", f"+++ {here}/file", "@@ -1,2 +1,3 @@", " one", " two", "+three"),
+        *(f"--- {here}/gone", "+++ /dev/null", "@@ -1 +0,0 @@", "-was here"),
+        *("--- /dev/null", f"+++ {here}/new", "@@ -0,0 +1 @@", "+new"),
+    ]
+    assert said.err == f"{here}/zeros: not text, no diff\n"
+    assert shell("diff", "web", "file").out.count("+++") == 1
+    assert "changed nothing at or below" in shell("diff", "web", "other").err
+    kept = shell("snapshot", "web").out.strip()
+    assert shell("diff", kept, ".").out == said.out

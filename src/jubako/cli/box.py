@@ -141,6 +141,20 @@ def enter(box_id: str, command: Sequence[str], usage: bool, **box_options: Any) 
         return result.exit_status
 
 
+@box.command(epilog=_epilog("jubako box diff web /etc", "jubako box diff 3f9c | patch -p0 --dry-run"))
+@click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
+def diff(box_id: str, paths: Sequence[str]) -> int:
+    """Print how text files of the box ID differ from this machine's, those at and below each PATH, or all.
+
+    The exit code is 1 if one does, and 0 if none, as that of 'diff'. Of a file that is no text, or above 256 KiB, only
+    the name is said.
+    """
+    from jubako.cli.box_diff import print_diff
+
+    return print_diff(box_id, paths)
+
+
 @box.command(epilog=_epilog("jubako box commit 3f9c /usr/local", "jubako box commit 3f9c      # all of it"))
 @click.argument("box_id", metavar="ID", shell_complete=_complete_ids)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
