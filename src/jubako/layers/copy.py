@@ -17,7 +17,7 @@ from jubako.layers.attributes import CAPABILITY, is_kept_attribute, read_names
 from jubako.layers.entry import type_of
 from jubako.layers.remove import remove_tree
 from jubako.layers.walk import Folder, open_top, walk
-from jubako.layers.whiteout import METACOPY, is_overlay_attribute, metacopy_error
+from jubako.layers.whiteout import METACOPY, is_overlay_attribute, may_lack_content, metacopy_error
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -307,7 +307,7 @@ def _read_kept(fd: int, names: Sequence[str], shown: str, refused: list[str]) ->
             kept[name] = os.getxattr(fd, name)
         elif name == CAPABILITY:
             refused.append(f"{shown}: file capabilities left out")
-        elif name in METACOPY:
+        elif name in METACOPY and may_lack_content(fd):
             raise metacopy_error(shown)
     return kept
 

@@ -25,6 +25,7 @@ __all__ = [
     "Marks",
     "is_overlay_attribute",
     "is_whiteout",
+    "may_lack_content",
     "metacopy_error",
     "read_file_marks",
     "read_folder_marks",
@@ -35,6 +36,8 @@ __all__ = [
 METACOPY = frozenset(("user.overlay.metacopy", "trusted.overlay.metacopy"))
 
 _NAMESPACES = ("user.overlay.", "trusted.overlay.")
+# More blocks than this hold data of their own: one block of 4 KiB for attributes is all a metacopy file has.
+_ATTRIBUTE_BLOCKS = 8
 _NAMESPACES_BY_USERXATTR = {None: _NAMESPACES, True: _NAMESPACES[:1], False: _NAMESPACES[1:]}
 
 
@@ -101,8 +104,14 @@ def read_file_marks(name: str, dir_fd: int) -> Marks:
 
 def refuse_metacopy(fd: int, path: str, *, userxattr: bool | None = None) -> None:
     """Raises HostError, which names `path`, if the file `fd` of an upper directory has its content elsewhere."""
-    if "metacopy" in _overlay_names(fd, userxattr):
+    if "metacopy" in _overlay_names(fd, userxattr) and may_lack_content(fd):
         raise metacopy_error(path)
+
+
+def may_lack_content(fd: int) -> bool:
+    """True if a regular file has no more blocks than its attributes may take: any program can set the mark itself."""
+    found = os.fstat(fd)
+    return bool(found.st_size) and found.st_blocks <= _ATTRIBUTE_BLOCKS
 
 
 def metacopy_error(path: str) -> HostError:

@@ -49,7 +49,10 @@ def test_made_up_names_can_be_said_and_avoid_those_that_are_taken(tmp_path: Path
     name = make_up_name(bytes)
     assert name == "amber-badger"
     validate_name(make_up_name())
-    taken = {claim_name(str(tmp_path), "", make_box(str(tmp_path))[0]) for _ in range(50)}
+    made = [make_box(str(tmp_path)) for _ in range(50)]
+    taken = {claim_name(str(tmp_path), "", box_id) for box_id, _ in made}
+    for _, lock in made:
+        os.close(lock)
     assert len(taken) == 50
 
 

@@ -31,7 +31,8 @@ NOT_CALLED = (
 # endpoint is imported before a pipeline; what sends things to others is a process of its own, with a path of its own.
 NOT_BESIDE_A_PIPELINE = (
     *("arrays.py", "parquet.py", "store_connection.py", "store_loop.py"),
-    *("endpoint.py", "sending.py", "posting.py", "mail.py"),
+    *("endpoint.py", "sending.py", "posting.py", "mail.py", "pytest_plugin.py", "waiting.py"),
+    "copying_tar.py",
 )
 # Imported late by modules written in C, which nobody can read here; tests/system/test_neighbours.py finds them too.
 IMPORTED_BY_C = ("resource",)  # os.wait4

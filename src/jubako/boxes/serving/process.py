@@ -85,9 +85,9 @@ class BoxProcess:
 
     async def wait_async(self) -> int:
         """As `wait`, for asyncio, without an end."""
-        import asyncio  # 40 ms to import, and who calls this has done so
+        from jubako.boxes.serving.waiting import get_running_loop  # asyncio, which who calls this has imported
 
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         ended = loop.create_future()
 
         def look() -> None:

@@ -46,6 +46,7 @@ RESERVED_NAMES: Final = frozenset(
             "sys",
             "sysconfig",
             "tempfile",
+            "termios",
             "textwrap",
             "threading",
             "time",
