@@ -60,7 +60,11 @@ def exec_command(
     try:
         if detach:
             null, log = os.open(os.devnull, os.O_RDONLY), open_log(box.directory)
-            program = box.start_program(command, cwd=cwd, settings=given, stdio=(null, log, log), detach=True)
+            try:
+                program = box.start_program(command, cwd=cwd, settings=given, stdio=(null, log, log), detach=True)
+            finally:
+                os.close(null)
+                os.close(log)
             echo(str(program.pid))
             program.close()
             return 0
