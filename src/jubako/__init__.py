@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.launch import run_in_box as run_in_box
     from jubako.boxes.limits import Limits as Limits
+    from jubako.boxes.secrets import BoxSecret as BoxSecret
     from jubako.boxes.serving.client import BoxServer as BoxServer
     from jubako.boxes.spec import Box as Box
     from jubako.boxes.spec import Host as Host
@@ -94,6 +95,7 @@ _NAMES_IN = {
     "jubako.boxes.commands.launch": ("run_in_box",),
     "jubako.boxes.serving.client": ("BoxServer",),
     "jubako.boxes.limits": ("Limits",),
+    "jubako.boxes.secrets": ("BoxSecret",),
     "jubako.boxes.spec": (
         "Box",
         "Host",

@@ -38,6 +38,7 @@ def test_capability_unknown_by_name_is_refused_and_by_number_is_numbered() -> No
     with pytest.raises(ValueError, match="'CAP_EVERYTHING' is not a capability"):
         capability_number("CAP_EVERYTHING")
     assert capability_name(63) == "CAP_63"
+    assert capability_number("CAP_63") == 63
 
 
 def test_capget_agrees_with_proc() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from jubako.kernel.idmap import (
     IdRange,
     SubordinateRange,
     enter_user_namespace,
+    forbid_user_namespaces,
     format_id_map,
     parse_id_map,
     parse_subordinate_ids,
@@ -74,3 +76,29 @@ def test_write_self_map_a_second_time_is_refused(in_user_child: Runner) -> None:
 
     # After the maps are written, setgroups can be denied no more.
     assert in_user_child(again).startswith("/proc/self/")
+
+
+@pytest.mark.box
+def test_enter_user_namespace_as_root_maps_this_user_to_uid_0(in_user_child: Runner) -> None:
+    def enter() -> tuple[int, int, int, tuple[IdRange, ...]]:
+        before = os.geteuid()
+        enter_user_namespace(as_root=True)
+        return before, os.geteuid(), os.getegid(), read_id_map("uid")
+
+    before, uid, gid, uid_map = in_user_child(enter)
+    assert (uid, gid) == (0, 0)
+    assert uid_map == (IdRange(0, before, 1),)
+
+
+@pytest.mark.box
+def test_user_namespaces_can_be_forbidden_in_one_of_ones_own_for_good(in_user_child: Runner) -> None:
+    def forbid() -> int | None:
+        enter_user_namespace()
+        forbid_user_namespaces()
+        try:
+            enter_user_namespace()
+        except OSError as error:
+            return error.errno
+        return None
+
+    assert in_user_child(forbid) == errno.ENOSPC

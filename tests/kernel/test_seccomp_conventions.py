@@ -9,20 +9,37 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bpf import ALLOW, ERRNO, INSTRUCTION, KILL, LOAD, RETURN, Call, Refused, check, run
-from jubako.kernel.seccomp import DENIED, DENIED_FLAGS, Rule, compile_filter, default_rules
+from jubako.kernel.seccomp import (
+    DENIED,
+    DENIED_FLAGS,
+    Rule,
+    compile_filter,
+    default_rules,
+    init_rules,
+    strict_rules,
+)
 from jubako.kernel.syscall_numbers import _NUMBERS, find_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 X86_64, I386, AARCH64, ARM, RISCV64 = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028, 0xC00000F3
 NATIVE = {"x86_64": X86_64, "aarch64": AARCH64, "riscv64": RISCV64}
 FOREIGN = {"x86_64": (I386, AARCH64, 0), "aarch64": (ARM, X86_64, 0), "riscv64": (0x400000F3, X86_64, 0)}
 X32 = 0x40000000
 NUMBERS = (*range(1024), *(2**bit + more for bit in range(10, 32) for more in (-1, 0, 1)), 2**32 - 1)
+KINDS = {
+    "default": (default_rules(), 0),
+    "strict": (strict_rules(), errno.EPERM),
+    "init": (init_rules(), 0),
+}
 ALL_ONES = (2**64 - 1,) * 6
 HEADERS = {
     "x86_64": ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"),
@@ -30,7 +47,7 @@ HEADERS = {
 }
 
 
-def decide(rules: dict[str, Rule], machine: str, call: Call) -> int:
+def decide(rules: Mapping[str, Rule | None], otherwise: int, machine: str, call: Call) -> int:
     """What `rules` say about `call`, read off them without any program."""
     if call.arch != NATIVE[machine]:
         return KILL
@@ -39,25 +56,36 @@ def decide(rules: dict[str, Rule], machine: str, call: Call) -> int:
     for name, rule in rules.items():
         if find_number(name, machine) != call.number:
             continue
+        if rule is None:
+            return ALLOW
         low = ((*call.arguments, *[0] * 6)[rule.argument]) & 0xFFFFFFFF
+        if rule.other_than:
+            return ALLOW if low in rule.other_than else ERRNO | rule.code
         if not rule.is_conditional or low & rule.any_bit or low in rule.equal_to:
             return ERRNO | rule.code
-    return ALLOW
+        return ALLOW
+    if not otherwise:
+        return ALLOW
+    known = [number for name in _NUMBERS if (number := find_number(name, machine)) is not None]
+    return ERRNO | (otherwise if call.number <= max(known) else errno.ENOSYS)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("machine", NATIVE)
-def test_every_number_is_answered_as_the_rules_say(machine: str) -> None:
-    rules = default_rules()
-    instructions = check(compile_filter(rules, machine))
+def test_every_number_is_answered_as_the_rules_say(machine: str, kind: str) -> None:
+    rules, otherwise = KINDS[kind]
+    instructions = check(compile_filter(rules, machine, otherwise=otherwise))
     for number in NUMBERS:
         for arguments in ((), ALL_ONES):
             call = Call(NATIVE[machine], number, arguments)
-            assert run(instructions, call) == decide(rules, machine, call), call
+            assert run(instructions, call) == decide(rules, otherwise, machine, call), call
 
 
+@pytest.mark.parametrize("kind", ["default", "strict"])
 @pytest.mark.parametrize("machine", NATIVE)
-def test_nothing_on_the_list_is_allowed_by_any_convention(machine: str) -> None:
-    instructions = check(compile_filter(default_rules(), machine))
+def test_nothing_on_the_list_is_allowed_by_any_convention(machine: str, kind: str) -> None:
+    rules, otherwise = KINDS[kind]
+    instructions = check(compile_filter(rules, machine, otherwise=otherwise))
     known = [number for name in (*DENIED, "clone3") if (number := find_number(name, machine)) is not None]
     conditional = [find_number(name, machine) for name in DENIED_FLAGS]
     assert len(known) > 40
@@ -76,27 +104,31 @@ def test_nothing_on_the_list_is_allowed_by_any_convention(machine: str) -> None:
             assert run(instructions, Call(X86_64, 2**31 | X32 | number)) == ERRNO | errno.ENOSYS
 
 
+values = st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple)
 rules_of_any_kind = st.dictionaries(
     st.sampled_from(sorted(_NUMBERS)),
-    st.builds(
+    st.none()
+    | st.builds(
         Rule,
         st.integers(1, 133),
         argument=st.integers(0, 5),
         any_bit=st.sampled_from([0, 1, 0x80000000, 0x7E020000]),
-        equal_to=st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple),
-    ),
-    max_size=20,
+        equal_to=values,
+    )
+    | st.builds(Rule, st.integers(1, 133), argument=st.integers(0, 5), other_than=values),
+    max_size=300,
 )
 
 
-@given(rules_of_any_kind, st.sampled_from(sorted(NATIVE)), st.data())
+@given(rules_of_any_kind, st.sampled_from([0, errno.EPERM]), st.sampled_from(sorted(NATIVE)), st.data())
 def test_any_rules_become_a_program_that_answers_as_they_say(
-    rules: dict[str, Rule], machine: str, data: st.DataObject
+    rules: dict[str, Rule | None], otherwise: int, machine: str, data: st.DataObject
 ) -> None:
-    instructions = check(compile_filter(rules, machine))
+    instructions = check(compile_filter(rules, machine, otherwise=otherwise))
     interesting = [number for name in rules if (number := find_number(name, machine)) is not None]
     near = [one + more for one in interesting for more in (-1, 0, 1) if one + more >= 0]
-    values = [value for rule in rules.values() for value in (*rule.equal_to, rule.any_bit)]
+    conditions = [rule for rule in rules.values() if rule is not None]
+    values = [value for rule in conditions for value in (*rule.equal_to, *rule.other_than, rule.any_bit)]
     argument = st.integers(0, 2**64 - 1) | st.sampled_from([*values, 0]).flatmap(
         lambda low: st.integers(0, 2**32 - 1).map(lambda high: high << 32 | low)
     )
@@ -104,7 +136,7 @@ def test_any_rules_become_a_program_that_answers_as_they_say(
     arch = data.draw(st.sampled_from([*[NATIVE[machine]] * 4, *FOREIGN[machine]]))
     for number in (*near, data.draw(st.integers(0, 2**32 - 1))):
         call = Call(arch, number, arguments)
-        assert run(instructions, call) == decide(rules, machine, call)
+        assert run(instructions, call) == decide(rules, otherwise, machine, call)
 
 
 @pytest.mark.parametrize("machine", HEADERS)

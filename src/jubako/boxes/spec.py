@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from jubako.boxes.profiles import get_profile
 from jubako.errors import InputError
 from jubako.records import field, record
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from jubako.boxes.limits import Limits
     from jubako.boxes.mounts import Bind, Tmpfs
+    from jubako.boxes.profiles import ProfileName
+    from jubako.boxes.secrets import BoxSecret
 
 __all__ = ["WHOLE_HOST", "Box", "Host", "Network", "Output", "OutputKind", "StagedOutput", "Undeclared"]
 
@@ -64,6 +67,8 @@ class Box:
     hostname: str = ""  # "": the machine's
     cwd: str = ""  # in the box; "": where it is started
     user: str = ""  # root's boxes: a name, a uid, or either with ":gid" or ":group"; "": root
+    profile: ProfileName = "task"  # how much is taken away from what runs in it (`boxes.profiles`)
+    secrets: Sequence[BoxSecret] = ()  # files of its user's alone, in memory (`boxes.secrets`)
 
     def __post_init__(self) -> None:
         if self.undeclared not in ("warn", "fail", "publish"):
@@ -85,16 +90,39 @@ class Box:
             object.__setattr__(self, name, tuple(os.path.abspath(os.path.expanduser(p)) for p in value))
         object.__setattr__(self, "capabilities", tuple(self.capabilities))
         object.__setattr__(self, "mounts", tuple(self.mounts))
+        object.__setattr__(self, "secrets", tuple(self.secrets))
+        self._check_profile()
         object.__setattr__(self, "environment", tuple((str(name), str(value)) for name, value in self.environment))
         if len(self.hostname.encode()) > _LONGEST_HOSTNAME or any(c.isspace() or c in "/\0" for c in self.hostname):
             raise InputError(f"hostname={self.hostname!r} is no name for a machine")
         if self.cwd and not self.cwd.startswith("/"):
             raise InputError(f"cwd={self.cwd!r} is not an absolute path")
 
+    def _check_profile(self) -> None:
+        profile = get_profile(self.profile)
+        names = [secret.name for secret in self.secrets]
+        if len(set(names)) < len(names):
+            raise InputError(f"two secrets have the same name: {', '.join(names)}")
+        if self.capabilities and profile.capabilities in ("none", "own"):
+            which = "none" if profile.capabilities == "none" else "all of its own"
+            raise InputError(
+                f"profile={self.profile!r} has {which}, and contradicts capabilities={self.capabilities!r}"
+            )
+        if profile.is_sealed:
+            if self.network == "private":
+                raise InputError(f"profile={self.profile!r} has no network, and contradicts network='private'")
+            object.__setattr__(self, "network", "none")
+        if profile.is_first and self.user:
+            raise InputError(
+                f"profile={self.profile!r} is for an init, which is root in there, and not user={self.user!r}"
+            )
+
     @property
     def for_commands(self) -> tuple[str, ...]:
         """The names of what it asks for that only commands can have."""
-        return tuple(name for name in ("mounts", "environment", "hostname", "cwd", "user") if getattr(self, name))
+        names = ("mounts", "environment", "hostname", "cwd", "user", "secrets")
+        asked = [name for name in names if getattr(self, name)]
+        return (*asked, *(["profile"] if self.profile != "task" else []))
 
 
 WHOLE_HOST = Box(Host(whole=True))  # what a command runs in: a view of everything this machine has

@@ -16,6 +16,7 @@ from jubako.cli.box_exec import exec_command
 from jubako.cli.box_living import LIVING_COMMANDS, complete_names
 from jubako.cli.box_ls import list_boxes
 from jubako.cli.box_options import BOX_OPTIONS, USAGE_OPTION, box_of
+from jubako.cli.box_profile import profile
 from jubako.cli.box_report import changes_document, echo_committed, echo_ending, echo_notes, echo_summary
 from jubako.cli.box_run import OPTIONS, run_command
 from jubako.cli.declare import declare, format_option
@@ -202,5 +203,6 @@ def rm(box_ids: Sequence[str], all_: bool, force: bool) -> None:
         echo(found.name)
 
 
+box.add_command(profile)
 for _living_command in LIVING_COMMANDS:
     box.add_command(_living_command)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from jubako.boxes.profiles import ProfileName
     from jubako.boxes.spec import Network
 
 __all__ = ["BOX_OPTIONS", "NAME_OPTION", "USAGE_OPTION", "box_of"]
@@ -53,7 +54,17 @@ NAME_OPTION = Option(
     default="",
     metavar="NAME",
 )
+_PROFILES = ("task", "strict", "trusted", "system")  # `boxes.profiles.PROFILES`, of whose import `--help` has no need
 BOX_OPTIONS = (
+    Option(
+        ("--profile",),
+        "profile",
+        "How much is taken away from CMD; 'jubako box profile' explains.",
+        takes="value",
+        default=None,
+        metavar="NAME",
+        choices=_PROFILES,
+    ),
     *_NETWORK_OPTIONS,
     Option(
         ("--publish",),
@@ -68,6 +79,7 @@ BOX_OPTIONS = (
     _values("--bind", "binds", "PATH|SRC:DST[:ro]", "Share a path: writes there are real."),
     _values("--tmpfs", "tmpfs", "PATH[:SIZE]", "Mount an empty file system in memory."),
     _values("--env", "settings", "NAME=VALUE", "Set a variable of the environment.", short="-e"),
+    _values("--secret", "secrets", "NAME=FILE", "Show a secret in /run/secrets, to CMD alone."),
     _value("--hostname", "hostname", "NAME", "Call the machine NAME in there."),
     _value("--cwd", "box_cwd", "DIR", "Start in DIR of the box."),
     _value("--user", "user", "USER[:GROUP]", "Run as USER, a name or a number; for root."),
@@ -86,6 +98,8 @@ def box_of(
     binds: Sequence[str] = (),
     tmpfs: Sequence[str] = (),
     settings: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    profile: ProfileName | None = None,
     hostname: str | None = None,
     box_cwd: str | None = None,
     user: str | None = None,
@@ -95,6 +109,8 @@ def box_of(
     """The box that the values of `BOX_OPTIONS` ask for; `measure` has it measured, too."""
     if no_network and network not in (None, "none"):
         raise InputError(f"--network {network} and --no-network contradict each other")
+    if profile == "strict" and network not in (None, "none"):
+        raise InputError(f"--profile strict has no network, and contradicts --network {network}")
     found = None
     if measure or any(value is not None for value in limits.values()):
         from jubako.cli.limit_values import parse_limits  # 2 modules, for boxes with limits
@@ -106,10 +122,15 @@ def box_of(
 
         binds, more["mounts"] = parse_mounts(binds, tmpfs)
         more["environment"] = tuple(parse_settings(settings).items())
+    if secrets:
+        from jubako.cli.mount_values import parse_secrets  # as above
+
+        more["secrets"] = parse_secrets(secrets)
     return Box(
         Host(whole=True),
         binds=binds,
         **more,
+        profile=profile or "task",
         network="none" if no_network else network or "host",
         publish=publish,
         host_loopback=host_loopback,

@@ -1,10 +1,14 @@
-"""What --bind, --tmpfs and --env say, as values: SRC:DST[:ro], PATH[:SIZE], NAME=VALUE. InputError for others."""
+"""What --bind, --tmpfs, --env and --secret say, as values: SRC:DST[:ro], PATH[:SIZE], NAME=VALUE, NAME=SOURCE.
+
+InputError for others.
+"""
 
 from __future__ import annotations
 
 import os
 
 from jubako.boxes.mounts import Bind, Tmpfs
+from jubako.boxes.secrets import BoxSecret
 from jubako.cli.limit_values import parse_size
 from jubako.errors import InputError
 
@@ -12,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["parse_mounts", "parse_settings"]
+__all__ = ["parse_mounts", "parse_secrets", "parse_settings"]
 
 
 def parse_mounts(binds: Sequence[str], tmpfs: Sequence[str]) -> tuple[tuple[str, ...], tuple[Bind | Tmpfs, ...]]:
@@ -42,6 +46,25 @@ def parse_settings(settings: Sequence[str]) -> dict[str, str]:
                 hint="It is written NAME=VALUE, or NAME for one that is set here, too.",
             )
         found[name] = value if equals else os.environ[name]
+    return found
+
+
+def parse_secrets(words: Sequence[str]) -> list[BoxSecret]:
+    """The secrets of NAME=FILE, NAME=env:VARIABLE and NAME=fd:NUMBER."""
+    found = []
+    for word in words:
+        name, _, source = word.partition("=")
+        kind, _, rest = source.partition(":")
+        if not name or not source:
+            raise InputError(
+                f"--secret {word!r} names no source", hint="It is NAME=FILE, NAME=env:VARIABLE or NAME=fd:N."
+            )
+        if kind == "env" and rest:
+            found.append(BoxSecret(name, variable=rest))
+        elif kind == "fd" and rest.isdecimal():
+            found.append(BoxSecret(name, descriptor=int(rest)))
+        else:
+            found.append(BoxSecret(name, file=source))
     return found
 
 

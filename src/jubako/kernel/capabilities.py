@@ -98,8 +98,10 @@ class CapabilitySets:
 
 
 def capability_number(name: str) -> int:
-    """The number of "CAP_SYS_ADMIN" or "sys_admin". Raises ValueError if there is no such capability."""
+    """The number of "CAP_SYS_ADMIN", "sys_admin", or of "CAP_41" (`capability_name`). Raises ValueError for others."""
     full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
+    if full.removeprefix("CAP_").isdecimal():
+        return int(full.removeprefix("CAP_"))
     try:
         return _NUMBERS[full]
     except KeyError:

@@ -7,6 +7,7 @@ newgidmap, as `jubako unshare --map-auto` uses them; jubako's boxes don't.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from jubako.kernel.files import write_setting
@@ -21,6 +22,7 @@ __all__ = [
     "IdRange",
     "SubordinateRange",
     "enter_user_namespace",
+    "forbid_user_namespaces",
     "format_id_map",
     "parse_id_map",
     "parse_subordinate_ids",
@@ -79,14 +81,15 @@ def parse_subordinate_ids(text: str) -> tuple[SubordinateRange, ...]:
     return tuple(ranges)
 
 
-def write_self_map(uid: int, gid: int) -> None:
-    """Maps `uid` and `gid` to themselves in the user namespace this process has just entered, and denies setgroups.
+def write_self_map(uid: int, gid: int, *, as_root: bool = False) -> None:
+    """Maps `uid` and `gid` to themselves, or to 0, in the user namespace this process has just entered, and denies
+    setgroups.
 
     They are the ids it had outside, asked for before unshare(2). A map can be written once.
     """
     write_setgroups("deny")
-    write_id_map("uid", [IdRange(uid, uid, 1)])
-    write_id_map("gid", [IdRange(gid, gid, 1)])
+    write_id_map("uid", [IdRange(0 if as_root else uid, uid, 1)])
+    write_id_map("gid", [IdRange(0 if as_root else gid, gid, 1)])
 
 
 def write_id_map(kind: str, ranges: Iterable[IdRange], pid: int | str = "self") -> None:
@@ -102,12 +105,24 @@ def write_setgroups(value: str, pid: int | str = "self") -> None:
     write_setting(f"/proc/{pid}/setgroups", value)
 
 
-def enter_user_namespace(other_namespaces: int = 0) -> None:
+def enter_user_namespace(other_namespaces: int = 0, *, as_root: bool = False) -> None:
     """Puts this single-threaded process into a new user namespace, and into the CLONE_NEW* `other_namespaces` it owns.
 
-    It keeps its uid and gid and gains all capabilities there. The kernel forgets its parent-death signal
-    (`process.set_pdeathsig`): set it afterwards.
+    It keeps its uid and gid, or is uid and gid 0 there, and gains all capabilities there. The kernel forgets its
+    parent-death signal (`process.set_pdeathsig`): set it afterwards.
     """
     uid, gid = os.geteuid(), os.getegid()  # asked afterwards, both are the overflow id
     unshare(CLONE_NEWUSER | other_namespaces)
-    write_self_map(uid, gid)
+    write_self_map(uid, gid, as_root=as_root)
+
+
+def forbid_user_namespaces() -> None:
+    """Has the kernel refuse further user namespaces in the one this process is in, if it may say so.
+
+    It may not where /proc/sys is read-only, as in containers. Needs CAP_SYS_RESOURCE in the namespace.
+    """
+    try:
+        write_setting("/proc/sys/user/max_user_namespaces", "0")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
+            raise

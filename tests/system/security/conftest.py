@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["shared_bench"]
 
-KINDS = ("task", "wide task", "command", "living")
+KINDS = ("task", "wide task", "command", "strict command", "living")
 SYSTEM_PYTHON = "/usr/bin/python3"  # any user may execute it
 ATTACKS = Path(__file__).with_name("attacks.py")
 MARK = "jubako-victim"
@@ -93,7 +93,7 @@ class Attacked:
     @property
     def keeps_rights(self) -> bool:
         """Whether what runs in it keeps some of root's capabilities."""
-        return self.is_root and self.kind != "task"
+        return self.is_root and self.kind not in ("task", "strict command")
 
     def __getitem__(self, attack: str) -> Any:
         return self.results[attack]
@@ -158,8 +158,11 @@ def attack(site: Site, kind: str, *, network: Network = "host", abstract_sockets
             site.jubako("box", "rm", "--force", "attacked")
         assert done.returncode == 0, done.stderr
         found = done.stdout.splitlines()[0]
-    elif kind == "command":
-        options = ("--network", network, *(("--abstract-sockets",) if abstract_sockets else ()))
+    elif kind in ("command", "strict command"):
+        options: tuple[str, ...] = ("--network", network, *(("--abstract-sockets",) if abstract_sockets else ()))
+        if kind == "strict command":  # what the attacks need must be given to it
+            shared = ("--bind", str(site.bench.work), "--bind", f"{site.programs}:{site.programs}:ro")
+            options = ("--profile", "strict", *shared)
         done = site.command(*options, "--", SYSTEM_PYTHON, "-I", "-c", source, given)
         assert done.returncode == 0, done.stderr
         found = done.stdout.splitlines()[0]

@@ -9,7 +9,7 @@ import gc
 import os
 import resource
 
-from jubako.boxes.commands.confine import enter_namespaces, give_up_rights
+from jubako.boxes.commands.confine import enter_inner, enter_namespaces, give_up_rights
 from jubako.boxes.commands.relay import Relay
 from jubako.boxes.commands.report import SETUP_FAILED, STARTED, Reporting, write_report
 from jubako.errors import InputError
@@ -27,9 +27,20 @@ if TYPE_CHECKING:
     from jubako.boxes.commands.confine import Confinement
     from jubako.boxes.resources.restrain import Restraint
 
-__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "MakeView", "Program", "be_first", "find_program"]
+__all__ = [
+    "NOT_EXECUTABLE",
+    "NOT_FOUND",
+    "MakeView",
+    "Program",
+    "be_first",
+    "bind",
+    "find_program",
+    "fork_prepared",
+]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
+_HIDDEN_CWD = "Start from a directory the box shows: not one of /run, /dev, or jubako's own."
+_HIDDEN_CWD_SEALED = "It shows no homes, and no /tmp: share the directory (--bind .), or start elsewhere (--cwd /tmp)."
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 MakeView: TypeAlias = "Callable[[], Sequence[str]]"
@@ -71,14 +82,15 @@ def be_first(
     with Reporting(report), Relay() as relay:
         if confinement.restraint is not None:
             confinement.restraint.join()
-        carrier = confinement.carrier
-        carried = () if carrier is None else (carrier.fd,)
-        close_descriptors_from(3, keep=(report, *kept_descriptors, *confinement.held_descriptors, *carried))
+        kept = (*kept_descriptors, *confinement.held_descriptors, *confinement.carried_descriptors)
+        close_descriptors_from(3, keep=(report, *kept))
         enter_namespaces(confinement)
         umask = os.umask(0o022)
+        carrier = confinement.carrier
         notes = [*make_view(), *(carrier.show_resolver() if carrier is not None else ())]
         write_report(report, [("note", note) for note in notes])
         os.umask(umask)
+        enter_inner(confinement)
         give_up_rights(confinement)
         program = get_program()
         for number, fd in enumerate(program.stdio):
@@ -89,12 +101,14 @@ def be_first(
         except OSError as error:
             raise InputError(
                 f"the working directory {program.cwd} cannot be entered in the box: {error.strerror}",
-                hint="Start from a directory the box shows: not one of /run, /dev, or jubako's own.",
+                hint=_HIDDEN_CWD_SEALED if confinement.profile.is_sealed else _HIDDEN_CWD,
             ) from error
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
         try:
             if program.inside is not None:
                 return program.inside(program, confinement.restraint)
+            if confinement.profile.is_first:
+                _become(program, confinement.restraint)
             command = _start(program, confinement.restraint)
         except OSError as error:
             write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
@@ -120,19 +134,35 @@ def _spawn(path: str, program: Program) -> int:
 
 
 def _fork_bound(path: str, program: Program, restraint: Restraint | None) -> int:
-    """A fork, since what is to be bound, or somebody else's, is the command, and this process must not be."""
+    def prepare() -> None:
+        for number in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
+        bind(restraint, program.user)
+
+    return fork_prepared(path, program.argv, program.environment, prepare)
+
+
+def _become(program: Program, restraint: Restraint | None) -> None:
+    """Makes this process itself the program. Returns never; OSError if it cannot be executed."""
+    path = find_program(program.argv[0], program.environment.get("PATH", os.defpath))
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    bind(restraint, program.user)
+    os.execve(path, list(program.argv), dict(program.environment))
+
+
+def fork_prepared(path: str, argv: Sequence[str], environment: Mapping[str, str], prepare: Callable[[], None]) -> int:
+    """The pid of a child that calls `prepare` and executes `path`. OSError if it can't be executed.
+
+    A fork, since what is to be bound, or somebody else's, is the command, and this process must not be.
+    """
     failed, tell = os.pipe()  # closed by execve(2)
     pid = os.fork()
     if pid == 0:
         code = errno.EIO
         try:
-            for number in _IGNORED_BY_PYTHON:
-                signal.signal(number, signal.SIG_DFL)
-            if restraint is not None:
-                restraint.bound()
-            if program.user is not None:
-                program.user.become()
-            os.execve(path, list(program.argv), dict(program.environment))
+            prepare()
+            os.execve(path, list(argv), dict(environment))
         except OSError as error:
             code = error.errno or code
         finally:
@@ -142,9 +172,18 @@ def _fork_bound(path: str, program: Program, restraint: Restraint | None) -> int
     told = os.read(failed, 4)
     os.close(failed)
     if told:
+        os.waitpid(pid, 0)
         code = int.from_bytes(told, "little")
         raise OSError(code, os.strerror(code), path)
     return pid
+
+
+def bind(restraint: Restraint | None, user: Identity | None) -> None:
+    """Binds this process, which is to become the command, to its limits, and makes it that user's."""
+    if restraint is not None:
+        restraint.bound()
+    if user is not None:
+        user.become()
 
 
 def _fork(program: Program, function: Callable[[], int], restraint: Restraint | None) -> int:
@@ -154,10 +193,7 @@ def _fork(program: Program, function: Callable[[], int], restraint: Restraint | 
         close_descriptors_from(3, keep=program.kept)  # the box's directory, which is outside of the view, above all
         set_dumpable(dumpable=True)  # or /proc/self is root's; what there is to see is the function's own
         gc.enable()
-        if restraint is not None:
-            restraint.bound()
-        if program.user is not None:
-            program.user.become()
+        bind(restraint, program.user)
         return function()
 
     return fork_child(call)

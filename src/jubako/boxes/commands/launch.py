@@ -23,6 +23,7 @@ from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.keeping.kept import flush_box, sweep_boxes
 from jubako.boxes.keeping.kept_record import publish_record
 from jubako.boxes.nesting import MARK, refuse_nesting
+from jubako.boxes.profiles import get_profile
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import StateRoot, default_state_root
 from jubako.boxes.views.bound_files import drop_untouched_files
@@ -44,7 +45,16 @@ if TYPE_CHECKING:
     # Told the box's directory and its record; the record of what it holds from then on.
     Settle: TypeAlias = Callable[[str, BoxRecord], BoxRecord]
 
-__all__ = ["check_program", "commit_or_keep", "fit_program", "run_in", "run_in_box", "run_in_new_box"]
+__all__ = [
+    "check_keeping",
+    "check_program",
+    "commit_or_keep",
+    "fit_program",
+    "run_in",
+    "run_in_box",
+    "run_in_new_box",
+    "take_secrets",
+]
 
 _TRIES = 5
 
@@ -79,6 +89,8 @@ def run_in_box(
     where = os.getcwd() if cwd is None else os.path.abspath(cwd)
     root = default_state_root() if state is None else state
     program = Program(argv, where, dict(os.environ if environment is None else environment), stdio)
+    if keep or commit:
+        check_keeping(box)
     result = run_in_new_box(adapt(program), box, root, keep=keep)
     return commit_or_keep(result, commit)
 
@@ -129,7 +141,7 @@ def run_in_new_box(
     when the command has ended, brings all of it into the box.
     """
     check_program(program, box)
-    program = fit_program(program, box)
+    box, program = take_secrets(box, fit_program(program, box))
     with explained("no box can be made"):
         sweep_boxes(state.boxes_path)
         for _ in range(_TRIES - 1):
@@ -233,6 +245,25 @@ def fit_program(program: Program, box: Box) -> Program:
         environment |= dict(user.environment)
     environment |= dict(box.environment)
     return replace(program, environment=environment, cwd=box.cwd or program.cwd, user=user)
+
+
+def take_secrets(box: Box, program: Program) -> tuple[Box, Program]:
+    """The box with its secrets by value, and the program without the variables they were in. InputError."""
+    if not box.secrets:
+        return box, program
+    taken = {secret.variable for secret in box.secrets}
+    environment = {name: value for name, value in program.environment.items() if name not in taken}
+    secrets = [secret.resolve(program.environment) for secret in box.secrets]
+    return replace(box, secrets=secrets), replace(program, environment=environment)
+
+
+def check_keeping(box: Box) -> None:
+    """Raises InputError where nothing of a box could be kept or committed."""
+    if get_profile(box.profile).is_sealed:
+        raise InputError(
+            f"a box of profile {box.profile!r} holds nothing that could be kept or committed",
+            hint="Share a directory with it for what it is to leave behind: --bind DIR, or Box(binds=[DIR]).",
+        )
 
 
 def check_program(program: Program, box: Box) -> None:

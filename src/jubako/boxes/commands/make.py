@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from jubako.boxes.commands.confine import Confinement, NotStarted
+from jubako.boxes.commands.confine import Confinement, NotStarted, compile_profile
 from jubako.boxes.commands.running import note_running
 from jubako.boxes.commands.shortage import find_cure
 from jubako.boxes.keeping.kept import make_box, remove_box
@@ -21,6 +21,7 @@ from jubako.boxes.keeping.kept_record import (
     is_kept_box,
     prepare_record,
 )
+from jubako.boxes.profiles import get_profile
 from jubako.boxes.views.capabilities import choose_capabilities
 from jubako.boxes.views.facts import SOCKET_VARIABLES, KnownPath, read_known_paths
 from jubako.boxes.views.wide_facts import read_wide_facts
@@ -29,7 +30,6 @@ from jubako.errors import HostError, InputError
 from jubako.kernel.capabilities import capability_number, last_capability
 from jubako.kernel.mount_table import read_mount_table
 from jubako.kernel.overlay import has_lowerdir_plus
-from jubako.kernel.seccomp import default_filter
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.limited import Limited
     from jubako.boxes.networks.carrier import Carrier
+    from jubako.boxes.profiles import Profile
     from jubako.boxes.spec import Box
     from jubako.boxes.state import StateRoot
     from jubako.boxes.views.bound_files import Copies
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FACT_VARIABLES",
     "NewBox",
-    "check_box",
     "find_shared",
     "is_outdated",
     "make_new_box",
@@ -135,7 +135,10 @@ def make_new_box(
     box: Box, state: StateRoot, facts: WideFacts, stack: Stack | None = None, *, volatile: bool = True
 ) -> NewBox:
     """Makes a box as `box` says; `stack` says what lies between this machine and the box's tops."""
-    check_box(box, facts)
+    shared = find_shared(box)
+    _number_capabilities(choose_capabilities(box, facts.host.uid))
+    if stack is not None and get_profile(box.profile).is_sealed:
+        raise InputError(f"profile {box.profile!r} shows nothing of what a box holds")
     try:
         box_id, lock = make_box(state.boxes_path)
     except OSError as error:
@@ -144,33 +147,35 @@ def make_new_box(
     try:
         stacked: Sequence[Stacked] = ()
         if stack is not None:
-            targets = [
-                top.target for top in WideView(facts, directory, find_shared(box)).plan().tops if not top.is_file
-            ]
+            targets = [top.target for top in WideView(facts, directory, shared).plan().tops if not top.is_file]
             stacked = stack(f"{directory}/stacked", userxattr=facts.host.in_user_namespace, targets=targets)
-        return plan_box(box, WideView(facts, directory, find_shared(box), stacked, volatile=volatile), lock)
+        return plan_box(box, WideView(facts, directory, shared, stacked, volatile=volatile), lock)
     except BaseException:
         _abandon(directory, lock)
         raise
 
 
-def check_box(box: Box, facts: WideFacts) -> None:
-    """Raises InputError for what `box` asks for that isn't there."""
-    find_shared(box)
-    _number_capabilities(choose_capabilities(box, facts.host.uid))
-
-
 def plan_box(box: Box, view: WideView, lock: int) -> NewBox:
     """The box in the view's directory, which `lock` holds and the caller drops if this fails."""
     facts, directory = view.facts, view.box_directory
+    profile = get_profile(box.profile)
+    view = replace(view, is_sealed=profile.is_sealed)
+    if box.secrets:
+        from jubako.boxes.views.plan_secrets import read_secrets  # for boxes with such
+
+        view = replace(view, secrets=read_secrets(box.secrets, _find_owner(box)))
     if box.mounts:
         from jubako.boxes.views.plan_mounts import look_at_mounts  # for boxes with such
 
         view = replace(view, mounts=look_at_mounts(box.mounts))
     capabilities = _number_capabilities(choose_capabilities(box, facts.host.uid))
     plan = view.plan()
+    is_mapped = facts.host.in_user_namespace
     confinement = Confinement(
-        user_namespace=facts.host.in_user_namespace,
+        user_namespace=is_mapped,
+        profile=profile,
+        # Who asks for capabilities by name means those of this machine.
+        inner=profile.user_namespace and not is_mapped and not box.capabilities,
         network=box.network,
         hostname=box.hostname,
         abstract_sockets=box.abstract_sockets,
@@ -179,9 +184,19 @@ def plan_box(box: Box, view: WideView, lock: int) -> NewBox:
         carrier=_carry_network(box, directory),
     )
     limited = _limit(box, view, plan)
-    _warm_up(facts.host.in_user_namespace)
+    _warm_up(is_mapped, profile)
     copies = _prepare(view, plan, directory)
     return NewBox(os.path.basename(directory), directory, lock, facts, view, plan, confinement, copies, limited)
+
+
+def _find_owner(box: Box) -> tuple[int, int] | None:
+    """The uid and gid of who runs in the box, if that is not this user."""
+    if not box.user:
+        return None
+    from jubako.boxes.commands.become import find_identity  # for boxes with a user
+
+    identity = find_identity(box.user)
+    return identity.uid, identity.gid
 
 
 def _carry_network(box: Box, directory: str) -> Carrier | None:
@@ -268,9 +283,9 @@ def _number_capabilities(names: Sequence[str]) -> frozenset[int]:
         raise InputError(str(error), hint="They are named as in capabilities(7), for example CAP_NET_RAW.") from error
 
 
-def _warm_up(user_namespace: bool) -> None:
+def _warm_up(user_namespace: bool, profile: Profile) -> None:
     """Computes here what a child would have to compute anew for every box (0.5 ms for the filter)."""
-    default_filter()
+    compile_profile(profile)
     if not user_namespace:
         last_capability()
         has_lowerdir_plus()

@@ -55,10 +55,16 @@ def describe_error(error: Exception) -> Facts:
     elif isinstance(error, OSError):
         kind, message, hint = "HostError", f"cannot make the box: {error}", find_cure(error)
     else:
-        import traceback  # 3 ms to import, for our own mistakes alone
-
-        kind, message, hint = "BugError", "".join(traceback.format_exception(error)), ""
+        kind, message, hint = "BugError", _trace(error), ""
     return [("kind", kind), ("message", message), ("hint", hint)]
+
+
+def _trace(error: Exception) -> str:
+    try:
+        import traceback  # 3 ms to import, for our own mistakes alone
+    except ImportError:  # the view, which is mounted already, hides Python
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception(error))
 
 
 def write_report(report: int, facts: Sequence[tuple[str, str]]) -> None:

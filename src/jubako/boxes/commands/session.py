@@ -21,12 +21,13 @@ import sys
 import time
 
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.launch import run_in
+from jubako.boxes.commands.launch import run_in, take_secrets
 from jubako.boxes.commands.make import make_new_box, read_box_facts
 from jubako.boxes.commands.relay import RELAYED
 from jubako.boxes.commands.shortage import explained
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.nesting import MARK, refuse_nesting
+from jubako.boxes.profiles import get_profile
 from jubako.boxes.spec import WHOLE_HOST
 from jubako.boxes.state import default_state_root
 from jubako.boxes.views.bound_files import drop_untouched_files
@@ -69,9 +70,13 @@ class BoxSession:
             raise InputError(
                 "a box for several commands cannot have a private network", hint="network='none', perhaps?"
             )
+        if get_profile(box.profile).is_first or get_profile(box.profile).is_sealed:
+            raise InputError(f"a box for several commands cannot be of profile {box.profile!r}")
         root = default_state_root() if state is None else state
         self._cwd = os.getcwd() if cwd is None else os.path.abspath(cwd)
-        self._environment = dict(os.environ if environment is None else environment)
+        program = Program([""], self._cwd, dict(os.environ if environment is None else environment))
+        box, program = take_secrets(box, program)
+        self._environment = dict(program.environment)
         self._started_ns = time.time_ns()
         with explained("no box can be made"):
             self._new = make_new_box(box, root, read_box_facts(root, self._environment, self._cwd))

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import time
 
-from jubako.boxes.commands.confine import enter_or_explain
+from jubako.boxes.commands.confine import close_inner, enter_or_explain, open_inner
 from jubako.boxes.commands.first import be_first
 from jubako.boxes.commands.relay import Foreground, Relay
 from jubako.boxes.commands.report import SETUP_FAILED, Reporting, raise_reported, read_report
 from jubako.kernel import namespaces
 from jubako.kernel.children import close_descriptors_from, exit_status, fork_child, wait_for
-from jubako.kernel.idmap import enter_user_namespace
+from jubako.kernel.idmap import enter_user_namespace, forbid_user_namespaces
 from jubako.kernel.process import set_pdeathsig
 from jubako.kernel.signals import signal
 from jubako.records import record
@@ -65,7 +65,12 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     """
     stop = None
     started = time.monotonic()
-    read_end, write_end = os.pipe()
+    confinement, lacking = open_inner(confinement)
+    try:
+        read_end, write_end = os.pipe()
+    except OSError:
+        close_inner(confinement)
+        raise
     if confinement.carrier is not None:
         confinement.carrier.open()
     try:
@@ -77,6 +82,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
                     relay.child = fork_first(lambda: _be_first(program, confinement, make_view, write_end))
             finally:
                 os.close(write_end)
+                close_inner(confinement)
                 for fd in program.handed:
                     os.close(fd)
             if confinement.carrier is not None:
@@ -96,7 +102,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     return Ended(
         exit_status={"": exit_status(ended), "wall": _OUT_OF_TIME}.get(stopped, _KILLED),
         error=facts.get("exec", ""),
-        notes=tuple(value for key, value in report if key == "note"),
+        notes=(*(value for key, value in report if key == "note"), *lacking),
         stopped=stopped,
         wall_s=time.monotonic() - started,
         user_s=max(usage.ru_utime, stop.user_s if stop else 0.0),
@@ -130,6 +136,8 @@ def _outer(program: Program, confinement: Confinement, make_view: MakeView, repo
         set_pdeathsig()  # a new user namespace made the kernel forget it
         if os.getppid() != caller:
             os._exit(SETUP_FAILED)  # the caller died in between; nobody waits
+        if not confinement.profile.nests:
+            forbid_user_namespaces()
         with Relay() as relay:
             relay.child = fork_child(lambda: _be_first(program, confinement, make_view, report))
             close_descriptors_from(0)

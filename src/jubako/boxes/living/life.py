@@ -23,6 +23,7 @@ from jubako.boxes.living.names import claim_name, release_name, validate_name
 from jubako.boxes.living.origins import Origins, copy_origin, stack_directories
 from jubako.boxes.living.spawning import Order
 from jubako.boxes.nesting import MARK, refuse_nesting
+from jubako.boxes.profiles import get_profile
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.boxes.views.wide_view import WideView
 from jubako.errors import ConflictError, HostError, InputError
@@ -69,6 +70,7 @@ def make_living(
         validate_name(name)
     if (argv and not argv[0]) or any("\0" in word for word in argv):
         raise InputError("the command is empty or holds a null byte")
+    _check_profile(box, origins)
     sweep_boxes(state.boxes_path)
     for attempt in range(_TRIES):
         facts = replace(read_box_facts(state, environment, cwd), terminal="")  # whose it is, is not in the box
@@ -91,6 +93,24 @@ def make_living(
         line.close()
         return new.id, notes
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _check_profile(box: Box, origins: Origins) -> None:
+    """Raises InputError for what a box that lives cannot be or have."""
+    profile = get_profile(box.profile)
+    if profile.is_first:
+        raise InputError(
+            f"a box that lives has a first process of jubako's own, and cannot be of profile {box.profile!r}",
+            hint="'jubako box run --profile system -- /sbin/init' is for an init.",
+        )
+    if profile.is_sealed and (origins.box is not None or origins.directories):
+        raise InputError(
+            f"profile {box.profile!r} shows nothing of what a box holds, and contradicts what it begins with"
+        )
+    if passing := [secret.name for secret in box.secrets if not secret.is_lasting]:
+        raise InputError(
+            f"secrets of a box that lives come from files, since it is started again: {', '.join(passing)}"
+        )
 
 
 def start_living(

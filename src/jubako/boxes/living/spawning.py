@@ -6,11 +6,10 @@ Nothing is imported when it is called: the view of the box may hide Python.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from jubako.boxes.commands.become import Identity
-from jubako.boxes.commands.first import NOT_EXECUTABLE, NOT_FOUND, find_program
+from jubako.boxes.commands.first import NOT_EXECUTABLE, NOT_FOUND, bind, find_program, fork_prepared
 from jubako.kernel.signals import signal
 from jubako.records import record
 
@@ -121,35 +120,17 @@ def _spawn(order: Order, actions: list[Any], restraint: Restraint | None) -> int
 
 def _fork_bound(path: str, order: Order, actions: list[Any], restraint: Restraint | None) -> int:
     """As posix_spawn(3), for a program that is to have limits or be somebody else's, as this process must not."""
-    failed, tell = os.pipe()  # closed by execve(2)
-    pid = os.fork()
-    if pid == 0:
-        code = errno.EIO
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in _USUAL:
-                signal.signal(number, signal.SIG_DFL)
-            os.setsid()
-            for action in actions:
-                if action[0] == os.POSIX_SPAWN_OPEN:
-                    os.dup2(os.open(action[2], action[3]), action[1])
-                else:
-                    os.dup2(action[1], action[2])
-            if restraint is not None:
-                restraint.bound()
-            if order.user is not None:
-                order.user.become()
-            os.execve(path, list(order.argv), dict(order.environment))
-        except OSError as error:
-            code = error.errno or code
-        finally:
-            os.write(tell, code.to_bytes(4, "little"))
-            os._exit(NOT_EXECUTABLE)
-    os.close(tell)
-    told = os.read(failed, 4)
-    os.close(failed)
-    if not told:
-        return pid
-    os.waitpid(pid, 0)
-    code = int.from_bytes(told, "little")
-    raise OSError(code, os.strerror(code), path)
+
+    def prepare() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in _USUAL:
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        for action in actions:
+            if action[0] == os.POSIX_SPAWN_OPEN:
+                os.dup2(os.open(action[2], action[3]), action[1])
+            else:
+                os.dup2(action[1], action[2])
+        bind(restraint, order.user)
+
+    return fork_prepared(path, order.argv, order.environment, prepare)

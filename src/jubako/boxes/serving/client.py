@@ -22,10 +22,11 @@ import sys
 import threading
 
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.launch import check_program, commit_or_keep, fit_program
+from jubako.boxes.commands.launch import check_keeping, check_program, commit_or_keep, fit_program, take_secrets
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.kept import sweep_boxes
 from jubako.boxes.nesting import refuse_nesting
+from jubako.boxes.profiles import get_profile
 from jubako.boxes.serving.messages import Request, send
 from jubako.boxes.serving.pipes import Streams
 from jubako.boxes.serving.process import BoxProcess
@@ -84,6 +85,8 @@ class BoxServer:
         stdio: tuple[int, int, int] = (0, 1, 2),
     ) -> BoxResult:
         """As `run_in_box`. If the wait is interrupted, the box is ended and dropped."""
+        if keep or commit:
+            check_keeping(box or self._box)
         with self.popen(
             argv, box, cwd=cwd, environment=environment, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2]
         ) as process:
@@ -134,7 +137,9 @@ class BoxServer:
             raise InputError("a BoxServer's boxes have neither limits nor a private network", hint="Use run_in_box.")
         if wanted.user:
             raise InputError("a BoxServer's boxes have no user of their own", hint="Use run_in_box for those.")
-        program = fit_program(program, wanted)
+        if get_profile(wanted.profile).is_first:
+            raise InputError(f"a BoxServer's boxes cannot be of profile {wanted.profile!r}", hint="Use run_in_box.")
+        wanted, program = take_secrets(wanted, fit_program(program, wanted))
         request = Request(wanted, tuple(program.argv), program.cwd, dict(program.environment), root.path)
         streams = Streams(stdin, stdout, stderr)
         try:

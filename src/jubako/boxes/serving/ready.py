@@ -15,8 +15,8 @@ import os
 import resource
 import select
 import socket
-import time
 
+from jubako.boxes.commands.confine import open_inner
 from jubako.boxes.commands.first import Program, be_first
 from jubako.boxes.commands.report import read_report, write_report
 from jubako.boxes.commands.supervise import fork_first
@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jubako.boxes.commands.confine import Confinement
     from jubako.boxes.commands.make import NewBox
     from jubako.boxes.commands.report import Facts
 
@@ -49,7 +50,6 @@ class ReadyBox:
     new: NewBox
     pidfd: int  # of its first process
     control: socket.socket
-    made_s: float  # by the monotonic clock
     facts: Facts  # what its first process has reported
 
     def start(self, program: Program, answer: int) -> None:
@@ -115,18 +115,19 @@ def fork_ready(new: NewBox, open_files: tuple[int, int]) -> ReadyBox:
 
     `open_files` is what the command gets for RLIMIT_NOFILE.
     """
+    confinement, lacking = open_inner(new.confinement)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = fork_first(lambda: _be_ready(new, theirs, open_files))
+        pid = fork_first(lambda: _be_ready(new, confinement, theirs, open_files))
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-    return ReadyBox(new, pidfd_open(pid), ours, time.monotonic(), [])
+    return ReadyBox(new, pidfd_open(pid), ours, [("note", note) for note in lacking])
 
 
-def _be_ready(new: NewBox, control: socket.socket, open_files: tuple[int, int]) -> int:
+def _be_ready(new: NewBox, confinement: Confinement, control: socket.socket, open_files: tuple[int, int]) -> int:
     set_process_name("jubako-box")
     os.setsid()  # or a command that signals its process group would hit the server and every other box
     report = control.fileno()
@@ -139,8 +140,8 @@ def _be_ready(new: NewBox, control: socket.socket, open_files: tuple[int, int]) 
         os.close(answer)
         return program
 
-    status = be_first(new.confinement, lambda: new.view.make(new.plan), report, get_program)
-    if os.geteuid() != 0 or _CAP_KILL in new.confinement.capabilities:  # or the kernel does it, when this has ended
+    status = be_first(confinement, lambda: new.view.make(new.plan), report, get_program)
+    if os.geteuid() != 0 or _CAP_KILL in confinement.capabilities:  # or the kernel does it, when this has ended
         _kill_the_rest()
         write_report(report, [(ENDED, str(status))])
         close_descriptors_from(0)

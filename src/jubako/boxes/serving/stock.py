@@ -81,18 +81,16 @@ class Stock:
         """True if there should be more boxes for requests like the last."""
         return self._wanted is not None and len(self._shelf) < _AHEAD
 
-    def fill(self) -> bool:
-        """Makes one box more, if there should be more; True if it did."""
+    def fill(self) -> None:
+        """Makes one box more, if there should be more."""
         if self._wanted is None or not self.lacks:
-            return False
+            return
         try:
-            facts = self._read_facts(self._wanted)
-            ready = fork_ready(make_new_box(self._wanted.box, StateRoot(self._wanted.state), facts), self._open_files)
+            ready = self._begin(self._wanted, self._read_facts(self._wanted))
         except (JubakoError, OSError):  # who asks next will hear of it
             self._wanted = None
-            return False
+            return
         self._shelf.append((ready, _read_inodes(ready)))
-        return True
 
     def clear(self) -> None:
         """Throws away what was made ahead."""
@@ -100,12 +98,21 @@ class Stock:
             throw_away(self._shelf.pop()[0])
 
     def _make(self, request: Request, facts: WideFacts) -> ReadyBox:
-        ready = fork_ready(make_new_box(request.box, StateRoot(request.state), facts), self._open_files)
+        ready = self._begin(request, facts)
         if not ready.wait_until_ready():
             throw_away(ready)
             raise_reported(ready.facts)
             raise NotStarted("the first process of the box was killed before it was ready")
         return ready
+
+    def _begin(self, request: Request, facts: WideFacts) -> ReadyBox:
+        """A box that is being made: its first process does the rest."""
+        new = make_new_box(request.box, StateRoot(request.state), facts)
+        try:
+            return fork_ready(new, self._open_files)
+        except BaseException:
+            new.abandon()
+            raise
 
     def _fits(self, ready: ReadyBox, facts: WideFacts) -> bool:
         """True if a box made now, from `facts`, would be planned as `ready` was."""

@@ -249,6 +249,24 @@ def _pivot_root(operation: op.PivotRoot, _held: dict[str, int]) -> None:
     os.chdir("/")
 
 
+def _place_secrets(operation: op.PlaceSecrets, _held: dict[str, int]) -> None:
+    """On ramfs: what is in a tmpfs may be swapped out to a disk."""
+    target = operation.target
+    os.makedirs(target, exist_ok=True)
+    mounts.mount(SOURCE, target, "ramfs", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC, "mode=0755")
+    for file in operation.files:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(os.path.join(target, file.name), flags, 0o400)
+        try:
+            left = file.content
+            while left:
+                left = left[os.write(fd, left) :]
+            if (file.uid, file.gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, file.uid, file.gid)
+        finally:
+            os.close(fd)
+
+
 # One entry per operation; the table's values take the operation their key names, which a type cannot say.
 _PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
     op.SetPropagation: _set_propagation,
@@ -271,4 +289,5 @@ _PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
     op.MoveMount: _move_mount,
     op.DetachMount: _detach_mount,
     op.PivotRoot: _pivot_root,
+    op.PlaceSecrets: _place_secrets,
 }

@@ -37,8 +37,10 @@ __all__ = [
     "MoveMount",
     "Operation",
     "PivotRoot",
+    "PlaceSecrets",
     "PlaceTree",
     "Propagation",
+    "SecretFile",
     "SetAttributes",
     "SetPropagation",
     "TakeTree",
@@ -290,6 +292,30 @@ class PivotRoot:
         return f"make {self.new_root} the root directory"
 
 
+@record
+class SecretFile:
+    """A file that its owner alone may read, and nobody may change."""
+
+    name: str
+    content: bytes
+    uid: int
+    gid: int
+
+    def __repr__(self) -> str:
+        return f"SecretFile({self.name!r}, ...)"
+
+
+@record
+class PlaceSecrets:
+    """A file system at `target`, made for this, that holds `files`; in memory that is never swapped out."""
+
+    target: str
+    files: tuple[SecretFile, ...]
+
+    def describe(self) -> str:
+        return f"place {len(self.files)} secrets in {self.target}"
+
+
 Operation = (
     SetPropagation
     | SetAttributes
@@ -311,6 +337,7 @@ Operation = (
     | MoveMount
     | DetachMount
     | PivotRoot
+    | PlaceSecrets
 )
 
 

@@ -70,7 +70,9 @@ def plan_placing(mounts: Sequence[Mounted], hidden: Sequence[str]) -> Iterator[O
     for one in mounts:
         target = one.mount.target
         if not one.has_place:
-            yield MakeDirectory(target) if one.is_directory else MakeFile(target)
+            yield MakeDirectory(target if one.is_directory else os.path.dirname(target))
+            if not one.is_directory:
+                yield MakeFile(target)
         if isinstance(one.mount, Tmpfs):
             size = "50%" if one.mount.size_bytes is None else str(one.mount.size_bytes)
             yield MountTmpfs(target, size=size, mode=0o1777)

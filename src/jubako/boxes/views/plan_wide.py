@@ -44,7 +44,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["PROC_OF_THE_MACHINE", "Stacked", "Top", "WideFacts", "WidePlan", "plan_wide", "plan_wide_cover"]
+__all__ = [
+    "PROC_OF_THE_MACHINE",
+    "Stacked",
+    "Top",
+    "WideFacts",
+    "WidePlan",
+    "plan_dev",
+    "plan_proc_settings",
+    "plan_run",
+    "plan_wide",
+    "plan_wide_cover",
+]
 
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -70,6 +81,8 @@ class WideFacts:
     proc_names: frozenset[str] = frozenset()  # names in /proc
     terminal: str = ""  # the caller's, to be /dev/console
     foreign_cwd: str = ""  # the working directory, if its owner or its group is none that the box will have
+    home: str = ""  # the home directory, by its real name
+    root_entries: tuple[tuple[str, str], ...] = ()  # of "/", directories and links: name, what the link says or ""
 
 
 @record
@@ -109,6 +122,7 @@ class WidePlan:
     operations: tuple[Operation, ...]
     notes: tuple[str, ...]
     userxattr: bool  # the overlays keep their marks in user.*, as they must in a user namespace
+    seal: tuple[Operation, ...] = ()  # applied last, when everything else is in its place
 
 
 def plan_wide(
@@ -167,10 +181,11 @@ def _plan_new_root(
         PivotRoot(root),
         PlaceTree("/sys", "/sys"),
         SetAttributes("/sys", read_only=True, recursive=True),
-        *_plan_dev(facts),
-        *_plan_run(host),
+        *plan_dev(facts),
+        *plan_run(host),
         *_place(tops[1:], layout.read_only),
-        *_plan_proc(facts),
+        MountProc("/proc"),
+        *plan_proc_settings(facts),
         *_hide(host, (*layout.overlays, *layout.read_only)),
         *_plan_shared(shared),
     )
@@ -190,10 +205,11 @@ def _plan_in_place(
         *_take(facts, shared),
         *(TakeTree(point, point, recursive=False) for point in run_mounts),
         SetAttributes("/", read_only=True, nosuid=True, nodev=True, recursive=True),
-        *_plan_dev(facts),
-        *_plan_run(host),
+        *plan_dev(facts),
+        *plan_run(host),
         *_place(tops, run_mounts),
-        *_plan_proc(facts),
+        MountProc("/proc"),
+        *plan_proc_settings(facts),
         *_hide(host, [mount.mount_point for mount in host.mounts]),
         *_plan_shared(shared),
     )
@@ -254,7 +270,8 @@ def _take(facts: WideFacts, shared: Sequence[KnownPath]) -> Iterator[Operation]:
         yield TakeTree("terminal", facts.terminal, recursive=False)
 
 
-def _plan_dev(facts: WideFacts) -> Iterator[Operation]:
+def plan_dev(facts: WideFacts) -> Iterator[Operation]:
+    """A /dev with the devices that were taken, terminals and shared memory of its own."""
     yield MountTmpfs("/dev", size="1m")
     for device in facts.host.devices:
         yield _mount_point(device)
@@ -270,7 +287,7 @@ def _plan_dev(facts: WideFacts) -> Iterator[Operation]:
         yield PlaceTree("terminal", "/dev/console")
 
 
-def _plan_run(host: HostFacts) -> Iterator[Operation]:
+def plan_run(host: HostFacts) -> Iterator[Operation]:
     """An empty /run, where programs find the directories they expect and the files that /etc points to."""
     yield MountTmpfs("/run", size="20%")
     yield MakeDirectory("/run/lock")
@@ -295,8 +312,8 @@ def _place(tops: Sequence[Top], read_only: Sequence[str]) -> Iterator[Operation]
             yield PlaceTree(top.name, path)
 
 
-def _plan_proc(facts: WideFacts) -> Iterator[Operation]:
-    yield MountProc("/proc")
+def plan_proc_settings(facts: WideFacts) -> Iterator[Operation]:
+    """Keeps root from changing the kernel's settings in a /proc that is mounted."""
     if facts.host.uid != 0:
         return
     for name in PROC_OF_THE_MACHINE:

@@ -34,6 +34,8 @@ def read_wide_facts(hidden: Iterable[str], environment: Mapping[str, str], cwd: 
         proc_names=frozenset(name for name in PROC_OF_THE_MACHINE if os.path.exists(f"/proc/{name}")),
         terminal=_find_terminal(),
         foreign_cwd=_find_foreign_cwd(cwd) if host.in_user_namespace else "",
+        home=os.path.realpath(home) if os.path.isabs(home := environment.get("HOME", "")) else "",
+        root_entries=tuple(_list_root()),
     )
 
 
@@ -52,6 +54,15 @@ def add_places(facts: WideFacts, places: Collection[Place]) -> WideFacts:
         return facts
     foreign = facts.foreign.union(_find_foreign(places, facts.host.uid))
     return replace(facts, places=(*facts.places, *places), foreign=foreign)
+
+
+def _list_root() -> Iterator[tuple[str, str]]:
+    with os.scandir("/") as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                yield entry.name, os.readlink(entry.path)
+            elif entry.is_dir():
+                yield entry.name, ""
 
 
 def _may_mount() -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from jubako.boxes.views.facts import KnownPath
+    from jubako.boxes.views.operations import SecretFile
     from jubako.boxes.views.plan_mounts import Mounted
 
 __all__ = ["WideView", "move_tops"]
@@ -53,6 +54,8 @@ class WideView:
     places: Mapping[str, str] = field(default_factory=dict)
     volatile: bool = True
     mounts: Sequence[Mounted] = ()
+    is_sealed: bool = False  # (`plan_sealed`)
+    secrets: Sequence[SecretFile] = ()
 
     def plan(self) -> WidePlan:
         """The plan, with nothing refused yet."""
@@ -62,7 +65,7 @@ class WideView:
         """Makes the upper directories in the box's directory; when single files were copied there, for
         `drop_untouched_files`. OSError on a full disk."""
         copies: Copies = {}
-        os.makedirs(os.path.join(self.box_directory, _ROOT), exist_ok=bool(self.places))
+        os.makedirs(os.path.join(self.box_directory, _ROOT), exist_ok=True)
         for top in plan.tops:
             upper, work = (os.path.join(self.box_directory, name) for name in (top.upper, top.work))
             if top.target in self.places and self._is_there(top):
@@ -115,7 +118,7 @@ class WideView:
                     ) from error
                 refused.add(top.target)
                 plan = self._plan(frozenset(refused))
-        apply_operations(plan.operations, trees)
+        apply_operations((*plan.operations, *plan.seal), trees)
         return plan.notes
 
     def _is_there(self, top: Top) -> bool:
@@ -124,23 +127,47 @@ class WideView:
         return os.path.lexists(upper)
 
     def _plan(self, refused: frozenset[str]) -> WidePlan:
-        plan = plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
+        plan = self._plan_usual(refused)
         hidden = self.facts.host.hidden
         if self.mounts or any(is_below(path, one.path) for path in hidden for one in self.shared):
             from jubako.boxes.views.plan_mounts import plan_hiding, plan_placing, plan_taking  # for boxes with such
 
+            mounts = self._place_mounts()
             plan = replace(
                 plan,
                 operations=(
-                    *plan_taking(self.mounts),
+                    *plan_taking(mounts),
                     *plan.operations,
                     *plan_hiding(self.shared, hidden),
-                    *plan_placing(self.mounts, hidden),
+                    *plan_placing(mounts, hidden),
                 ),
             )
+        if self.secrets:
+            from jubako.boxes.views.plan_secrets import plan_secrets  # for boxes with such
+
+            plan = replace(plan, operations=(*plan.operations, *plan_secrets(self.secrets)))
         if not self.places:
             return plan
         return replace(plan, tops=tuple(move_tops(plan.tops, self.places)))
+
+    def _place_mounts(self) -> Sequence[Mounted]:
+        """The mounts, with a place where this machine has one that the view shows."""
+        if not self.is_sealed:
+            return self.mounts
+        from jubako.boxes.views.plan_sealed import is_sealed_off  # as below
+
+        return [
+            replace(one, has_place=one.has_place and not is_sealed_off(one.mount.target, self.facts))
+            for one in self.mounts
+        ]
+
+    def _plan_usual(self, refused: frozenset[str]) -> WidePlan:
+        """The plan without what this box has besides."""
+        if self.is_sealed:
+            from jubako.boxes.views.plan_sealed import plan_sealed  # for boxes that are
+
+            return plan_sealed(self.facts, self.box_directory, self.shared)
+        return plan_wide(self.facts, self.box_directory, shared=self.shared, stacked=self.stacked, refused=refused)
 
     def _open(self, top: Top, plan: WidePlan) -> int:
         """A descriptor of the top as a detached tree."""

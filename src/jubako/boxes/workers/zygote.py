@@ -14,6 +14,7 @@ children inherit, refuses all but that; no_new_privs is set and the bounding set
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import json
@@ -144,11 +145,9 @@ def limit_rights() -> None:
         capabilities.capbset_drop(number)
     set_no_new_privs()
     landlock_abi()  # asked once, and not by every child
-    rules = seccomp.default_rules()
-    del rules["setns"]
-    refused = rules["unshare"]
-    rules["unshare"] = seccomp.Rule(refused.code, refused.argument, refused.any_bit & ~CLONE_NEWNET)
-    seccomp.install_filter(seccomp.compile_filter(rules, os.uname().machine))
+    argument, bits = seccomp.DENIED_FLAGS["unshare"]
+    left = {"setns": None, "unshare": seccomp.Rule(errno.EPERM, argument, bits & ~CLONE_NEWNET)}
+    seccomp.install_filter(seccomp.compile_filter(seccomp.default_rules() | left, os.uname().machine))
 
 
 def _send_proc(links: Links) -> bool:
