@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 
-from jubako.kernel.syscalls import AT_SYMLINK_NOFOLLOW, Path, call, encode, fail
+from jubako.kernel.syscalls import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Path, call, encode, fail
 from jubako.records import record
 
 __all__ = [
@@ -29,7 +30,11 @@ __all__ = [
     "STATX_MNT_ID",
     "STATX_MNT_ID_UNIQUE",
     "Statx",
+    "chdir",
     "close_range",
+    "make_directory",
+    "make_file",
+    "make_symlink",
     "openat2",
     "renameat2",
     "statx",
@@ -174,6 +179,27 @@ def syncfs(fd: int) -> None:
 def close_range(first: int, last: int = _UINT_MAX, flags: int = 0) -> None:
     """Closes the descriptors `first` to `last`, both included, or with CLOSE_RANGE_CLOEXEC marks them."""
     call("close_range", first, last, flags)
+
+
+def chdir(path: Path) -> None:
+    """Makes `path` the working directory of this process."""
+    call("chdir", encode(path), path=path)
+
+
+def make_directory(path: Path, mode: int = 0o777) -> bool:
+    """Makes a directory whose parent is there; False where something is there already. The umask takes from `mode`."""
+    return call("mkdirat", AT_FDCWD, encode(path), mode, path=path, tolerated=errno.EEXIST) != -1
+
+
+def make_file(path: Path, mode: int = 0o666) -> bool:
+    """As `make_directory`, an empty file."""
+    flags = stat.S_IFREG | mode
+    return call("mknodat", AT_FDCWD, encode(path), flags, 0, path=path, tolerated=errno.EEXIST) != -1
+
+
+def make_symlink(path: Path, says: Path) -> None:
+    """Makes a symbolic link at `path`."""
+    call("symlinkat", encode(says), AT_FDCWD, encode(path), path=says, path2=path)
 
 
 def write_setting(path: Path, text: str) -> None:

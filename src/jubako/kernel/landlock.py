@@ -7,11 +7,10 @@ network namespace can connect to.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
 from jubako.kernel.once import once
-from jubako.kernel.syscalls import call
+from jubako.kernel.syscalls import call, close
 
 __all__ = ["landlock_abi", "scope_abstract_sockets"]
 
@@ -44,5 +43,5 @@ def scope_abstract_sockets() -> bool:
     try:
         call("landlock_restrict_self", fd, 0)
     finally:
-        os.close(fd)
+        close(fd)
     return True

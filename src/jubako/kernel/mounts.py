@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from jubako.kernel.syscalls import AT_FDCWD, Path, call, encode
+from jubako.kernel.syscalls import AT_FDCWD, Path, call, close, encode
 
 __all__ = [
     "MNT_DETACH",
@@ -207,7 +207,7 @@ def attach(fd: int, target: Path) -> None:
     try:
         move_mount(fd, "", AT_FDCWD, target)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _fsconfig(fd: int, what: str, *arguments: int | bytes | None) -> None:

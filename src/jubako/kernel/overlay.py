@@ -34,7 +34,9 @@ from jubako.kernel.mounts import (
     fsopen,
     mount,
 )
+from jubako.kernel.namespaces import CLONE_NEWNS, unshare
 from jubako.kernel.once import once
+from jubako.kernel.syscalls import close
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -50,6 +52,7 @@ _MS_OF_ATTRIBUTE = {
     MOUNT_ATTR_NODEV: MS_NODEV,
     MOUNT_ATTR_NOEXEC: MS_NOEXEC,
 }
+_YES, _NO = 10, 11  # statuses of a child
 _PAGE_BYTES = 4096
 _ESCAPES_IN_LIST = {ord(special): f"\\{special}" for special in "\\:,"}
 _ESCAPES = {ord(special): f"\\{special}" for special in "\\,"}
@@ -97,7 +100,7 @@ def open_overlay(overlay: Overlay) -> int:
         fsconfig_create(fd)
         return fsmount(fd, overlay.attributes)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def mount_overlay_classic(overlay: Overlay, target: Path) -> None:
@@ -121,6 +124,25 @@ def format_options(overlay: Overlay) -> str:
 def has_lowerdir_plus() -> bool:
     """True if overlayfs takes its layers one by one. PermissionError for one who may not mount; asked once."""
     try:
+        return _ask_for_lowerdir_plus()
+    except PermissionError:  # in a user namespace, a process may mount in mount namespaces that this one owns
+        from jubako.kernel.children import fork_child, wait_for  # 2 modules, for who is one
+
+        def ask() -> int:
+            try:
+                unshare(CLONE_NEWNS)
+                return _YES if _ask_for_lowerdir_plus() else _NO
+            except OSError:
+                return 1
+
+        answer = wait_for(fork_child(ask))
+        if answer not in (_YES, _NO):
+            raise
+        return answer == _YES
+
+
+def _ask_for_lowerdir_plus() -> bool:
+    try:
         fd = fsopen("overlay")
     except OSError as error:
         if error.errno == errno.ENOSYS:
@@ -134,7 +156,7 @@ def has_lowerdir_plus() -> bool:
     else:
         return False
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _set_layer(fd: int, key: str, layer: str | int) -> None:

@@ -15,7 +15,6 @@ the kernel, when it loads a program, runs it once for every number: a list would
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -23,7 +22,7 @@ from itertools import accumulate
 
 from jubako.kernel.once import once
 from jubako.kernel.syscall_numbers import find_number, last_number
-from jubako.kernel.syscalls import call
+from jubako.kernel.syscalls import Pointed, call
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -210,9 +209,8 @@ def compile_filter(rules: Mapping[str, Rule | None], machine: str, *, otherwise:
 
 def install_filter(program: bytes) -> None:
     """Puts this thread, and all it will start, under `program` for ever. Needs no_new_privs or CAP_SYS_ADMIN."""
-    instructions = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(instructions))
-    call("seccomp", _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_SPEC_ALLOW, header)
+    header = struct.pack("@H6x", len(program) // _INSTRUCTION.size)  # struct sock_fprog: a count, and a pointer
+    call("seccomp", _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_SPEC_ALLOW, Pointed(header, program))
 
 
 def _spans(rules: Mapping[str, Rule | None], machine: str, otherwise: int) -> list[_Span]:

@@ -4,6 +4,9 @@ The modules beside this one (`namespaces`, `mounts`, `files`, `process`, `capabi
 typed function. Every call goes through libc's `syscall`, so an old libc that lacks a wrapper for a new call makes no
 difference; a kernel, a machine or a platform that lacks the call answers ENOSYS. libc is opened on the first call, not
 at import.
+
+Calls can be written down instead of being made (`recorded`): whoever performs them later does what this process would
+have done (`script`).
 """
 
 from __future__ import annotations
@@ -16,16 +19,30 @@ import sys
 
 from jubako.kernel.once import once
 from jubako.kernel.syscall_numbers import find_number
+from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-__all__ = ["AT_EMPTY_PATH", "AT_FDCWD", "AT_RECURSIVE", "AT_SYMLINK_NOFOLLOW", "Path", "call", "encode", "fail"]
+__all__ = [
+    "AT_EMPTY_PATH",
+    "AT_FDCWD",
+    "AT_RECURSIVE",
+    "AT_SYMLINK_NOFOLLOW",
+    "Path",
+    "Pointed",
+    "Recorded",
+    "Register",
+    "call",
+    "close",
+    "encode",
+    "fail",
+    "recorded",
+]
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -33,19 +50,78 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
 
-def call(name: str, *arguments: Argument, path: Path | None = None, path2: Path | None = None) -> int:
+class Register(int):
+    """Stands for what a call that was written down will return: a descriptor, for later ones."""
+
+
+@record
+class Pointed:
+    """An argument that is a structure: `head`, and after it the address of `target`."""
+
+    head: bytes
+    target: bytes
+
+
+@record
+class Recorded:
+    """A call that was written down."""
+
+    name: str
+    number: int
+    arguments: tuple[Any, ...]
+    result: Register
+    tolerated: int  # the error that it may fail with
+
+
+_recorder: list[Recorded] | None = None
+
+
+def call(name: str, *arguments: Any, path: Path | None = None, path2: Path | None = None, tolerated: int = 0) -> int:
     """What the system call `name` returned. At most six arguments; buffers must outlive the call only.
 
     `path` and `path2` are for the error alone. Raises OSError with errno, a text that starts with the name of the call,
-    and the path; ENOSYS where there is no such call. EINTR is an error here: who may repeat the call knows best.
+    and the path; ENOSYS where there is no such call; -1 is returned for the error `tolerated`. EINTR is an error here:
+    who may repeat the call knows best.
     """
     number = _number(name)
     if number is None:
         fail(errno.ENOSYS, name, path, path2)
-    result = _syscall()(number, *arguments, *_PADDING[len(arguments) :])
-    if result == -1:
+    if _recorder is not None:
+        result = Register(_FIRST_REGISTER + len(_recorder))
+        _recorder.append(Recorded(name, number, arguments, result, tolerated))
+        return result
+    if any(type(argument) is Pointed for argument in arguments):
+        arguments = tuple([_point(one) if type(one) is Pointed else one for one in arguments])
+    returned = _syscall()(number, *arguments, *_PADDING[len(arguments) :])
+    if returned == -1 and (tolerated == 0 or ctypes.get_errno() != tolerated):
         fail(ctypes.get_errno(), name, path, path2)
-    return result
+    return returned
+
+
+def close(fd: int) -> None:
+    """Closes a descriptor, also one that a call which was written down will return."""
+    call("close", fd)
+
+
+class recorded:
+    """A list of the calls that would be made in a `with` block. None of them is; none fails, and each returns a
+    Register. For one thread: calls of others would be written down, too."""
+
+    def __enter__(self) -> list[Recorded]:
+        global _recorder  # noqa: PLW0603  what `call` does must not cost a look-up through an object
+        _recorder = []
+        return _recorder
+
+    def __exit__(self, *_error: object) -> None:
+        global _recorder  # noqa: PLW0603
+        _recorder = None
+
+
+def _point(argument: Pointed) -> ctypes.Array[ctypes.c_char]:
+    target = ctypes.create_string_buffer(argument.target, len(argument.target))
+    structure = ctypes.create_string_buffer(argument.head + struct.pack("@P", ctypes.addressof(target)))
+    structure.target = target  # type: ignore[attr-defined]  # so that it lives as long
+    return structure
 
 
 def fail(code: int, what: str, path: Path | None = None, path2: Path | None = None) -> NoReturn:
@@ -68,6 +144,7 @@ def encode(path: Path) -> bytes:
 
 
 _PADDING = (0, 0, 0, 0, 0, 0)
+_FIRST_REGISTER = 1 << 40  # no descriptor, pid or flag is as large
 
 
 def _for_people(path: Path) -> str:

@@ -177,7 +177,7 @@ def test_strict_box_is_told_where_it_cannot_start(desk: Desk) -> None:
         return ""
 
     desk.do(lambda: Path("project").mkdir())
-    assert "share the directory (--bind .), or start elsewhere" in desk.do(run)
+    assert "with --profile strict, no home" in desk.do(run)
 
 
 @pytest.mark.parametrize("how", [{"keep": True}, {"commit": ["/tmp"]}])

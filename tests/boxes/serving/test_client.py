@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import os
 import resource
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.boxes.serving.conftest import has_program, place_program
 
 from interpreter import find_interpreter
 from jubako.boxes.commands.kept_boxes import kept_box_ids, read_kept_changes
@@ -30,12 +32,21 @@ pytestmark = pytest.mark.box
 PYTHON = "/usr/bin/python3"
 
 
+@pytest.fixture(autouse=True, params=["compiled", "forked"])
+def first_process(request: pytest.FixtureRequest, desk: Any, compiled_first: Path) -> str:
+    """What the first process of a box is: `compiled_first`, which lies ready, or a fork of the server."""
+    if request.param == "compiled":
+        place_program(desk, compiled_first)
+    kind: str = request.param
+    return kind
+
+
 def with_server(desk: Any, act: Callable[[BoxServer], Any], **options: Any) -> Any:
     """What `act` returns, called as the user of the desk with a server; afterwards nothing of it may be left."""
 
     def there() -> Any:
         find_interpreter()
-        with BoxServer(state=desk.state, **options) as boxes:
+        with BoxServer(state=desk.state, compiled=has_program(desk), **options) as boxes:
             found = act(boxes)
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
@@ -189,6 +200,24 @@ def test_what_cannot_be_asked_for_is_refused_in_a_sentence(
 
     assert message in with_server(desk, act)
     assert desk.boxes() == []
+
+
+def test_first_process_is_the_one_that_was_asked_for(desk: Any, first_process: str) -> None:
+    def act(boxes: BoxServer) -> set[bool]:
+        found = set()
+        line = ["/bin/sh", "-c", "echo up; read word"]
+        with boxes.popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            for child in children_of(server_pid()):
+                with contextlib.suppress(OSError):  # what removes boxes comes and goes
+                    if Path(f"/proc/{child}/comm").read_text() == "jubako-box\n":
+                        found.add("/compiled/first-" in Path(f"/proc/{child}/cmdline").read_text().partition("\0")[0])
+            process.communicate()
+            process.wait()
+        return found
+
+    assert with_server(desk, act) == {first_process == "compiled"}
 
 
 # --- what becomes of it ----------------------------------------------------------------------------------------------
@@ -421,7 +450,7 @@ def test_server_goes_on_when_what_removes_boxes_was_killed(desk: Any) -> None:
 def test_program_that_is_killed_leaves_no_process_and_nothing_to_keep(desk: Any) -> None:
     def act() -> int:
         find_interpreter()
-        boxes = BoxServer(state=desk.state)
+        boxes = BoxServer(state=desk.state, compiled=has_program(desk))
         say(boxes, "echo up")
         boxes.popen(["sleep", "1000"])
         return server_pid()

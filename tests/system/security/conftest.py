@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["shared_bench"]
 
-KINDS = ("task", "wide task", "command", "strict command", "living")
+KINDS = ("task", "wide task", "command", "strict command", "served command", "living")
 SYSTEM_PYTHON = "/usr/bin/python3"  # any user may execute it
 ATTACKS = Path(__file__).with_name("attacks.py")
 MARK = "jubako-victim"
@@ -156,6 +156,15 @@ def attack(site: Site, kind: str, *, network: Network = "host", abstract_sockets
             done = site.jubako("box", "exec", "attacked", "--", SYSTEM_PYTHON, "-I", "-c", source, given)
         finally:
             site.jubako("box", "rm", "--force", "attacked")
+        assert done.returncode == 0, done.stderr
+        found = done.stdout.splitlines()[0]
+    elif kind == "served command":
+        program = (
+            "import sys; from jubako import BoxServer\n"
+            "with BoxServer() as boxes:\n"
+            f"    for line in (['true'], [{SYSTEM_PYTHON!r}, '-I', '-c', *sys.argv[1:]]): boxes.run(line).close()"
+        )
+        done = site.as_user(SYSTEM_PYTHON, "-c", program, source, given, env=site.environment)
         assert done.returncode == 0, done.stderr
         found = done.stdout.splitlines()[0]
     elif kind in ("command", "strict command"):

@@ -22,6 +22,7 @@ from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.landlock import scope_abstract_sockets
 from jubako.kernel.process import set_dumpable, set_no_new_privs
 from jubako.kernel.seccomp import default_filter, init_filter, install_filter, strict_filter
+from jubako.kernel.syscalls import close
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -137,7 +138,7 @@ def enter_inner(confinement: Confinement) -> None:
     have them. What the command could do to namespaces, it can do to those made here alone."""
     if confinement.inner:
         namespaces.setns(confinement.inner_descriptor, namespaces.CLONE_NEWUSER)
-        os.close(confinement.inner_descriptor)
+        close(confinement.inner_descriptor)
     elif confinement.profile.is_first:
         enter_or_explain(0, lambda flags: enter_user_namespace(flags, as_root=True))
     own = 0 if confinement.network == "host" else namespaces.CLONE_NEWNET

@@ -12,7 +12,6 @@ import resource
 from jubako.boxes.commands.confine import enter_inner, enter_namespaces, give_up_rights
 from jubako.boxes.commands.relay import Relay
 from jubako.boxes.commands.report import SETUP_FAILED, STARTED, Reporting, write_report
-from jubako.errors import InputError
 from jubako.kernel.children import close_descriptors_from, fork_child, reap_until
 from jubako.kernel.process import set_dumpable
 from jubako.kernel.signals import signal
@@ -36,11 +35,10 @@ __all__ = [
     "bind",
     "find_program",
     "fork_prepared",
+    "shut_in",
 ]
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as shells say it
-_HIDDEN_CWD = "Start from a directory the box shows: not one of /run, /dev, or jubako's own."
-_HIDDEN_CWD_SEALED = "It shows no homes, and no /tmp: share the directory (--bind .), or start elsewhere (--cwd /tmp)."
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 MakeView: TypeAlias = "Callable[[], Sequence[str]]"
@@ -84,14 +82,10 @@ def be_first(
             confinement.restraint.join()
         kept = (*kept_descriptors, *confinement.held_descriptors, *confinement.carried_descriptors)
         close_descriptors_from(3, keep=(report, *kept))
-        enter_namespaces(confinement)
         umask = os.umask(0o022)
-        carrier = confinement.carrier
-        notes = [*make_view(), *(carrier.show_resolver() if carrier is not None else ())]
+        notes = shut_in(confinement, make_view)
         write_report(report, [("note", note) for note in notes])
         os.umask(umask)
-        enter_inner(confinement)
-        give_up_rights(confinement)
         program = get_program()
         for number, fd in enumerate(program.stdio):
             if fd != number:
@@ -99,10 +93,8 @@ def be_first(
         try:
             os.chdir(program.cwd)
         except OSError as error:
-            raise InputError(
-                f"the working directory {program.cwd} cannot be entered in the box: {error.strerror}",
-                hint=_HIDDEN_CWD_SEALED if confinement.profile.is_sealed else _HIDDEN_CWD,
-            ) from error
+            write_report(report, [("cwd", program.cwd), ("cwd_errno", str(error.errno))])
+            return SETUP_FAILED
         write_report(report, [(STARTED, "")])  # before the command, which could report anything
         try:
             if program.inside is not None:
@@ -111,12 +103,23 @@ def be_first(
                 _become(program, confinement.restraint)
             command = _start(program, confinement.restraint)
         except OSError as error:
-            write_report(report, [("exec", f"cannot run {program.argv[0]!r}: {error.strerror}")])
+            write_report(report, [("exec_errno", str(error.errno))])
             return NOT_FOUND if isinstance(error, (FileNotFoundError, NotADirectoryError)) else NOT_EXECUTABLE
         relay.child = command
         status = reap_until(command)
         write_report(report, [("peak", str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))])
         return status
+
+
+def shut_in(confinement: Confinement, make_view: MakeView) -> list[str]:
+    """Makes the view, in namespaces of this process's own, and gives up what the command must not have; what the view
+    lacks, in words. All of it by system calls that can be written down (`kernel.syscalls.recorded`)."""
+    enter_namespaces(confinement)
+    carrier = confinement.carrier
+    notes = [*make_view(), *(carrier.show_resolver() if carrier is not None else ())]
+    enter_inner(confinement)
+    give_up_rights(confinement)
+    return notes
 
 
 def _start(program: Program, restraint: Restraint | None) -> int:

@@ -4,8 +4,10 @@ Nothing may be imported where the view may hide Python, so a fact is two strings
 
     note TEXT                               what the machine did not allow
     kind CLASS, message TEXT, hint TEXT     an error, to be raised where the box was asked for
+    cwd PATH, cwd_errno NUMBER              the same, for a working directory that cannot be entered
     started                                 the command is about to run: what comes now is not to be trusted
-    exec TEXT                               why it could not be executed
+    exec_errno NUMBER                       why it could not be executed
+    peak KILOBYTES                          the memory of the largest process that was waited for
 """
 
 from __future__ import annotations
@@ -23,10 +25,23 @@ if TYPE_CHECKING:
 
     Facts: TypeAlias = "list[tuple[str, str]]"
 
-__all__ = ["SETUP_FAILED", "STARTED", "Reporting", "describe_error", "raise_reported", "read_report", "write_report"]
+__all__ = [
+    "SETUP_FAILED",
+    "STARTED",
+    "Reporting",
+    "describe_error",
+    "explain_execution",
+    "raise_reported",
+    "read_report",
+    "write_report",
+]
 
 SETUP_FAILED = 125
 STARTED = "started"
+_CWD_HINT = (
+    "Start from a directory that the box shows (not one of /run, /dev, or jubako's own; with --profile strict, no home)"
+    ", or share it: --bind DIR."
+)
 _ERRORS: dict[str, type[JubakoError]] = {
     kind.__name__: kind for kind in (BugError, ConflictError, HostError, InputError, WorkError)
 }
@@ -82,9 +97,22 @@ def read_report(raw: bytes) -> Facts:
 def raise_reported(facts: Sequence[tuple[str, str]]) -> None:
     """Raises the error among `facts`, if there is one: a HostError from before the command as NotStarted."""
     said = dict(facts)
+    if "cwd" in said:
+        why = os.strerror(_parse(said.get("cwd_errno", "")))
+        raise InputError(f"the working directory {said['cwd']} cannot be entered in the box: {why}", hint=_CWD_HINT)
     if "kind" not in said:
         return
     kind = _ERRORS.get(said["kind"], BugError)
     if kind is HostError and STARTED not in said:
         kind = NotStarted
     raise kind(said.get("message", ""), hint=said.get("hint", ""))
+
+
+def explain_execution(facts: Sequence[tuple[str, str]], name: str) -> str:
+    """Why the program `name` could not be executed, if that is among `facts`; else ""."""
+    code = dict(facts).get("exec_errno", "")
+    return f"cannot run {name!r}: {os.strerror(_parse(code))}" if code else ""
+
+
+def _parse(number: str) -> int:
+    return int(number) if number.isdecimal() else 0

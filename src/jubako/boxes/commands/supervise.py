@@ -19,7 +19,7 @@ import time
 from jubako.boxes.commands.confine import close_inner, enter_or_explain, open_inner
 from jubako.boxes.commands.first import be_first
 from jubako.boxes.commands.relay import Foreground, Relay
-from jubako.boxes.commands.report import SETUP_FAILED, Reporting, raise_reported, read_report
+from jubako.boxes.commands.report import SETUP_FAILED, Reporting, explain_execution, raise_reported, read_report
 from jubako.kernel import namespaces
 from jubako.kernel.children import close_descriptors_from, exit_status, fork_child, wait_for
 from jubako.kernel.idmap import enter_user_namespace, forbid_user_namespaces
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jubako.boxes.resources.usage import Stopped
     from jubako.boxes.resources.watch import Watch
 
-__all__ = ["Ended", "fork_first", "run_confined"]
+__all__ = ["Ended", "fork_first", "run_confined", "start_first"]
 
 _OUT_OF_TIME = 124  # as timeout(1) says it
 _KILLED = 128 + int(signal.SIGKILL)
@@ -101,7 +101,7 @@ def run_confined(program: Program, confinement: Confinement, make_view: MakeView
     stopped: Stopped = "" if stop is None else stop.why
     return Ended(
         exit_status={"": exit_status(ended), "wall": _OUT_OF_TIME}.get(stopped, _KILLED),
-        error=facts.get("exec", ""),
+        error=explain_execution(report, program.argv[0]),
         notes=(*(value for key, value in report if key == "note"), *lacking),
         stopped=stopped,
         wall_s=time.monotonic() - started,
@@ -117,11 +117,16 @@ def _parse_peak(kilobytes: str) -> int:
 
 def fork_first(run: Callable[[], int]) -> int:
     """Forks the pid 1 of a new pid namespace straight from the caller, whose own later children are not touched."""
+    return start_first(lambda: fork_child(run))
+
+
+def start_first(start: Callable[[], int]) -> int:
+    """The pid of the process that `start` starts, as pid 1 of a new pid namespace."""
     own = namespaces.open_namespace("pid_for_children", "thread-self")
     try:
         enter_or_explain(namespaces.CLONE_NEWPID, namespaces.unshare)
         try:
-            return fork_child(run)
+            return start()
         finally:
             namespaces.setns(own, namespaces.CLONE_NEWPID)
     finally:

@@ -47,18 +47,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxServer"]
 
-_MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from jubako.boxes.serving import server; server.main(sys.argv[2])"
+_MAIN = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from jubako.boxes.serving import server; server.main(*sys.argv[2:])"
+)
 
 
 class BoxServer:
     """A process that makes boxes ahead, and runs commands in them. It is started by the first command.
 
     `box` is how boxes are made where a command does not say otherwise, `state` the default state root. One that was
-    killed is started anew by the next command.
+    killed is started anew by the next command. Where this machine has a C compiler, the first process of a box is
+    `compiled`, once for a state root, which takes half a second then; with False it never is.
     """
 
-    def __init__(self, box: Box = WHOLE_HOST, *, state: StateRoot | None = None) -> None:
+    def __init__(self, box: Box = WHOLE_HOST, *, state: StateRoot | None = None, compiled: bool = True) -> None:
         self._box = box
+        self._compiled = compiled
         self._state = state
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -178,10 +182,15 @@ class BoxServer:
 
     def _start(self, root: StateRoot) -> None:
         sweep_boxes(root.boxes_path)
+        program = ""
+        if self._compiled:
+            from jubako.boxes.serving.compiled import find_compiled_first  # with tempfile 20 ms, for who wants it
+
+            program = find_compiled_first(root)
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _MAIN, HOME, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _MAIN, HOME, str(theirs.fileno()), program],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 
-from jubako.boxes.commands.report import raise_reported, read_report
+from jubako.boxes.commands.report import explain_execution, raise_reported, read_report
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.changes import read_box_changes
 from jubako.boxes.serving.messages import ENDED, GONE, KEEP, SIGNAL, Refused, Started, receive
@@ -140,7 +140,7 @@ class BoxProcess:
             self._result = BoxResult(
                 exit_status=status,
                 changes=read_box_changes(os.path.join(self._state.boxes_path, found.id), found),
-                error=dict(self._facts).get("exec", ""),
+                error=explain_execution(self._facts, self.argv[0]),
                 notes=tuple(value for key, value in self._facts if key == "note"),
                 state=self._state,
                 record=found,

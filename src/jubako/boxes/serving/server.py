@@ -26,7 +26,7 @@ from jubako.boxes.serving.messages import GONE, KEEP, SIGNAL, Refused, Started, 
 from jubako.boxes.serving.remover import Remover
 from jubako.boxes.serving.stock import Stock
 from jubako.errors import JubakoError
-from jubako.kernel.capabilities import capability_number, capget
+from jubako.kernel.capabilities import capability_number, capget, keep_capabilities
 from jubako.kernel.children import fork_child, wait_for
 from jubako.kernel.idmap import enter_user_namespace
 from jubako.kernel.namespaces import CLONE_NEWPID
@@ -55,10 +55,10 @@ class _Running:
 
 
 class _Server:
-    def __init__(self, requests: socket.socket, open_files: tuple[int, int]) -> None:
+    def __init__(self, requests: socket.socket, open_files: tuple[int, int], program: str) -> None:
         self._requests = requests
         self._remover = Remover()  # first, so that it holds nothing of what comes later
-        self._stock = Stock(open_files)
+        self._stock = Stock(open_files, program)
         self._by_fd: dict[int, _Running] = {}
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
@@ -80,7 +80,8 @@ class _Server:
         self._stock.clear()
         running = list({id(one): one for one in self._by_fd.values()}.values())
         for one in running:
-            one.ready.kill()
+            if not one.is_gone:
+                one.ready.kill()
         for one in running:
             self._let_go(one)
             if not one.is_gone:
@@ -200,8 +201,9 @@ def _refuse(answer: socket.socket, error: JubakoError | OSError) -> None:
             return
 
 
-def main(fd: str) -> None:
-    """What the server's interpreter runs; `fd` is the number of its end of the socket for requests."""
+def main(fd: str, program: str) -> None:
+    """What the server's interpreter runs; `fd` is the number of its end of the socket for requests, `program` the
+    compiled first process of boxes, or ""."""
     set_process_name("jubako-boxes")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its program decides what a Ctrl-C means
     own_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -209,7 +211,7 @@ def main(fd: str) -> None:
     with socket.socket(fileno=int(fd)) as requests:
 
         def serve() -> int:
-            server = _Server(requests, own_limit)
+            server = _Server(requests, own_limit, program)
             try:
                 server.serve()
             finally:
@@ -221,5 +223,6 @@ def main(fd: str) -> None:
             return
         # In a user namespace, and in a pid namespace that belongs to it: without that, only one box could be made.
         enter_user_namespace(CLONE_NEWPID)
+        keep_capabilities()  # those it has in there, across the execution of the compiled first process
         child = fork_child(serve)
     wait_for(child)

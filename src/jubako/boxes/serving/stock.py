@@ -15,7 +15,8 @@ import time
 from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.make import FACT_VARIABLES, is_outdated, make_new_box, read_box_facts
 from jubako.boxes.commands.report import raise_reported
-from jubako.boxes.serving.ready import ReadyBox, fork_ready
+from jubako.boxes.serving.ready import ReadyBox, start_ready
+from jubako.boxes.serving.scripts import Scripts
 from jubako.boxes.state import StateRoot
 from jubako.errors import JubakoError
 from jubako.records import record, replace
@@ -44,10 +45,13 @@ class _Kind:
 
 
 class Stock:
-    """Makes boxes, some ahead of being asked for. `open_files` is what their commands get for RLIMIT_NOFILE."""
+    """Makes boxes, some ahead of being asked for. `open_files` is what their commands get for RLIMIT_NOFILE, `program`
+    the compiled first process of a box, if there is one."""
 
-    def __init__(self, open_files: tuple[int, int]) -> None:
+    def __init__(self, open_files: tuple[int, int], program: str = "") -> None:
         self._open_files = open_files
+        self._program = program
+        self._scripts = Scripts(program) if program else None
         self._shelf: list[tuple[ReadyBox, tuple[tuple[int, int], ...]]] = []  # with the directories they lie over
         self._wanted: Request | None = None
         self._facts: dict[_Kind, tuple[float, WideFacts]] = {}
@@ -96,10 +100,17 @@ class Stock:
         """Throws away what was made ahead."""
         while self._shelf:
             throw_away(self._shelf.pop()[0])
+        self._scripts = Scripts(self._program) if self._program else None
 
     def _make(self, request: Request, facts: WideFacts) -> ReadyBox:
         ready = self._begin(request, facts)
-        if not ready.wait_until_ready():
+        is_ready = ready.wait_until_ready()
+        if not is_ready and self._scripts is not None:  # one that is forked does without what is refused, or says why
+            throw_away(ready)
+            self._scripts = None
+            ready = self._begin(request, facts)
+            is_ready = ready.wait_until_ready()
+        if not is_ready:
             throw_away(ready)
             raise_reported(ready.facts)
             raise NotStarted("the first process of the box was killed before it was ready")
@@ -109,7 +120,7 @@ class Stock:
         """A box that is being made: its first process does the rest."""
         new = make_new_box(request.box, StateRoot(request.state), facts)
         try:
-            return fork_ready(new, self._open_files)
+            return start_ready(new, self._open_files, self._scripts)
         except BaseException:
             new.abandon()
             raise

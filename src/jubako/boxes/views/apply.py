@@ -11,7 +11,7 @@ import os
 
 from jubako.boxes.views import operations as op
 from jubako.errors import BugError, HostError
-from jubako.kernel import mounts, overlay
+from jubako.kernel import files, mounts, overlay
 from jubako.kernel.filesystems import SOURCE
 from jubako.kernel.syscalls import AT_FDCWD, AT_RECURSIVE
 
@@ -189,21 +189,20 @@ def _mask_file(operation: op.MaskFile, _held: dict[str, int]) -> None:
 
 def _make_directory(operation: op.MakeDirectory, _held: dict[str, int]) -> None:
     try:
-        os.mkdir(operation.path, operation.mode)
+        is_new = files.make_directory(operation.path, operation.mode)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(operation.path), exist_ok=True)
-        os.mkdir(operation.path, operation.mode)
-    except FileExistsError:
-        if not os.path.isdir(operation.path):
-            raise
+        is_new = files.make_directory(operation.path, operation.mode)
+    if not is_new and not os.path.isdir(operation.path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), operation.path)
 
 
 def _make_file(operation: op.MakeFile, _held: dict[str, int]) -> None:
-    os.close(os.open(operation.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, operation.mode))
+    files.make_file(operation.path, operation.mode)
 
 
 def _make_symlink(operation: op.MakeSymlink, _held: dict[str, int]) -> None:
-    os.symlink(operation.points_to, operation.path)
+    files.make_symlink(operation.path, operation.points_to)
 
 
 def _copy_attributes(operation: op.CopyAttributes, _held: dict[str, int]) -> None:
@@ -243,10 +242,10 @@ def _detach_mount(operation: op.DetachMount, _held: dict[str, int]) -> None:
 
 
 def _pivot_root(operation: op.PivotRoot, _held: dict[str, int]) -> None:
-    os.chdir(operation.new_root)
+    files.chdir(operation.new_root)
     mounts.pivot_root(".", ".")
     mounts.umount2(".", mounts.MNT_DETACH)
-    os.chdir("/")
+    files.chdir("/")
 
 
 def _place_secrets(operation: op.PlaceSecrets, _held: dict[str, int]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 
-from jubako.kernel.syscalls import call
+from jubako.kernel.syscalls import call, close
 
 __all__ = ["bring_loopback_up"]
 
@@ -24,6 +23,6 @@ def bring_loopback_up() -> None:
     """
     any_socket = call("socket", _AF_INET, _SOCK_DGRAM, 0)
     try:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", _IFF_UP))
+        call("ioctl", any_socket, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", _IFF_UP))
     finally:
-        os.close(any_socket)
+        close(any_socket)

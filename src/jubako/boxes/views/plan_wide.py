@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 
 from jubako.boxes.views.cover import Cover, plan_cover
-from jubako.boxes.views.facts import HostFacts, KnownPath, Place, is_below
+from jubako.boxes.views.facts import HostFacts, KnownPath, Place, ancestors, is_below
 from jubako.boxes.views.mount_layout import MountLayout, plan_mount_layout
 from jubako.boxes.views.operations import (
     Bind,
@@ -291,9 +291,11 @@ def plan_run(host: HostFacts) -> Iterator[Operation]:
     """An empty /run, where programs find the directories they expect and the files that /etc points to."""
     yield MountTmpfs("/run", size="20%")
     yield MakeDirectory("/run/lock")
+    yield MakeDirectory("/run/user")
     yield MakeDirectory(f"/run/user/{host.uid}", 0o700)
     for path in host.run_files:
-        yield from (MakeDirectory(os.path.dirname(path)), MakeFile(path), PlaceTree(f"own {path}", path))
+        yield from (MakeDirectory(above) for above in sorted(ancestors(path)) if above.startswith("/run/"))
+        yield from (MakeFile(path), PlaceTree(f"own {path}", path))
         yield SetAttributes(path, read_only=True)
     for name, says in host.run_links:
         yield MakeSymlink(f"/run/{name}", says)
