@@ -185,7 +185,7 @@ def test_changes_of_a_box_that_is_not_there_suggests_the_one_meant(shell: Shell)
     shell.keep()
     done = shell.here("changes", "3f9c01ba")
     assert done.returncode == 2
-    assert "there is no kept box '3f9c01ba'" in done.stderr
+    assert "there is no box '3f9c01ba'" in done.stderr
     assert "Did you mean 3f9c01ab?" in done.stderr
 
 

@@ -256,13 +256,13 @@ BAD = [
     (("-E", "(", "true"), 2, "'(' is no regular expression"),
     (("-i", "nowhere", "true"), 2, "/nowhere cannot be hidden: there is no such file"),
     (("-L", "a::b", "true"), 2, "-L names a box that is empty text"),
-    (("-L", "0123", "true"), 2, "there is no kept box '0123'"),
+    (("-L", "0123", "true"), 2, "there is no box '0123'"),
     (("-N", "", "true"), 2, "an empty name was given"),
     (("-N", "full", "true"), 2, "full is a directory with something in it, and no box"),
     (("-N", "no/where", "true"), 2, "no/where cannot name a box: there is no directory"),
     (("summary",), 2, "'summary' takes one box"),
     (("-n", "commit", "x"), 2, "'commit' does not go with -n"),
-    (("summary", "zzz"), 2, "there is no kept box 'zzz'"),
+    (("summary", "zzz"), 2, "there is no box 'zzz'"),
     ((), 2, "Missing argument"),
 ]
 

@@ -72,7 +72,10 @@ class BoxSecret:
                     value = stream.read(_LARGEST_BYTES + 1)
             except OSError as error:
                 what = self.file or f"descriptor {self.descriptor}"
-                raise InputError(f"secret {self.name!r}: {what} cannot be read: {error.strerror}") from error
+                raise InputError(
+                    f"secret {self.name!r}: {what} cannot be read: {error.strerror}",
+                    hint="A secret is the content of a file or a descriptor, or of a variable: NAME=env:VARIABLE.",
+                ) from error
         if len(value) > _LARGEST_BYTES:
             raise InputError(f"secret {self.name!r} is larger than {_LARGEST_BYTES >> 20} MiB")
         return BoxSecret(self.name, value=value)

@@ -99,8 +99,20 @@ def _shown(name: str, value: object) -> object:
     if name == "size_bytes":
         return format_size(int(str(value)))
     if isinstance(value, dict):
-        said = {key: one for key, one in value.items() if one not in ([], {}, None, "", False)}
-        return ", ".join(f"{key}={one}" for key, one in said.items() if key != "@" and not isinstance(one, dict))
+        return ", ".join(f"{key}={_brief(one)}" for key, one in value.items() if key != "base" and _says(key, one))
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value
+
+
+def _brief(value: object) -> str:
+    """A value of a box in one line, records without what they leave at its default."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_brief(one)}" for key, one in value.items() if _says(key, one)) or "-"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_brief, value))}]"
+    return str(value)
+
+
+def _says(key: str, value: object) -> bool:
+    return key != "@" and value not in ([], {}, None, "", False, -1)

@@ -82,9 +82,9 @@ def test_find_box_by_a_unique_prefix_gives_the_whole_id(tmp_path: Path) -> None:
     ("wanted", "part"),
     [
         ("3", "2 boxes: 3e000000, 3f9c01ab"),
-        ("3f9c01aa", "there is no kept box '3f9c01aa'"),
-        ("../..", "there is no kept box"),
-        ("", "there is no kept box ''"),
+        ("3f9c01aa", "there is no box '3f9c01aa'"),
+        ("../..", "there is no box"),
+        ("", "there is no box ''"),
     ],
 )
 def test_find_box_that_is_not_one_says_which_there_are(tmp_path: Path, wanted: str, part: str) -> None:

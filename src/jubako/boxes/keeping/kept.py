@@ -44,7 +44,7 @@ __all__ = [
 _ID_LENGTH = 8
 _ID_LETTERS = frozenset("0123456789abcdef")
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIST_HINT = "'jubako box ls' lists the kept boxes."
+_LIST_HINT = "'jubako box ls' lists the boxes."
 
 
 @record
@@ -89,7 +89,7 @@ def lock_box(directory: str, *, exclusive: bool) -> int:
     try:
         fd = _try_lock(directory, exclusive=exclusive)
     except FileNotFoundError as error:
-        raise InputError(f"there is no kept box {name!r} any more", hint=_LIST_HINT) from error
+        raise InputError(f"there is no box {name!r} any more", hint=_LIST_HINT) from error
     if fd is None:
         doing = "someone is in it" if exclusive else "it is being committed or removed"
         raise ConflictError(f"box {name} is in use: {doing}", hint="Wait for the other jubako to end, and try again.")
@@ -166,7 +166,7 @@ def find_box_id(boxes: str, prefix: str) -> str:
 
         close = difflib.get_close_matches(wanted, kept, n=3, cutoff=0.5)
         guess = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise InputError(f"there is no kept box {prefix!r}", hint=guess + _LIST_HINT)
+        raise InputError(f"there is no box {prefix!r}", hint=guess + _LIST_HINT)
     return found[0]
 
 
@@ -174,7 +174,7 @@ def read_box(boxes: str, box_id: str) -> BoxRecord:
     """The record of the kept box `box_id` (a whole id). HostError if it cannot be read, InputError if it is gone."""
     record = _read_record(os.path.join(boxes, box_id))
     if record is None:
-        raise InputError(f"there is no kept box {box_id!r}", hint=_LIST_HINT)
+        raise InputError(f"there is no box {box_id!r}", hint=_LIST_HINT)
     return record
 
 
