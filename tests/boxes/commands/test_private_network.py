@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from jubako.boxes.commands.launch import run_in_box
+from jubako.boxes.serving.client import BoxServer
 from jubako.boxes.spec import Box, Host
 from jubako.boxes.state import open_state_root
 from jubako.errors import HostError, InputError
@@ -134,6 +135,18 @@ with socket.socket() as one:
     except OSError as error:
         print("refused")
 """
+
+
+def test_server_makes_boxes_with_private_networks(site: Site) -> None:
+    def there() -> tuple[bytes, int | None]:
+        box = Box(Host(whole=True), network="private")
+        line = [PYTHON, "-I", "-c", "import socket; print(len(socket.if_nameindex()))"]
+        with BoxServer(box, state=open_state_root(f"{site.top}/state"), compiled=False) as boxes:
+            with boxes.popen(line, stdout=subprocess.PIPE) as process:
+                said = process.communicate()[0]
+                return said, process.wait()
+
+    assert site.do(there) == (b"2\n", 0)
 
 
 def test_box_has_an_interface_an_address_and_a_route_of_its_own(site: Site) -> None:

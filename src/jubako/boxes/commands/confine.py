@@ -74,6 +74,7 @@ class Confinement:
     restraint: Restraint | None = None  # None: no limits
     carrier: Carrier | None = None  # of a private network
     inner_descriptor: int = -1  # of the inner user namespace
+    own_session: bool = False  # pid 1 leads one, and a process group, that nobody outside is in
 
     @property
     def carried_descriptors(self) -> tuple[int, ...]:

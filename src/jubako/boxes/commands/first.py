@@ -78,6 +78,8 @@ def be_first(
     """
     gc.disable()  # a collection here would copy every page the caller's objects are on
     with Reporting(report), Relay() as relay:
+        if confinement.own_session:
+            os.setsid()  # or a command that signals its process group would hit whoever is in ours
         if confinement.restraint is not None:
             confinement.restraint.join()
         kept = (*kept_descriptors, *confinement.held_descriptors, *confinement.carried_descriptors)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from jubako.boxes.commands.commit import Committed
     from jubako.boxes.commands.make import Stack
-    from jubako.boxes.commands.supervise import Ended
+    from jubako.boxes.commands.supervise import Ended, Watching
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
 
@@ -211,8 +211,15 @@ def _leave_unread(_directory: str, record: BoxRecord) -> BoxRecord:
     return record
 
 
-def run_in(new: NewBox, program: Program, tell: Callable[[Sequence[str]], None] | None = None) -> Ended:
-    """Runs `program` in a box that was made, within its limits, and waits for it. `tell` gets the notes early."""
+def run_in(
+    new: NewBox,
+    program: Program,
+    tell: Callable[[Sequence[str]], None] | None = None,
+    *,
+    watch: Callable[[Watching | None], Watching | None] = lambda own: own,
+) -> Ended:
+    """Runs `program` in a box that was made, within its limits, and waits for it. `tell` gets the notes early, `watch`
+    what watches over the limits, and says what is to watch."""
 
     def make_view() -> Sequence[str]:
         notes = new.view.make(new.plan)
@@ -221,10 +228,10 @@ def run_in(new: NewBox, program: Program, tell: Callable[[Sequence[str]], None] 
         return notes
 
     if new.limited is None:
-        return run_confined(program, new.confinement, make_view)
+        return run_confined(program, new.confinement, make_view, watch(None))
     with new.limited as limited:
         confinement = replace(new.confinement, restraint=limited.restraint)
-        return run_confined(program, confinement, make_view, limited.watch)
+        return run_confined(program, confinement, make_view, watch(limited.watch))
 
 
 def _name_box(program: Program, box_id: str) -> Program:

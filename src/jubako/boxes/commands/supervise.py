@@ -30,11 +30,18 @@ from jubako.records import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from jubako.boxes.commands.confine import Confinement
     from jubako.boxes.commands.first import MakeView, Program
     from jubako.boxes.resources.usage import Stopped
-    from jubako.boxes.resources.watch import Watch
+    from jubako.boxes.resources.watch import Stop
+
+    class Watching(Protocol):
+        """Waits until the child `pid` has ended, or ends it; `hand_down` passes a signal on to the command."""
+
+        def wait(self, pid: int, hand_down: Callable[[int], None]) -> Stop: ...
+
 
 __all__ = ["Ended", "fork_first", "run_confined", "start_first"]
 
@@ -56,7 +63,9 @@ class Ended:
     peak_bytes: int = 0  # of the largest process that was waited for
 
 
-def run_confined(program: Program, confinement: Confinement, make_view: MakeView, watch: Watch | None = None) -> Ended:
+def run_confined(
+    program: Program, confinement: Confinement, make_view: MakeView, watch: Watching | None = None
+) -> Ended:
     """Runs `program` and waits for its end; `make_view` is called in the new namespaces, as pid 1, to mount its view,
     and says what that view lacks. `watch` ends it when a limit is met.
 

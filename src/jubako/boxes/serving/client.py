@@ -26,7 +26,6 @@ from jubako.boxes.commands.launch import check_keeping, check_program, commit_or
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.kept import sweep_boxes
 from jubako.boxes.nesting import refuse_nesting
-from jubako.boxes.profiles import get_profile
 from jubako.boxes.serving.messages import Request, send
 from jubako.boxes.serving.pipes import Streams
 from jubako.boxes.serving.process import BoxProcess
@@ -54,6 +53,9 @@ _MAIN = (
 
 class BoxServer:
     """A process that makes boxes ahead, and runs commands in them. It is started by the first command.
+
+    Boxes with limits, a private network, a user of their own, or for an init are not made ahead: a process of its own
+    sees to each, forked by the server.
 
     `box` is how boxes are made where a command does not say otherwise, `state` the default state root. One that was
     killed is started anew by the next command. Where this machine has a C compiler, the first process of a box is
@@ -137,14 +139,8 @@ class BoxServer:
         program = Program(tuple(argv), where, dict(os.environ if environment is None else environment))
         wanted = box or self._box
         check_program(program, wanted)
-        if wanted.limits is not None or wanted.network == "private":
-            raise InputError("a BoxServer's boxes have neither limits nor a private network", hint="Use run_in_box.")
-        if wanted.user:
-            raise InputError("a BoxServer's boxes have no user of their own", hint="Use run_in_box for those.")
-        if get_profile(wanted.profile).is_first:
-            raise InputError(f"a BoxServer's boxes cannot be of profile {wanted.profile!r}", hint="Use run_in_box.")
         wanted, program = take_secrets(wanted, fit_program(program, wanted))
-        request = Request(wanted, tuple(program.argv), program.cwd, dict(program.environment), root.path)
+        request = Request(wanted, tuple(program.argv), program.cwd, dict(program.environment), root.path, program.user)
         streams = Streams(stdin, stdout, stderr)
         try:
             answer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

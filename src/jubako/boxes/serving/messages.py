@@ -25,13 +25,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from jubako.boxes.commands.become import Identity
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
     from jubako.boxes.views.bound_files import Copies
 
-__all__ = ["ENDED", "GONE", "KEEP", "SIGNAL", "Refused", "Request", "Started", "receive", "receive_packet", "send"]
+__all__ = [
+    "ENDED",
+    "ERROR",
+    "EXCEEDED",
+    "GONE",
+    "KEEP",
+    "SIGNAL",
+    "USAGE",
+    "Refused",
+    "Request",
+    "Started",
+    "receive",
+    "receive_packet",
+    "send",
+]
 
 ENDED, GONE = "ended", "gone"  # facts whose value is the command's status, as a shell shows it
+ERROR, EXCEEDED, USAGE = "error", "exceeded", "usage"  # facts of a supervised box: sentences, and a Usage as JSON
 KEEP = b"keep"  # the box is a kept one now: let go of it, and leave it there
 SIGNAL = b"signal "  # and its number: for the command
 
@@ -49,6 +65,7 @@ class Request:
     cwd: str
     environment: dict[str, str]
     state: str
+    user: Identity | None = None
 
 
 @record
@@ -58,6 +75,7 @@ class Started:
     record: BoxRecord
     facts: tuple[tuple[str, str], ...]  # what the first process reported by now
     copies: Copies
+    is_supervised: bool = False  # what comes is said by jubako alone
 
 
 @record

@@ -10,7 +10,7 @@ import time
 from jubako.boxes.commands.report import explain_execution, raise_reported, read_report
 from jubako.boxes.commands.result import BoxResult
 from jubako.boxes.keeping.changes import read_box_changes
-from jubako.boxes.serving.messages import ENDED, GONE, KEEP, SIGNAL, Refused, Started, receive
+from jubako.boxes.serving.messages import ENDED, ERROR, EXCEEDED, GONE, KEEP, SIGNAL, USAGE, Refused, Started, receive
 from jubako.boxes.serving.pipes import exchange
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.errors import HostError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Self
 
+    from jubako.boxes.resources.usage import Usage
     from jubako.boxes.state import StateRoot
 
 __all__ = ["BoxProcess"]
@@ -137,11 +138,14 @@ class BoxProcess:
             assert self._started is not None
             found = self._started.record
             drop_untouched_files(self._started.copies)
+            usage = dict(self._facts).get(USAGE, "") if self._started.is_supervised else ""
             self._result = BoxResult(
                 exit_status=status,
                 changes=read_box_changes(os.path.join(self._state.boxes_path, found.id), found),
-                error=explain_execution(self._facts, self.argv[0]),
+                error=dict(self._facts).get(ERROR, "") or explain_execution(self._facts, self.argv[0]),
                 notes=tuple(value for key, value in self._facts if key == "note"),
+                exceeded=tuple(value for key, value in self._facts if key == EXCEEDED and usage),
+                usage=_parse_usage(usage) if usage else None,
                 state=self._state,
                 record=found,
                 hold=_ServerHold(self._answer),
@@ -181,6 +185,14 @@ class BoxProcess:
                 raise_reported(self._facts)
                 self._status = int(value)
                 return
+
+
+def _parse_usage(text: str) -> Usage:
+    import json  # 2 ms to import, for boxes with limits
+
+    from jubako.boxes.resources.usage import Usage
+
+    return Usage(**json.loads(text))
 
 
 @record

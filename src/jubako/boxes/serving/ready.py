@@ -27,7 +27,7 @@ from jubako.kernel.capabilities import capability_number
 from jubako.kernel.children import close_descriptors_from, reap_all
 from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal, set_process_name
 from jubako.kernel.signals import signal
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ReadyBox:
 def start_ready(new: NewBox, open_files: tuple[int, int], scripts: Scripts | None = None) -> ReadyBox:
     """Starts the first process of `new`, which makes the rest of it by itself: the compiled program, if `scripts` has
     one and this box can be written down. HostError where it cannot be started."""
-    confinement, lacking = open_inner(new.confinement)
+    confinement, lacking = open_inner(replace(new.confinement, own_session=True))
     notes = [("note", note) for note in lacking]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -180,7 +180,6 @@ def _spawn(program: str, script: bytes, confinement: Confinement, control: socke
 
 def _be_ready(new: NewBox, confinement: Confinement, control: socket.socket, open_files: tuple[int, int]) -> int:
     set_process_name("jubako-box")
-    os.setsid()  # or a command that signals its process group would hit the server and every other box
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which the server ignores
     report = control.fileno()
 

@@ -19,12 +19,15 @@ import socket
 import time
 
 from jubako.boxes.commands.first import Program
+from jubako.boxes.commands.make import make_new_box, read_box_facts
 from jubako.boxes.commands.report import describe_error, write_report
 from jubako.boxes.keeping.kept_record import is_kept_box
 from jubako.boxes.nesting import MARK
 from jubako.boxes.serving.messages import GONE, KEEP, SIGNAL, Refused, Started, receive, send
 from jubako.boxes.serving.remover import Remover
 from jubako.boxes.serving.stock import Stock
+from jubako.boxes.serving.supervised import needs_supervisor, start_supervised
+from jubako.boxes.state import StateRoot
 from jubako.errors import JubakoError
 from jubako.kernel.capabilities import capability_number, capget, keep_capabilities
 from jubako.kernel.children import fork_child, wait_for
@@ -37,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.boxes.serving.messages import Request
     from jubako.boxes.serving.ready import ReadyBox
+    from jubako.boxes.serving.supervised import SupervisedBox
 
 __all__ = ["main"]
 
@@ -47,7 +51,7 @@ _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
 class _Running:
     """A box that a command was started in, until it is let go of."""
 
-    ready: ReadyBox
+    ready: ReadyBox | SupervisedBox
     answer: socket.socket
     has_asker: bool = True  # someone waits for the answer, or holds the box
     is_gone: bool = False  # its first process was reaped
@@ -57,6 +61,7 @@ class _Running:
 class _Server:
     def __init__(self, requests: socket.socket, open_files: tuple[int, int], program: str) -> None:
         self._requests = requests
+        self._open_files = open_files
         self._remover = Remover()  # first, so that it holds nothing of what comes later
         self._stock = Stock(open_files, program)
         self._by_fd: dict[int, _Running] = {}
@@ -106,23 +111,34 @@ class _Server:
 
     def _start(self, request: Request, answer: socket.socket, stdio: list[int]) -> None:
         started_ns = time.time_ns()
+        if needs_supervisor(request.box):
+            self._start_supervised(request, answer, stdio, started_ns)
+            return
         ready = self._stock.take(request)
         record = ready.new.describe(request.argv, request.cwd, started_ns)
-        program = Program(
-            request.argv,
-            request.cwd,
-            {**request.environment, MARK: ready.new.id},
-            (stdio[0], stdio[1], stdio[2]),
-        )
-        running = _Running(ready, answer)
-        for fd in (ready.pidfd, answer.fileno()):
-            self._by_fd[fd] = running
-            self._poll.register(fd, select.POLLIN)
+        self._attend_to(_Running(ready, answer))
         try:
             send(answer, Started(record, tuple(ready.facts), ready.new.copies))
-            ready.start(program, answer.fileno())
+            ready.start(_program_of(request, ready.new.id, stdio), answer.fileno())
         except OSError:  # who asked is gone, or the box, which `_attend` will see
             return
+
+    def _start_supervised(self, request: Request, answer: socket.socket, stdio: list[int], started_ns: int) -> None:
+        state = StateRoot(request.state)
+        new = make_new_box(request.box, state, read_box_facts(state, request.environment, request.cwd))
+        try:
+            record = new.describe(request.argv, request.cwd, started_ns)
+            send(answer, Started(record, (), new.copies, is_supervised=True))
+            box = start_supervised(new, _program_of(request, new.id, stdio), answer.fileno(), self._open_files)
+        except BaseException:
+            new.abandon()
+            raise
+        self._attend_to(_Running(box, answer))
+
+    def _attend_to(self, running: _Running) -> None:
+        for fd in (running.ready.pidfd, running.answer.fileno()):
+            self._by_fd[fd] = running
+            self._poll.register(fd, select.POLLIN)
 
     def _attend(self, fd: int) -> None:
         running = self._by_fd.get(fd)
@@ -191,6 +207,11 @@ class _Server:
                 answer.send(KEEP)
             except OSError:  # whoever kept it is gone, the box is there
                 return
+
+
+def _program_of(request: Request, box_id: str, stdio: list[int]) -> Program:
+    environment = {**request.environment, MARK: box_id}
+    return Program(request.argv, request.cwd, environment, (stdio[0], stdio[1], stdio[2]), user=request.user)
 
 
 def _refuse(answer: socket.socket, error: JubakoError | OSError) -> None:

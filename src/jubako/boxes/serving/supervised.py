@@ -1,0 +1,142 @@
+"""A box that is not made ahead: one with limits, a private network, a user of its own, or an init.
+
+What these take lasts as long as the box (groups, a watch, a program that carries the network), so a process of its own
+sees to it, a fork of the server that does what `run_in_box` does. To the server it is like the first process of a box.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+
+from jubako.boxes.commands.launch import run_in
+from jubako.boxes.commands.relay import RELAYED
+from jubako.boxes.commands.report import describe_error, write_report
+from jubako.boxes.profiles import get_profile
+from jubako.boxes.resources.watch import Stop
+from jubako.boxes.serving.messages import ENDED, ERROR, EXCEEDED, USAGE
+from jubako.errors import JubakoError
+from jubako.kernel.children import fork_child
+from jubako.kernel.process import pidfd_open, pidfd_send_signal, set_process_name
+from jubako.kernel.signals import signal
+from jubako.records import as_dict, record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jubako.boxes.commands.first import Program
+    from jubako.boxes.commands.make import NewBox
+    from jubako.boxes.commands.supervise import Ended, Watching
+    from jubako.boxes.spec import Box
+
+__all__ = ["SupervisedBox", "needs_supervisor", "start_supervised"]
+
+_SETUP_FAILED = 125
+_KILL = signal.SIGALRM  # said to the supervisor: end the box
+
+
+def needs_supervisor(box: Box) -> bool:
+    """True for a box that cannot be made ahead."""
+    is_first = get_profile(box.profile).is_first
+    return box.limits is not None or box.network == "private" or bool(box.user) or is_first
+
+
+@record
+class SupervisedBox:
+    """The server's side of it."""
+
+    new: NewBox
+    pidfd: int  # of its supervisor
+
+    def signal(self, number: int) -> None:
+        """Sends the command a signal; one that cannot be caught ends the box."""
+        if number == signal.SIGKILL:
+            self.kill()
+        elif number in RELAYED:
+            self._tell(number)
+
+    def kill(self) -> None:
+        """Ends everything in the box, soon."""
+        self._tell(_KILL)
+
+    def bury(self) -> int:
+        """Waits for the supervisor, which has ended or is about to; its status. Nothing of the box lives then."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        return _SETUP_FAILED if ended is None or ended.si_code != os.CLD_EXITED else ended.si_status
+
+    def _tell(self, number: int) -> None:
+        try:
+            pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:  # it has ended
+            return
+
+
+def start_supervised(new: NewBox, program: Program, answer: int, open_files: tuple[int, int]) -> SupervisedBox:
+    """Runs `program` in `new` and says to the socket `answer` how that went, `ended STATUS` last.
+
+    `open_files` is what the command gets for RLIMIT_NOFILE, if its box has no limit of its own.
+    """
+    made = replace(new, confinement=replace(new.confinement, own_session=True))
+    return SupervisedBox(new, pidfd_open(fork_child(lambda: _supervise(made, program, answer, open_files))))
+
+
+class _Ear:
+    """Watches as the box's own watch does, and ends the box when the server says so."""
+
+    def __init__(self) -> None:
+        self._inner: Watching | None = None
+        self._pid = 0
+        self._is_ended = False
+        signal.signal(_KILL, self._hear)
+
+    def around(self, inner: Watching | None) -> Watching:
+        self._inner = inner
+        return self
+
+    def wait(self, pid: int, hand_down: Callable[[int], None]) -> Stop:
+        self._pid = pid
+        if self._is_ended:
+            os.kill(pid, signal.SIGKILL)
+        return Stop("") if self._inner is None else self._inner.wait(pid, hand_down)
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        self._is_ended = True
+        if self._pid:
+            try:
+                os.kill(self._pid, signal.SIGKILL)  # our child: the number is its own until it is waited for
+            except ProcessLookupError:
+                return
+
+
+def _supervise(new: NewBox, program: Program, answer: int, open_files: tuple[int, int]) -> int:
+    set_process_name("jubako-super")
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which the server ignores
+    ear = _Ear()
+    try:
+        ended = run_in(new, program, watch=ear.around)
+    except (JubakoError, OSError) as error:
+        facts = [*describe_error(error), (ENDED, str(_SETUP_FAILED))]
+    else:
+        facts = [*_describe(new, ended), (ENDED, str(ended.exit_status))]
+    try:
+        write_report(answer, facts)
+    except BrokenPipeError:  # nobody waits any more
+        return 0
+    return 0
+
+
+def _describe(new: NewBox, ended: Ended) -> list[tuple[str, str]]:
+    facts = [("note", note) for note in ended.notes]
+    if ended.error:
+        facts.append((ERROR, ended.error))
+    limited = new.limited
+    if limited is not None:
+        facts += [("note", note) for note in limited.plan.notes]
+        facts += [(EXCEEDED, said) for said in limited.describe(ended)]
+        facts.append((USAGE, json.dumps(as_dict(limited.measure(ended)))))
+    return facts
