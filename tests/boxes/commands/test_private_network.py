@@ -141,10 +141,13 @@ def test_server_makes_boxes_with_private_networks(site: Site) -> None:
     def there() -> tuple[bytes, int | None]:
         box = Box(Host(whole=True), network="private")
         line = [PYTHON, "-I", "-c", "import socket; print(len(socket.if_nameindex()))"]
-        with BoxServer(box, state=open_state_root(f"{site.top}/state"), compiled=False) as boxes:
-            with boxes.popen(line, stdout=subprocess.PIPE) as process:
-                said = process.communicate()[0]
-                return said, process.wait()
+        state = open_state_root(f"{site.top}/state")
+        with (
+            BoxServer(box, state=state, compiled=False) as boxes,
+            boxes.popen(line, stdout=subprocess.PIPE) as process,
+        ):
+            said = process.communicate()[0]
+            return said, process.wait()
 
     assert site.do(there) == (b"2\n", 0)
 

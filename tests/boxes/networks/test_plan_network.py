@@ -14,11 +14,11 @@ PORTS = (Published("127.0.0.1", 8080, 80), Published("0.0.0.0", 5353, 53, "udp")
 
 def test_ordinary_users_network_is_carried_by_pasta() -> None:
     plan = plan_network(NetworkFacts(is_root=False, **BOTH), PORTS, host_loopback=False)
-    words = plan.format_arguments(42)
+    words = plan.arguments
     assert plan.program == "/bin/pasta"
     assert words[words.index("--tcp-ports") + 1] == "127.0.0.1/8080:80"
     assert words[words.index("--udp-ports") + 1] == "0.0.0.0/5353:53"
-    assert words[-4:] == ["--userns", "/proc/42/ns/user", "--netns", "/proc/42/ns/net"]
+    assert words[-4:] == ("--userns", "/proc/self/fd/7", "--netns", "/proc/self/fd/6")
     assert plan.nameserver in words
     assert plan.published == ()
 
@@ -27,7 +27,7 @@ def test_roots_network_is_carried_by_slirp4netns_which_is_told_of_ports_later() 
     plan = plan_network(NetworkFacts(is_root=True, **BOTH), PORTS, host_loopback=False)
     assert plan.program == "/bin/slirp4netns"
     assert "--api-socket=/proc/self/fd/5/network" in plan.arguments
-    assert plan.format_arguments(42)[-2:] == ["/proc/42/ns/net", "tap0"]
+    assert plan.arguments[-2:] == ("/proc/self/fd/6", "tap0")
     assert plan.published == PORTS
 
 

@@ -1,13 +1,11 @@
 """The program that carries a box's private network, started when the namespace is there and ended with the box.
 
-    caller                               pid 1 of the box
-      │            <── "here I am" ────── has a network namespace with nothing but loopback, waits
-      ├─ forks a warden, which starts the program on it
-      │            ─── "." or an error ─> goes on, or tells what went wrong
-      │  waits for the box
-      └─ closes the warden's pipe, as its own end would: the warden ends the program
-
-The kernel says who pid 1 is (SCM_CREDENTIALS), in our numbers.
+caller                               pid 1 of the box
+  │            <── its namespaces ─── has a network namespace with nothing but loopback, waits
+  ├─ forks a warden, which starts the program on it
+  │            ─── "." or an error ─> goes on, or tells what went wrong
+  │  waits for the box
+  └─ closes the warden's pipe, as its own end would: the warden ends the program
 """
 
 from __future__ import annotations
@@ -17,13 +15,22 @@ import fcntl
 import os
 import select
 import socket
-import struct
 from contextlib import suppress
 
-from jubako.boxes.networks.plan_network import API_NAME, EXIT_FD, FOLDER_FD, READY_FD, NetworkFacts, NetworkPlan
+from jubako.boxes.networks.plan_network import (
+    API_NAME,
+    EXIT_FD,
+    FOLDER_FD,
+    NETWORK_FD,
+    READY_FD,
+    USER_FD,
+    NetworkFacts,
+    NetworkPlan,
+)
 from jubako.errors import HostError
 from jubako.kernel.children import fork_child
 from jubako.kernel.mounts import MS_BIND, mount
+from jubako.kernel.namespaces import open_namespace
 from jubako.kernel.process import pidfd_open
 from jubako.kernel.signals import signal
 
@@ -35,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Carrier", "read_network_facts"]
 
-_CREDENTIALS = struct.Struct("3i")
 _TEXT_BYTES = 4096
 _PATIENCE_S = 20  # what takes milliseconds
 _HARMLESS = int(signal.SIGCONT)  # the warden outlives its parent by what it has to do then
@@ -67,7 +73,6 @@ class Carrier:
     def open(self) -> None:
         """Makes the line between caller and pid 1."""
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     @property
     def fd(self) -> int:
@@ -79,7 +84,10 @@ class Carrier:
     def ask(self) -> None:
         """Has the caller connect this process's network namespace. Raises HostError."""
         with self._theirs:
-            self._theirs.sendall(b".")
+            namespaces = [open_namespace(kind) for kind in ("net", "user")]
+            socket.send_fds(self._theirs, [b"."], namespaces)
+            for fd in namespaces:
+                os.close(fd)
             answer = self._theirs.recv(_TEXT_BYTES)
         if answer != b".":
             raise HostError(f"the private network cannot be made: {os.fsdecode(answer) or 'nobody is there to do it'}")
@@ -99,17 +107,20 @@ class Carrier:
     def meet(self) -> None:
         """Waits for pid 1, starts the program, and tells pid 1 how that went. Returns at once if pid 1 has ended."""
         self._theirs.close()
-        message, ancillary, _flags, _address = self._ours.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+        message, namespaces, _flags, _address = socket.recv_fds(self._ours, 1, 2, socket.MSG_CMSG_CLOEXEC)
         if not message:
             return
-        pid = next(_CREDENTIALS.unpack(data)[0] for _level, kind, data in ancillary if kind == socket.SCM_CREDENTIALS)
         try:
-            self._start(pid)
+            network, user = namespaces
+            self._start(network, user)
             answer = b"."
         except HostError as error:
             answer = os.fsencode(error.message)
         except OSError as error:
             answer = os.fsencode(f"{self._plan.program}: {error}")
+        finally:
+            for fd in namespaces:
+                os.close(fd)
         try:
             self._ours.sendall(answer[: _TEXT_BYTES - 1])
         except BrokenPipeError:  # it was killed meanwhile
@@ -129,7 +140,7 @@ class Carrier:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._folder, API_NAME))
 
-    def _start(self, pid: int) -> None:
+    def _start(self, network: int, user: int) -> None:
         """Starts the program by way of a warden, and waits until it carries the network."""
         ready, tell = os.pipe()
         alive, self._hold = os.pipe()
@@ -138,7 +149,7 @@ class Carrier:
         try:
             own = (ready, self._hold, self._ours.fileno())
             self._warden = fork_child(
-                lambda: _guard(self._plan, pid, own, (tell, alive, folder, said)), death_signal=_HARMLESS
+                lambda: _guard(self._plan, own, (tell, alive, folder, network, user, said)), death_signal=_HARMLESS
             )
             os.close(tell)
             tell = -1
@@ -178,7 +189,7 @@ class Carrier:
             raise HostError(f"{place} cannot be published: it is taken, or not yours")
 
 
-def _guard(plan: NetworkPlan, pid: int, foreign: tuple[int, ...], given: tuple[int, int, int, int]) -> int:
+def _guard(plan: NetworkPlan, foreign: tuple[int, ...], given: tuple[int, ...]) -> int:
     """The warden's life: starts the program, and ends it when the caller closes its pipe, or is no more.
 
     The program cannot be asked to: it forgets a signal for its parent's death when it enters the box's user namespace.
@@ -186,11 +197,11 @@ def _guard(plan: NetworkPlan, pid: int, foreign: tuple[int, ...], given: tuple[i
     for fd in foreign:
         os.close(fd)
     os.setsid()  # a Ctrl-C is for the command, which may live on
-    tell, alive, folder, said = (_duplicate(fd) for fd in given)  # above the numbers that they are to have
-    places = {READY_FD: tell, EXIT_FD: alive, FOLDER_FD: folder, 2: said}
+    tell, alive, folder, network, user, said = (_duplicate(fd) for fd in given)  # above the numbers they are to have
+    places = {READY_FD: tell, EXIT_FD: alive, FOLDER_FD: folder, NETWORK_FD: network, USER_FD: user, 2: said}
     program = os.posix_spawn(
         plan.program,
-        plan.format_arguments(pid),
+        list(plan.arguments),
         {"PATH": _STANDARD_PATH},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -212,7 +223,7 @@ def _guard(plan: NetworkPlan, pid: int, foreign: tuple[int, ...], given: tuple[i
 
 
 def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FOLDER_FD + 1)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, USER_FD + 1)
 
 
 def _read_all(fd: int) -> str:

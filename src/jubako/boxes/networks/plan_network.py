@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 
     from jubako.boxes.networks.publish import Published
 
-__all__ = ["API_NAME", "EXIT_FD", "FOLDER_FD", "READY_FD", "NetworkFacts", "NetworkPlan", "plan_network"]
+__all__ = [
+    "API_NAME",
+    "EXIT_FD",
+    "FOLDER_FD",
+    "NETWORK_FD",
+    "READY_FD",
+    "USER_FD",
+    "NetworkFacts",
+    "NetworkPlan",
+    "plan_network",
+]
 
-READY_FD, EXIT_FD, FOLDER_FD = 3, 4, 5  # of the program, when it is started
+READY_FD, EXIT_FD, FOLDER_FD, NETWORK_FD, USER_FD = 3, 4, 5, 6, 7  # of the program, when it is started
 API_NAME = "network"  # slirp4netns's socket, in the directory behind FOLDER_FD
 _PASTA_NAMESERVER = "169.254.1.1"
 _SLIRP_NAMESERVER = "10.0.2.3"
@@ -40,17 +50,13 @@ class NetworkFacts:
 
 @record
 class NetworkPlan:
-    """`arguments` start the program for a namespace; `{pid}` in them is a process in it."""
+    """`arguments` start the program, which finds the box's namespaces behind NETWORK_FD and USER_FD."""
 
     program: str
     arguments: tuple[str, ...]
     nameserver: str  # that the box asks, and the program answers for with this machine's
     published: tuple[Published, ...] = ()  # still to be asked for when it runs: with slirp4netns
     box_address: str = ""
-
-    def format_arguments(self, pid: int) -> list[str]:
-        """The arguments for the namespace that the process `pid` is in."""
-        return [argument.replace("{pid}", str(pid)) for argument in self.arguments]
 
 
 def plan_network(facts: NetworkFacts, published: Sequence[Published], *, host_loopback: bool) -> NetworkPlan:
@@ -84,7 +90,7 @@ def _plan_pasta(program: str, published: Sequence[Published], *, host_loopback: 
         ports = [f"{one.address}/{one.port}:{one.box_port}" for one in published if one.protocol == protocol]
         for port in ports or ["none"]:
             arguments += [option, port]
-    arguments += ["--userns", "/proc/{pid}/ns/user", "--netns", "/proc/{pid}/ns/net"]
+    arguments += ["--userns", f"/proc/self/fd/{USER_FD}", "--netns", f"/proc/self/fd/{NETWORK_FD}"]
     return NetworkPlan(program, tuple(arguments), _PASTA_NAMESERVER)
 
 
@@ -95,5 +101,5 @@ def _plan_slirp4netns(program: str, published: Sequence[Published], *, host_loop
         arguments.append("--disable-host-loopback")
     if published:
         arguments.append(f"--api-socket=/proc/self/fd/{FOLDER_FD}/{API_NAME}")
-    arguments += ["--netns-type=path", "/proc/{pid}/ns/net", "tap0"]
+    arguments += ["--netns-type=path", f"/proc/self/fd/{NETWORK_FD}", "tap0"]
     return NetworkPlan(program, tuple(arguments), _SLIRP_NAMESERVER, tuple(published), _SLIRP_BOX)
