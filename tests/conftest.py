@@ -10,12 +10,17 @@ directory; when the session belongs to root every test that asks for it runs twi
 
 With JUBAKO_MUST_WORK=1 a skip is a failure: there the machine is known to have everything.
 
+Thousands of interpreters are started, and this process is forked as often. So all of jubako is compiled first, and the
+tests as they are collected, whatever PYTHONDONTWRITEBYTECODE says; and what is there before the first test is nothing
+for a collector to look at, which in each child that collects would copy all of it.
+
 Properties are tried with the same examples each time, so a change can't fail by what chance picks for it. `make soak`
 lets chance pick, and many more.
 """
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import pickle
@@ -45,6 +50,7 @@ USERS = ("root", "rootless") if os.geteuid() == 0 else ("rootless",)
 PLAYGROUND = "/mnt"  # covered in the child's own mount namespace only
 IMPORT = re.compile(r"^ *(?:from|import) ([\w.]+)(?: import .*|,.*| as .*| *#.*)?$", re.M)  # parsing takes 1.3 s more
 MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests start
+DONT_WRITE_BYTECODE = sys.dont_write_bytecode
 
 Result = TypeVar("Result")
 
@@ -55,6 +61,10 @@ settings.load_profile("repeatable")
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+sys.dont_write_bytecode = False  # until all tests are collected
+compileall.compile_dir(jubako.__path__[0], quiet=1)  # pytest's way of compiling what it imports is its own
 
 
 def _import_late_modules() -> None:
@@ -236,6 +246,12 @@ def pytest_sessionstart() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name == "test_leaks.py")
+
+
+def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = DONT_WRITE_BYTECODE
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -6,24 +6,44 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 MODULES = sorted((SOURCE / "jubako").rglob("*.py"))
+KNOWN = frozenset(MODULES)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "manager", "managers", "stuff"}
 
 
-def top_level_imports(module: Path) -> Iterator[str]:
-    """The first word of everything the module imports, wherever in it the import stands."""
-    for node in ast.walk(ast.parse(module.read_text())):
+class Text(NamedTuple):
+    """What the tests want to know of a module."""
+
+    docstring: str | None
+    imports: frozenset[str]  # names of everything that is imported, wherever in it the import stands
+    sources: frozenset[str]  # the modules that "from" names
+
+
+@cache
+def read(module: Path) -> Text:
+    """Parsed once for all tests; the tree is not kept."""
+    tree = ast.parse(module.read_text())
+    imports, sources = set(), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            imports.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield (node.module or "").partition(".")[0]
+            sources.add(str(node.module))
+            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return Text(ast.get_docstring(tree), frozenset(imports), frozenset(sources))
+
+
+def top_level_imports(module: Path) -> set[str]:
+    """The first word of everything the module imports."""
+    return {name.partition(".")[0] for name in read(module).imports}
 
 
 def test_imports_point_down_only() -> None:
@@ -35,16 +55,12 @@ def test_imports_point_down_only() -> None:
 
 def imported_modules(module: Path) -> set[Path]:
     """The modules of jubako that one imports, wherever the import stands and whatever for."""
-    found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [name for alias in node.names for name in (f"{node.module}.{alias.name}", str(node.module))]
-        paths = [SOURCE / name.replace(".", "/") for name in names]
-        found.update(file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py"))
-    return found & set(MODULES)
+    text = read(module)
+    found: set[Path] = set()
+    for name in text.imports | text.sources:
+        path = SOURCE / name.replace(".", "/")
+        found.update((path.with_suffix(".py"), path / "__init__.py"))
+    return found & KNOWN
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -81,10 +97,10 @@ def test_kernel_imports_the_standard_library_and_what_is_below_it_only() -> None
     kernel = [module for module in MODULES if SOURCE / "jubako" / "kernel" in module.parents]
     assert kernel
     for module in kernel:
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jubako"):
-                below = node.module in {"jubako", "jubako.errors", "jubako.records"}
-                assert below or str(node.module).startswith("jubako.kernel"), module
+        for source in read(module).sources:
+            if source.startswith("jubako"):
+                below = source in {"jubako", "jubako.errors", "jubako.records"}
+                assert below or source.startswith("jubako.kernel"), module
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
@@ -95,7 +111,7 @@ def test_module_makes_its_records_without_dataclasses(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
 def test_module_has_a_telling_name_and_says_what_it_is_for(module: Path) -> None:
     assert not VAGUE_NAMES & set(module.relative_to(SOURCE).with_suffix("").parts)
-    assert ast.get_docstring(ast.parse(module.read_text()))
+    assert read(module).docstring
 
 
 def test_everything_imports_on_a_system_without_linux_system_calls() -> None:

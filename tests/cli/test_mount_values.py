@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jubako.boxes.mounts import Bind, Tmpfs
+from jubako.boxes.mounts import Bind, IdMap, Tmpfs
 from jubako.cli.mount_values import parse_mounts, parse_settings
 from jubako.errors import InputError
 
@@ -24,10 +24,50 @@ def test_bind_is_a_path_or_two_with_a_way(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("word", [":/b", "/a:", "/a:/b:xy", "/a:/b:ro:rw"])
+@pytest.mark.parametrize("word", [":/b", "/a:", "/a:/b:ro:rw", "/a:/b:"])
 def test_bind_that_is_neither_is_refused_by_name(word: str) -> None:
-    with pytest.raises(InputError, match=f"--bind {word} is neither PATH nor SRC:DST nor SRC:DST:ro"):
+    with pytest.raises(InputError, match=f"--bind {word} is neither PATH nor SRC:DST nor SRC:DST:OPTION,..."):
         parse_mounts([word], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "read_only", "idmap"),
+    [
+        ("idmap=uids=0-1000-1", False, IdMap(uids=[(0, 1000, 1)])),
+        ("ro,idmap=gids=0-5-1", True, IdMap(gids=[(0, 5, 1)])),
+        (
+            "idmap=uids=0-1-10#10-11-10;gids=0-100-10,ro",
+            True,
+            IdMap(uids=[(0, 1, 10), (10, 11, 10)], gids=[(0, 100, 10)]),
+        ),
+        ("rootidmap", False, "root"),
+        ("owneridmap,ro", True, "owner"),
+    ],
+)
+def test_options_of_a_bind_are_those_of_podman_and_nspawn(options: str, read_only: bool, idmap: object) -> None:
+    assert parse_mounts([f"/a:/b:{options}"], []) == ((), (Bind("/a", "/b", read_only, idmap),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("xy", "'xy' is no option of a bind"),
+        ("idmap", "'idmap' is no option of a bind"),
+        ("ro,", "'' is no option of a bind"),
+        ("idmap=", "'' maps no ids"),
+        ("idmap=0-1-1", "'0-1-1' maps no ids"),
+        ("idmap=uids=0-1", "'uids=0-1' maps no ids"),
+        ("idmap=uids=a-b-c", "'uids=a-b-c' maps no ids"),
+        ("idmap=uids=0-1-1;names=x", "'names=x' maps no ids"),
+        ("idmap=uids=@0-1-1", "'uids=@0-1-1' maps no ids"),
+        ("ro,idmap=uids=0-1-0", "0-1-0 is no range of uids"),
+    ],
+)
+def test_option_that_is_none_is_named_with_what_there_is(option: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_mounts([f"/a:/b:{option}"], [])
+    assert caught.value.message.endswith(said)
+    assert caught.value.hint
 
 
 def test_tmpfs_of_no_size_is_refused() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-SAMPLE = 1000  # most of a minute
+SAMPLE = 250  # ten seconds
 LONG = int(os.environ.get("JUBAKO_FUZZ", "60000"))
 
 HEAD = """

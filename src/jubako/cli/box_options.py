@@ -76,7 +76,7 @@ BOX_OPTIONS = (
     ),
     Option(("--host-loopback",), "host_loopback", "Reach localhost from a private network."),
     Option(("--abstract-sockets",), "abstract_sockets", "Reach Unix sockets without a path."),
-    _values("--bind", "binds", "PATH|SRC:DST[:ro]", "Share a path: writes there are real."),
+    _values("--bind", "binds", "PATH|SRC:DST[:OPTS]", "Share a path: writes are real. OPTS: ro, idmap=IDS."),
     _values("--tmpfs", "tmpfs", "PATH[:SIZE]", "Mount an empty file system in memory."),
     _values("--env", "settings", "NAME=VALUE", "Set a variable of the environment.", short="-e"),
     _values("--secret", "secrets", "NAME=FILE", "Show a secret in /run/secrets, to CMD alone."),

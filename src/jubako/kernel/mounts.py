@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import struct
 
-from jubako.kernel.syscalls import AT_FDCWD, Path, call, close, encode
+from jubako.kernel.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Path, call, close, encode
 
 __all__ = [
     "MNT_DETACH",
     "MNT_EXPIRE",
     "MNT_FORCE",
+    "MOUNT_ATTR_IDMAP",
     "MOUNT_ATTR_NOATIME",
     "MOUNT_ATTR_NODEV",
     "MOUNT_ATTR_NOEXEC",
@@ -53,6 +54,7 @@ __all__ = [
     "fsconfig_string",
     "fsmount",
     "fsopen",
+    "idmap_tree",
     "mount",
     "mount_setattr",
     "move_mount",
@@ -96,6 +98,7 @@ MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 _FSOPEN_CLOEXEC = 0x1
@@ -200,6 +203,17 @@ def mount_setattr(
     """
     attributes = _MOUNT_ATTR.pack(attr_set, attr_clr, propagation, 0)
     call("mount_setattr", dirfd, encode(path), flags, attributes, len(attributes), path=path)
+
+
+def idmap_tree(fd: int, userns_fd: int, *, recursive: bool = False) -> None:
+    """Has the detached mount `fd` (and all below it, all or none) show its files' owners as `userns_fd` maps them.
+
+    An id inside that user namespace is what is on disk, what it is outside is what shows. EINVAL for a file system that
+    cannot be mapped, EPERM for a mapped mount, or without CAP_SYS_ADMIN in the user namespace it was mounted in.
+    """
+    attributes = _MOUNT_ATTR.pack(MOUNT_ATTR_IDMAP, 0, 0, userns_fd)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    call("mount_setattr", fd, b"", flags, attributes, len(attributes))
 
 
 def attach(fd: int, target: Path) -> None:

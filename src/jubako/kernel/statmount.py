@@ -15,6 +15,7 @@ import struct
 
 from jubako.kernel.mount_table import Mount, read_mount_table
 from jubako.kernel.mounts import (
+    MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -65,7 +66,6 @@ _SB_FLAGS = ((0x10, "sync"), (0x80, "dirsync"), (0x40, "mand"), (0x2000000, "laz
 _SB_RDONLY = 0x1
 _MOUNT_ATTR_NODIRATIME = 0x80
 _MOUNT_ATTR_STRICTATIME = 0x20
-_MOUNT_ATTR_IDMAP = 0x100000
 _ATTRIBUTES_BEFORE = (
     (MOUNT_ATTR_NOSUID, "nosuid"),
     (MOUNT_ATTR_NODEV, "nodev"),
@@ -73,7 +73,7 @@ _ATTRIBUTES_BEFORE = (
     (MOUNT_ATTR_NOATIME, "noatime"),
     (_MOUNT_ATTR_NODIRATIME, "nodiratime"),
 )
-_ATTRIBUTES_BEHIND = ((MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"), (_MOUNT_ATTR_IDMAP, "idmapped"))
+_ATTRIBUTES_BEHIND = ((MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"), (MOUNT_ATTR_IDMAP, "idmapped"))
 # No such call; one that a container's filter refuses, which may happen behind a mount that can be asked about, too.
 _NOT_TO_BE_ASKED = frozenset((errno.ENOSYS, errno.EPERM, errno.EACCES))
 

@@ -8,7 +8,7 @@ import pytest
 
 from jubako.boxes.limits import Limits
 from jubako.boxes.living.saved_box import box_from_json, box_to_json
-from jubako.boxes.mounts import Bind, Tmpfs
+from jubako.boxes.mounts import Bind, IdMap, Tmpfs
 from jubako.boxes.spec import Box, Host
 
 
@@ -19,7 +19,12 @@ def test_box_comes_back_as_it_was_with_every_field_it_has() -> None:
         network="none",
         capabilities=["CAP_CHOWN"],
         limits=Limits(memory_bytes=1 << 30, wall_s=1.5),
-        mounts=[Bind("/a", "/b", read_only=True), Tmpfs("/c")],
+        mounts=[
+            Bind("/a", "/b", read_only=True),
+            Tmpfs("/c"),
+            Bind("/d", "/e", idmap=IdMap(uids=[(0, 1, 2), (5, 9, 1)])),
+            Bind("/f", "/g", idmap="root"),
+        ],
         environment=[("A", "1"), ("B", "\udcff")],
         hostname="boxy",
         user="1:2",

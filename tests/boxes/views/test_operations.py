@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typing
 
+from jubako.boxes.mounts import IdMap
 from jubako.boxes.views import apply, operations
 from jubako.boxes.views.operations import (
     Bind,
     CopyFile,
+    IdmapTree,
     MountOverlay,
     MountTmpfs,
     Operation,
@@ -30,6 +32,7 @@ def test_descriptions_name_the_paths_and_what_is_special() -> None:
     assert SetAttributes("/x", read_only=True, nosuid=False).describe() == "make /x read-only, not nosuid"
     assert Bind("/a", "/b", recursive=True).describe() == "bind /a with all below it on /b"
     assert TakeTree("t", "/a", recursive=False).describe() == "take /a as 't'"
+    assert IdmapTree("t", "/a", IdMap(uids=[(0, 1, 1)])).describe() == "map the owners of the files of /a"
     assert CopyFile("/a", "/b").describe() == "copy /a to /b"
     assert MountTmpfs("/t", "1m", 0o1777).describe() == "mount a tmpfs of 1m, mode 1777, on /t"
     assert MountOverlay(("/u", "/l"), "/m").describe() == "mount an overlay of /u:/l on /m read-only"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from interpreter import find_interpreter
@@ -61,6 +62,7 @@ class Bench:
 
     user: str
     top: Path
+    code: Path  # where its Python finds jubako
     uid: int
     _requests: Any
     _answers: Any
@@ -135,14 +137,28 @@ class Bench:
         return answer
 
 
+@pytest.fixture(scope="session")
+def code_for_users() -> Iterator[Path]:
+    """A folder of modules for users who may not read this one: jubako with what is compiled, and the functions."""
+    folder = Path(tempfile.mkdtemp(prefix="jubako-code-", dir="/var/tmp"))
+    try:
+        folder.chmod(0o755)
+        for package in (SOURCE / "jubako", Path(click.__file__).parent):
+            shutil.copytree(package, folder / package.name)
+        shutil.copy(HERE / "functions.py", folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module", params=USERS)
-def shared_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def shared_bench(request: pytest.FixtureRequest, code_for_users: Path) -> Iterator[Bench]:
     user: str = request.param
     uid = ORDINARY_UID if user == "rootless" and os.geteuid() == 0 else os.geteuid()
     top = Path(tempfile.mkdtemp(prefix="jubako-bench-", dir="/var/tmp"))
     top.chmod(0o755)
     try:
-        bench, pid = _start(user, uid, top)
+        bench, pid = _start(user, uid, top, code_for_users)
         try:
             yield bench
         finally:
@@ -159,15 +175,12 @@ def bench(shared_bench: Bench) -> Bench:
     return shared_bench
 
 
-def _start(user: str, uid: int, top: Path) -> tuple[Bench, int]:
+def _start(user: str, uid: int, top: Path, code: Path) -> tuple[Bench, int]:
     request_read, request_write = os.pipe()
     answer_read, answer_write = os.pipe()
-    bench = Bench(user, top, uid, os.fdopen(request_write, "wb"), os.fdopen(answer_read, "rb"))
+    bench = Bench(user, top, code, uid, os.fdopen(request_write, "wb"), os.fdopen(answer_read, "rb"))
     for name in ("home", "state/stage/RUN"):
         bench.make_folder(top / name)
-    (top / "code").mkdir()
-    shutil.copytree(SOURCE / "jubako", top / "code" / "jubako")  # with what is compiled: this user may not write it
-    shutil.copy(HERE / "functions.py", top / "code")
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -194,7 +207,7 @@ def _serve(bench: Bench, requests: Any, answers: Any) -> None:
     os.environ["SSH_AUTH_SOCK"] = "/run/agent.sock"
     os.umask(0o022)
     os.chdir(bench.home)
-    sys.path[:] = [str(bench.top / "code"), *find_interpreter()]
+    sys.path[:] = [str(bench.code), *find_interpreter()]
     worker: Worker | None = None
     while True:
         try:

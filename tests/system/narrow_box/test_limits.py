@@ -92,9 +92,10 @@ def test_wall_time_is_the_tasks_time_limit(bench: Bench) -> None:
     assert (ran.outcome, ran.finished.error) == ("timeout", "took longer than its time limit")
 
 
-def test_check_has_the_limits_of_its_task(bench: Bench) -> None:
-    ran = bench.run("python", "answer = ''", box=Box(limits=Limits(files=50)), check="check_files_are_fifty")
-    assert ran.outcome == "ok", ran.finished.error
+def test_check_has_the_limits_of_its_task_however_soon_it_follows(bench: Bench) -> None:
+    for _ in range(25):  # at once, while the zygote may still be forking the next child
+        ran = bench.run("python", "answer = ''", box=Box(limits=Limits(files=50)), check="check_files_are_fifty")
+        assert ran.outcome == "ok", ran.finished.error
 
 
 def test_limits_are_notes(bench: Bench) -> None:

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import pytest
 
 from jubako.boxes.spec import Box, Host, Network
-from system.narrow_box.conftest import shared_bench
+from system.narrow_box.conftest import code_for_users, shared_bench
 
 if TYPE_CHECKING:
     from tests.system.narrow_box.conftest import Bench
 
-__all__ = ["shared_bench"]
+__all__ = ["code_for_users", "shared_bench"]
 
 KINDS = ("task", "wide task", "command", "strict command", "served command", "living")
 SYSTEM_PYTHON = "/usr/bin/python3"  # any user may execute it
@@ -52,7 +51,7 @@ class Site:
             "PATH": f"{os.defpath}:/usr/sbin:/sbin",
             "HOME": str(self.bench.home),
             "JUBAKO_STATE": str(self.bench.home / "boxes"),
-            "PYTHONPATH": str(self.bench.top / "code"),
+            "PYTHONPATH": str(self.bench.code),
         }
 
     def jubako(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -107,7 +106,6 @@ def site(shared_bench: Bench) -> Iterator[Site]:
         shared_bench.make_folder(folder)
     if os.geteuid() == 0:
         _make_programs(programs, somebody=SOMEBODY if shared_bench.user == "root" else 0)
-    shutil.copytree(Path(click.__file__).parent, shared_bench.top / "code/click")
     with ExitStack() as stack:
         abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
         name = f"jubako-{os.getpid()}-{shared_bench.user}"

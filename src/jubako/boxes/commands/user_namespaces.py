@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 
-from jubako.kernel.children import fork_child, wait_for
-from jubako.kernel.idmap import IdRange, forbid_user_namespaces, write_id_map
-from jubako.kernel.namespaces import CLONE_NEWUSER, open_namespace, unshare
+from jubako.kernel.idmap import IdRange
+from jubako.kernel.user_namespaces import open_user_namespace
 
 __all__ = ["find_identity_namespace", "make_identity_namespace"]
 
@@ -35,47 +34,7 @@ def find_identity_namespace(*, nests: bool) -> int:
 
 def make_identity_namespace(*, nests: bool) -> int:
     """A descriptor (close-on-exec) of a new one."""
-    entered, tell_entered = os.pipe()
-    mapped, tell_mapped = os.pipe()
-    try:
-        child = fork_child(lambda: _be_in_it(nests, (entered, tell_mapped), tell_entered, mapped))
-    finally:
-        os.close(tell_entered)
-        os.close(mapped)
-    try:
-        told = os.read(entered, 4)
-        if told == b".":
-            for kind in ("uid", "gid"):
-                write_id_map(kind, [_ALL_IDS], child)
-            os.write(tell_mapped, b".")
-            told = os.read(entered, 4)
-        if told != b".":
-            code = int.from_bytes(told, "little") or 1
-            raise OSError(code, f"unshare: {os.strerror(code)}")
-        return open_namespace("user", child)
-    finally:
-        os.close(entered)
-        os.close(tell_mapped)  # the child's end
-        wait_for(child)
-
-
-def _be_in_it(nests: bool, theirs: tuple[int, ...], tell: int, mapped: int) -> int:
-    """The life of the process that makes it: it waits there until it has been looked at."""
-    for fd in theirs:
-        os.close(fd)
-    try:
-        unshare(CLONE_NEWUSER)
-    except OSError as error:
-        os.write(tell, (error.errno or 1).to_bytes(4, "little"))
-        return 1
-    os.write(tell, b".")
-    if os.read(mapped, 1) != b".":
-        return 1
-    if not nests:
-        forbid_user_namespaces()
-    os.write(tell, b".")
-    os.read(mapped, 1)
-    return 0
+    return open_user_namespace((_ALL_IDS,), (_ALL_IDS,), nests=nests)
 
 
 def _is_still(fd: int, device: int, inode: int) -> bool:

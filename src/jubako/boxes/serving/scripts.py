@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jubako.boxes.commands.confine import compile_profile
 from jubako.boxes.commands.first import shut_in
-from jubako.boxes.views.operations import CopyAttributes, CopyFile, PlaceSecrets
+from jubako.boxes.views.operations import CopyAttributes, CopyFile, IdmapTree, PlaceSecrets
 from jubako.kernel.capabilities import last_capability
 from jubako.kernel.landlock import landlock_abi
 from jubako.kernel.overlay import has_lowerdir_plus
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Script", "Scripts"]
 
 _INNER_DESCRIPTOR = 5  # what the program is started with: its socket, the script, the user namespace
-_NOT_BY_CALLS = (CopyAttributes, CopyFile, PlaceSecrets)  # they read and write files, which is not written down
+_NOT_BY_CALLS = (CopyAttributes, CopyFile, IdmapTree, PlaceSecrets)  # they do what is not written down, as well
 
 
 @record

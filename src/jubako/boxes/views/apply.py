@@ -115,6 +115,12 @@ def _take_tree(operation: op.TakeTree, held: dict[str, int]) -> None:
     held[operation.name] = mounts.open_tree(AT_FDCWD, operation.source, flags)
 
 
+def _idmap_tree(operation: op.IdmapTree, held: dict[str, int]) -> None:
+    from jubako.boxes.views.idmapped import idmap_tree  # with what makes a user namespace, for boxes with such
+
+    idmap_tree(held[operation.name], operation.source, operation.idmap)
+
+
 def _place_tree(operation: op.PlaceTree, held: dict[str, int]) -> None:
     try:
         fd = held.pop(operation.name)
@@ -272,6 +278,7 @@ _PERFORM: dict[type[Any], Callable[[Any, dict[str, int]], None]] = {
     op.SetAttributes: _set_attributes,
     op.Bind: _bind,
     op.TakeTree: _take_tree,
+    op.IdmapTree: _idmap_tree,
     op.PlaceTree: _place_tree,
     op.MountTmpfs: _mount_tmpfs,
     op.MountOverlay: _mount_overlay,

@@ -19,11 +19,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
+    from jubako.boxes.mounts import IdMap
+
 __all__ = [
     "Bind",
     "CopyAttributes",
     "CopyFile",
     "DetachMount",
+    "IdmapTree",
     "MakeDirectory",
     "MakeFile",
     "MakeSymlink",
@@ -103,6 +106,18 @@ class TakeTree:
 
     def describe(self) -> str:
         return f"take {self.source} {_recursively(self.recursive)}as {self.name!r}"
+
+
+@record
+class IdmapTree:
+    """Has the files of the tree that was taken as `name` from `source` show other owners; see `boxes.mounts.IdMap`."""
+
+    name: str
+    source: str
+    idmap: IdMap
+
+    def describe(self) -> str:
+        return f"map the owners of the files of {self.source}"
 
 
 @record
@@ -321,6 +336,7 @@ Operation = (
     | SetAttributes
     | Bind
     | TakeTree
+    | IdmapTree
     | PlaceTree
     | MountTmpfs
     | MountOverlay

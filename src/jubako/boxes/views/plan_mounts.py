@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from jubako.boxes.mounts import Bind, Tmpfs
+from jubako.boxes.mounts import Bind, IdMap, Tmpfs
 from jubako.boxes.views.facts import KnownPath, is_below
 from jubako.boxes.views.operations import (
+    IdmapTree,
     MakeDirectory,
     MakeFile,
     MaskDirectory,
@@ -38,24 +39,51 @@ class Mounted:
     source: str = ""  # the real path of what is bound
     is_directory: bool = True
     has_place: bool = True
+    idmap: IdMap | None = None
 
 
 def look_at_mounts(mounts: Sequence[Bind | Tmpfs]) -> tuple[Mounted, ...]:
-    """The mounts, parents first. InputError for a source that isn't there, and for two mounts on one place."""
+    """The mounts, parents first. InputError for a source that isn't there, for two mounts on one place, and for owners
+    that an ordinary user wants mapped."""
     seen: set[str] = set()
     found = []
     for mount in sorted(mounts, key=lambda one: one.target):
         if mount.target in seen:
             raise InputError(f"two things are to be mounted on {mount.target}")
         seen.add(mount.target)
-        source, is_directory = "", True
+        source, is_directory, idmap = "", True, None
         if isinstance(mount, Bind):
             if not os.path.exists(mount.source):
                 raise InputError(f"{mount.source}, which the box should show at {mount.target}, does not exist")
             source = os.path.realpath(mount.source)
             is_directory = os.path.isdir(source)
-        found.append(Mounted(mount, source, is_directory, os.path.exists(mount.target)))
+            idmap = _look_at_owners(mount)
+        found.append(Mounted(mount, source, is_directory, os.path.exists(mount.target), idmap))
     return tuple(found)
+
+
+def _look_at_owners(bind: Bind) -> IdMap | None:
+    """Whose the files of `bind` are to show as, by number."""
+    if bind.idmap is None:
+        return None
+    if os.geteuid() != 0:
+        raise InputError(
+            f"{bind.source} is to show with other owners at {bind.target}, and only root can have that",
+            hint="As an ordinary user, show it without idmap: what is yours is yours in the box.",
+        )
+    if isinstance(bind.idmap, IdMap):
+        return bind.idmap
+    on_disk, uid, gid = os.stat(bind.source), 0, 0
+    if bind.idmap == "owner":
+        try:
+            owned = os.stat(bind.target)
+        except OSError as error:
+            raise InputError(
+                f"the owner of {bind.target} is to have what is bound there, and nobody owns it: {error.strerror}",
+                hint="Make it first, or name ids: idmap=IdMap(...), idmap=uids=FILES-BOX-COUNT on the command line.",
+            ) from error
+        uid, gid = owned.st_uid, owned.st_gid
+    return IdMap(uids=((on_disk.st_uid, uid, 1),), gids=((on_disk.st_gid, gid, 1),))
 
 
 def plan_taking(mounts: Sequence[Mounted]) -> Iterator[Operation]:
@@ -63,6 +91,8 @@ def plan_taking(mounts: Sequence[Mounted]) -> Iterator[Operation]:
     for one in mounts:
         if one.source:
             yield TakeTree(_name(one), one.source)
+        if one.idmap is not None:
+            yield IdmapTree(_name(one), one.source, one.idmap)
 
 
 def plan_placing(mounts: Sequence[Mounted], hidden: Sequence[str]) -> Iterator[Operation]:

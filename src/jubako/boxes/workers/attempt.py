@@ -114,7 +114,7 @@ def _open(job: Job, workshop: Workshop, environment: Mapping[str, str]) -> tuple
     def send_child(namespace_fd: int) -> None:
         while errands:  # the view it went to had to be given up
             errands.pop().abandon()
-        errands.append(workshop.zygote.begin(namespace_fd))
+        errands.append(workshop.zygote.begin(namespace_fd, is_awaited=job.box.limits is not None))
 
     try:
         view = workshop.views.open(job, environment, send_child)
@@ -155,9 +155,10 @@ def _run(job: Job, workshop: Workshop, opened: tuple[View, Errand], limits: Task
             if result.outcome != "ok" or not job.check:
                 return
             view.freeze()
-            errand = workshop.zygote.begin(view.namespace_fd)
+            errand = workshop.zygote.begin(view.namespace_fd, is_awaited=limits is not None)
         if limits is not None:
             try:
+                errand.await_child()
                 limits.restrain_child()
             except BaseException:
                 errand.abandon()

@@ -1,8 +1,9 @@
 """The life of a forked child: from the fork in the zygote to `os._exit`. It runs one function of the pipeline.
 
 Forked ahead, it waits for its command: a packet with three descriptors, the mount namespace of its view, a line to the
-foreman, and a pipe for what it prints. It enters the view while that is still being made. What it is to do comes down
-the line when the view is ready; then it gives up the zygote's capabilities, before any code of the pipeline runs.
+foreman, and a pipe for what it prints. It enters the view while that is still being made, and says so where the foreman
+wants to know. What it is to do comes down the line when the view is ready; then it gives up the zygote's capabilities,
+before any code of the pipeline runs.
 
 It answers in frames (`inside.write_frame`) on the line: messages while it runs, then one report or one failure. A
 failure is JSON and not a pickle: the foreman, which has capabilities, must not load what a task has made.
@@ -43,10 +44,12 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn
 
 __all__ = [
+    "AWAITED",
     "COMMAND_BYTES",
     "FAILURE",
     "REJECTED",
     "REPORT",
+    "UNAWAITED",
     "Call",
     "Nursery",
     "format_call",
@@ -57,6 +60,10 @@ __all__ = [
 REPORT: Final = b"R"  # the bytes the function returned
 FAILURE: Final = b"F"  # JSON: {"error": sentence, "traceback": text}
 REJECTED: Final = b"N"  # a check returned something false
+
+# The command's one byte: whether the foreman waits for the child to say, by a byte on the line, that it is there.
+AWAITED: Final = b"?"
+UNAWAITED: Final = b"."
 
 _STATUS_OF_FAILURE = 1
 _TEXT_LIMIT = 1 << 20
@@ -115,10 +122,12 @@ def run_child(nursery: Nursery) -> NoReturn:
         # not. The zygote does away with a command whose child could not take it any more.
         select.select([nursery.commands], [], [])
         os.write(nursery.taken_fd, b".")
-        _, ancillary, _, _ = nursery.commands.recvmsg(1, COMMAND_BYTES)
+        command, ancillary, _, _ = nursery.commands.recvmsg(1, COMMAND_BYTES)
         if ancillary:
             namespace_fd, line_fd, output_fd = _DESCRIPTORS.unpack(ancillary[0][2])
             _move_in(nursery, namespace_fd, line_fd, output_fd)
+            if command == AWAITED:
+                os.write(line_fd, b".")
             data = os.read(line_fd, _READ_BYTES)
             if data:
                 status = _obey(line_fd, nursery, *marshal.loads(_read_rest(line_fd, data)))

@@ -14,7 +14,7 @@ import time
 
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.workers.child import Call, format_call
+from jubako.boxes.workers.child import AWAITED, UNAWAITED, Call, format_call
 from jubako.boxes.workers.wire import Cancel, Channel
 from jubako.boxes.workers.zygote import DONE_FIELDS, SIGNAL_FIELDS
 from jubako.records import field, record
@@ -33,6 +33,7 @@ Stopped: TypeAlias = "Literal['', 'timeout', 'cancelled']"
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 
+_NOTICE_BYTES = FRAME_HEADER.size + DONE_FIELDS.size  # that a child has ended
 _READ_BYTES = 1 << 16
 _UNSENT_LIMIT_BYTES = 1 << 20  # beyond it a task that prints waits for the runner to read
 _ANSWER_LIMIT_BYTES = 1 << 28
@@ -90,15 +91,15 @@ class ZygoteLink:
     links: Links
     command: int = 1  # the number of the command that runs, or will run next, as the zygote counts them
 
-    def begin(self, namespace_fd: int) -> Errand:
+    def begin(self, namespace_fd: int, *, is_awaited: bool = False) -> Errand:
         """Sends the zygote's next child into the view `namespace_fd`, where it waits for what to do.
 
-        Raises ZygoteGone.
+        `is_awaited`: it says when it is there, for `Errand.await_child`. Raises ZygoteGone.
         """
         errand = Errand(self, *socket.socketpair(), *os.pipe2(os.O_CLOEXEC))
         try:
             fds = [namespace_fd, errand.child_line.fileno(), errand.child_output_fd]
-            socket.send_fds(self.links.commands, [b"."], fds)
+            socket.send_fds(self.links.commands, [AWAITED if is_awaited else UNAWAITED], fds)
         except OSError as error:
             errand.close()
             raise ZygoteGone(str(error)) from error
@@ -119,6 +120,22 @@ class Errand:
     output_fd: int
     child_output_fd: int
 
+    def await_child(self) -> None:
+        """Waits until the child is there, or has ended already. The zygote may not have forked it yet when `begin`
+        returns, and one that nobody finds cannot be restrained. Raises ZygoteGone."""
+        control = self.zygote.links.control
+        poll = select.poll()
+        poll.register(self.line, select.POLLIN)
+        poll.register(control, select.POLLIN)
+        while self.line.fileno() not in dict(poll.poll()):
+            notice = control.recv(_NOTICE_BYTES, socket.MSG_PEEK | socket.MSG_WAITALL)
+            if len(notice) < _NOTICE_BYTES:
+                raise ZygoteGone("it has ended")
+            if _took_command(notice):
+                return  # what is said of it is for `finish`
+            control.recv(_NOTICE_BYTES, socket.MSG_WAITALL)  # of one before it, that had no command
+        self.line.recv(1)
+
     def finish(self, call: Call, outflow: Outflow, deadline: Deadline) -> Ended:
         """Has the child do `call`, and waits until nothing of it lives. Raises ZygoteGone, and EOFError when the runner
         is gone."""
@@ -130,13 +147,12 @@ class Errand:
     def abandon(self) -> None:
         """Lets the child end without having done anything. Raises ZygoteGone."""
         self.close()
-        header_and_fields = FRAME_HEADER.size + DONE_FIELDS.size
         took = False
         while not took:
-            notice = self.zygote.links.control.recv(header_and_fields, socket.MSG_WAITALL)
-            if len(notice) < header_and_fields:
+            notice = self.zygote.links.control.recv(_NOTICE_BYTES, socket.MSG_WAITALL)
+            if len(notice) < _NOTICE_BYTES:
                 raise ZygoteGone("it has ended")
-            took, *_ = DONE_FIELDS.unpack_from(notice, FRAME_HEADER.size)
+            took = _took_command(notice)
         self.zygote.command += 1
 
     def close(self) -> None:
@@ -144,6 +160,11 @@ class Errand:
         self.child_line.close()
         for fd in (self.output_fd, self.child_output_fd):
             os.close(fd)
+
+
+def _took_command(notice: bytes) -> bool:
+    took, *_ = DONE_FIELDS.unpack_from(notice, FRAME_HEADER.size)
+    return bool(took)
 
 
 class _Watch:
@@ -233,10 +254,9 @@ class _Watch:
         if not data:
             raise ZygoteGone("it has ended")
         self._notices += data
-        size = FRAME_HEADER.size + DONE_FIELDS.size
-        while len(self._notices) >= size:
+        while len(self._notices) >= _NOTICE_BYTES:
             took, status, cpu_s, peak_bytes = DONE_FIELDS.unpack_from(self._notices, FRAME_HEADER.size)
-            del self._notices[:size]
+            del self._notices[:_NOTICE_BYTES]
             self._zygote.command += took
             if took:
                 # Nobody lives who could write to them, so what the pipes hold now is all there will be.
