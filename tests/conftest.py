@@ -39,6 +39,7 @@ import pytest
 from hypothesis import settings
 
 import jubako
+from jubako.boxes.commands.user_namespaces import find_identity_namespace
 from jubako.flow.stores.store_connection import close_connections
 from jubako.kernel import idmap, mounts, namespaces, process
 from jubako.kernel.filesystems import SOURCE, tmpfs
@@ -240,6 +241,8 @@ _before: Surroundings | None = None
 def pytest_sessionstart() -> None:
     global _before  # noqa: PLW0603  set once, before any test
     os.environ[MARK] = str(os.getpid())
+    if os.geteuid() == 0:
+        find_identity_namespace()  # which a process keeps from its first box on
     _before = _look_around()
 
 

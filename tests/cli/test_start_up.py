@@ -28,8 +28,8 @@ START = "from jubako.__main__ import start; start()"
     [
         ("--version", 12, HEAVY | LESS_HEAVY),
         ("box ls", 59, HEAVY | LESS_HEAVY),
-        pytest.param("box run -- true", 89, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
-        pytest.param("try -n true", 115, HEAVY - {"json", "re"}, marks=pytest.mark.box),
+        pytest.param("box run -- true", 90, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
+        pytest.param("try -n true", 116, HEAVY - {"json", "re"}, marks=pytest.mark.box),
         pytest.param("unshare -r true", 50, HEAVY | LESS_HEAVY, marks=pytest.mark.box),
         pytest.param("doctor", 68, HEAVY, marks=[pytest.mark.box, of_root]),
     ],

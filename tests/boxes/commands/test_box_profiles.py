@@ -71,11 +71,11 @@ def test_user_namespace_is_one_for_all_boxes_of_a_process_and_made_anew_when_it_
         return
 
     def see() -> tuple[bool, bool]:
-        first = find_identity_namespace(nests=False)
-        is_same = find_identity_namespace(nests=False) == first
+        first = find_identity_namespace()
+        is_same = find_identity_namespace() == first
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, first)  # as who closes all that is open, and opens something else
-        again = find_identity_namespace(nests=False)
+        again = find_identity_namespace()
         return is_same, os.readlink(f"/proc/self/fd/{again}").startswith("user:")
 
     assert desk.do(see) == (True, True)
@@ -359,7 +359,7 @@ def test_box_of_root_is_made_and_says_so_where_user_namespaces_are_forbidden(des
 
     def see() -> tuple[int, tuple[str, ...], str]:
         refusal = Rule(errno.EPERM, argument=0, any_bit=CLONE_NEWUSER)
-        os.close(find_identity_namespace(nests=False))  # which this process may have kept
+        os.close(find_identity_namespace())  # which this process may have kept
         install_filter(compile_filter({"unshare": refusal}, os.uname().machine))
         null = os.open(os.devnull, os.O_RDWR)
         with run_in_box(["true"], state=desk.state, stdio=(null, null, null)) as result:

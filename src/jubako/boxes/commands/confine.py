@@ -105,10 +105,7 @@ def open_inner(confinement: Confinement) -> tuple[Confinement, tuple[str, ...]]:
 
     profile = confinement.profile
     try:
-        if profile.is_first:
-            fd = make_identity_namespace(nests=profile.nests)
-        else:
-            fd = find_identity_namespace(nests=profile.nests)
+        fd = make_identity_namespace(nests=profile.nests) if profile.is_first else find_identity_namespace()
     except OSError as error:
         if profile.is_first:
             found = _explain(error, "a user namespace")

@@ -15,20 +15,17 @@ from jubako.kernel.user_namespaces import open_user_namespace
 __all__ = ["find_identity_namespace", "make_identity_namespace"]
 
 _ALL_IDS = IdRange(0, 0, 0xFFFFFFFF)
-_kept: dict[bool, tuple[int, int, int]] = {}  # by whether it nests: descriptor, and what it was opened on
+_kept: list[tuple[int, int, int]] = []  # a descriptor, and what it was opened on
 
 
-def find_identity_namespace(*, nests: bool) -> int:
-    """A descriptor of a user namespace in which every id is itself, kept as long as this process lives.
-
-    If not `nests`, no user namespace can be made in it. OSError where this process may not make one.
-    """
-    kept = _kept.get(nests)
-    if kept is not None and _is_still(*kept):
-        return kept[0]
-    fd = make_identity_namespace(nests=nests)
+def find_identity_namespace() -> int:
+    """A descriptor of a user namespace in which every id is itself and no other one can be made, kept as long as this
+    process lives. OSError where this process may not make one."""
+    if _kept and _is_still(*_kept[0]):
+        return _kept[0][0]
+    fd = make_identity_namespace(nests=False)
     status = os.fstat(fd)
-    _kept[nests] = (fd, status.st_dev, status.st_ino)
+    _kept[:] = [(fd, status.st_dev, status.st_ino)]
     return fd
 
 
