@@ -56,6 +56,7 @@ class ReadyBox:
     control: socket.socket
     facts: Facts  # what its first process has reported
     open_files: tuple[int, int]  # what the command gets for RLIMIT_NOFILE
+    is_compiled: bool  # its first process
 
     def start(self, program: Program, answer: int) -> None:
         """Has the first process execute `program`, and report to the socket `answer`. OSError if it is gone."""
@@ -125,10 +126,11 @@ def start_ready(new: NewBox, open_files: tuple[int, int], scripts: Scripts | Non
     notes = [("note", note) for note in lacking]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = 0
+        pid, is_compiled = 0, False
         if scripts is not None and (script := scripts.write(new, confinement)) is not None:
             pid = _spawn_first(scripts.program, script.data, confinement, theirs)
-            notes = [*(("note", note) for note in script.notes if pid), *notes]
+            is_compiled = bool(pid)
+            notes = [*(("note", note) for note in script.notes if is_compiled), *notes]
         if not pid:
             pid = fork_first(lambda: _be_ready(new, confinement, theirs, open_files))
     except BaseException:
@@ -136,7 +138,7 @@ def start_ready(new: NewBox, open_files: tuple[int, int], scripts: Scripts | Non
         raise
     finally:
         theirs.close()
-    return ReadyBox(new, pidfd_open(pid), ours, notes, open_files)
+    return ReadyBox(new, pidfd_open(pid), ours, notes, open_files, is_compiled)
 
 
 def _spawn_first(program: str, script: bytes, confinement: Confinement, control: socket.socket) -> int:

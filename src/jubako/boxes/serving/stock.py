@@ -31,6 +31,7 @@ __all__ = ["Stock"]
 _AHEAD = 2  # one is given out while the next is being made
 _TRUSTED_S = 1.0
 _TRIES = 5
+_REFUSALS_AT_MOST = 3  # a mount that goes meanwhile is one; what this machine refuses, it goes on to refuse
 _FORGOTTEN_AT = 64  # requests of different kinds whose facts are remembered
 
 
@@ -50,7 +51,7 @@ class Stock:
 
     def __init__(self, open_files: tuple[int, int], program: str = "") -> None:
         self._open_files = open_files
-        self._program = program
+        self._refusals = 0  # of the compiled program, one after the other
         self._scripts = Scripts(program) if program else None
         self._shelf: list[tuple[ReadyBox, tuple[tuple[int, int], ...]]] = []  # with the directories they lie over
         self._wanted: Request | None = None
@@ -100,15 +101,16 @@ class Stock:
         """Throws away what was made ahead."""
         while self._shelf:
             throw_away(self._shelf.pop()[0])
-        self._scripts = Scripts(self._program) if self._program else None
+        self._refusals = 0
 
     def _make(self, request: Request, facts: WideFacts) -> ReadyBox:
         ready = self._begin(request, facts)
         is_ready = ready.wait_until_ready()
-        if not is_ready and self._scripts is not None:  # one that is forked does without what is refused, or says why
+        if ready.is_compiled:
+            self._refusals = 0 if is_ready else self._refusals + 1
+        if ready.is_compiled and not is_ready:  # one that is forked does without what is refused, or says why
             throw_away(ready)
-            self._scripts = None
-            ready = self._begin(request, facts)
+            ready = self._begin(request, facts, compiled=False)
             is_ready = ready.wait_until_ready()
         if not is_ready:
             throw_away(ready)
@@ -116,11 +118,12 @@ class Stock:
             raise NotStarted("the first process of the box was killed before it was ready")
         return ready
 
-    def _begin(self, request: Request, facts: WideFacts) -> ReadyBox:
+    def _begin(self, request: Request, facts: WideFacts, *, compiled: bool = True) -> ReadyBox:
         """A box that is being made: its first process does the rest."""
+        scripts = self._scripts if compiled and self._refusals < _REFUSALS_AT_MOST else None
         new = make_new_box(request.box, StateRoot(request.state), facts)
         try:
-            return start_ready(new, self._open_files, self._scripts)
+            return start_ready(new, self._open_files, scripts)
         except BaseException:
             new.abandon()
             raise
