@@ -21,12 +21,12 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import MutableSequence
 
 from jubako.boxes.transactions.journal import Journal
 from jubako.boxes.transactions.move import PlannedMove
 from jubako.boxes.transactions.place import is_movable, make_hidden_folder
-from jubako.boxes.transactions.rename import apply_move, undo_move
+from jubako.boxes.transactions.planned import group_of
+from jubako.boxes.transactions.rename import apply_group, apply_move, undo_move
 from jubako.boxes.transactions.signature import Signature, take_signature, without_device
 from jubako.boxes.views.facts import is_below
 from jubako.errors import HostError
@@ -36,32 +36,54 @@ from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.records import replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jubako.boxes.transactions.folders import Folders
+    from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
+
 __all__ = ["carry_out", "take_back", "unmovable_error"]
 
 
 def carry_out(
     journal: Journal,
     transaction: tuple[str, str, str],
-    moves: MutableSequence[PlannedMove],
-    at: int,
-    folder_fd: int,
+    moves: PlannedMoves,
+    folders: Folders,
     *,
     same_boot: bool,
-) -> None:
-    """Carries out `moves[at]` of `transaction` (its run id, id and label), in place of which another move to the same
-    target may be afterwards, in the journal too.
+    done: Sequence[bool] = (),
+) -> Iterator[tuple[int, MoveGroup]]:
+    """Carries out the moves of `transaction` (its run id, id and label), but those that are `done`.
 
-    Raises what `apply_move` does, and HostError where nothing can be renamed to the target.
+    Gives each group before its first rename, when its folder is open, with the number of moves begun by then: those of
+    this group, and all before. In place of a move another one to the same target may be carried out, and be in `moves`
+    and the journal then. Raises what `apply_move` does, OSError with the target in it, and HostError where nothing can
+    be renamed to the target.
     """
     run_id, id, label = transaction
-    try:
-        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        moves[at] = _stage_beside(journal, run_id, id, moves[at], same_boot=same_boot)
-        journal.replace_moves(run_id, id, moves)
-        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
+    first = 0  # of the group, among all moves
+    for part in range(moves.part_count):
+        groups, at = moves.part(part), 0
+        while at < len(groups):
+            group = groups[at]
+            done_here = done[first : first + len(group)]
+            if done_here and all(done_here):
+                first, at = first + len(group), at + 1
+                continue
+            folder_fd = _open_folder(group, folders)
+            yield first + len(group), group
+            carried = _carry_group(group, folder_fd, label, done_here, same_boot=same_boot)
+            first, at = first + carried, at + 1
+            if carried < len(group):
+                other = _stage_beside(journal, run_id, id, group.move(carried), same_boot=same_boot)
+                split = (group.part(0, carried), group_of(other), group.part(carried + 1, len(group)))
+                groups = [*groups[: at - 1], *(each for each in split if len(each)), *groups[at:]]
+                moves.replace(part, groups)
+                journal.replace_part(run_id, id, part, moves)
+                _apply(other, folder_fd, label, same_boot=same_boot)
+                first, at = first + 1, at + (carried > 0)
 
 
 def take_back(
@@ -93,6 +115,40 @@ def unmovable_error(path: str) -> HostError:
         hint=f"make it anew once (cp -a {path} {path}.new; rm -r {path}; mv {path}.new {path}); in a container, keep "
         "outputs on a volume",
     )
+
+
+def _open_folder(group: MoveGroup, folders: Folders) -> int:
+    move = group.move(0)
+    try:
+        return folders.open(move)
+    except OSError as error:
+        raise _at_target(error, move) from error
+
+
+def _carry_group(group: MoveGroup, folder_fd: int, label: str, done: Sequence[bool], *, same_boot: bool) -> int:
+    """Carries out the moves of a group up to the first that cannot be renamed from where it is staged; how many."""
+    number, refused = (0, 0) if done else apply_group(group, folder_fd, label, same_boot=same_boot)
+    while number < len(group) and refused != errno.EXDEV:
+        try:
+            if not done or not done[number]:
+                _apply(group.move(number), folder_fd, label, same_boot=same_boot)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            break
+        number += 1
+    return number
+
+
+def _apply(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool) -> None:
+    try:
+        apply_move(move, folder_fd, label, same_boot=same_boot)
+    except OSError as error:
+        raise _at_target(error, move) from error
+
+
+def _at_target(error: OSError, move: PlannedMove) -> OSError:
+    return OSError(error.errno, error.strerror, move.target)
 
 
 def _stage_beside(journal: Journal, run_id: str, id: str, move: PlannedMove, *, same_boot: bool) -> PlannedMove:

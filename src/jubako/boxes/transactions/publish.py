@@ -23,6 +23,7 @@ from jubako.boxes.transactions.beside import carry_out, take_back
 from jubako.boxes.transactions.folders import Folders, check_anchor, plan_folder
 from jubako.boxes.transactions.journal import Durability, Journal, write_transaction
 from jubako.boxes.transactions.move import Move, PlannedMove
+from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
 from jubako.boxes.transactions.rename import Stuck, changed_error
 from jubako.boxes.transactions.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
@@ -46,13 +47,15 @@ class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
     `id` is unique in the run. `inputs` are paths with the signatures they had when the attempt began; a change of one
-    is a conflict. No path may be the target of two moves.
+    is a conflict. `planned` are moves whose planner has looked at everything; they are carried out first. No path may
+    be the target of two moves.
     """
 
     id: str
     label: str  # for people: "DailySummary(date=2010-01-01)"
     moves: tuple[Move, ...]
     inputs: tuple[tuple[str, Signature | None], ...] = ()
+    planned: PlannedMoves | None = None
 
 
 @record
@@ -73,7 +76,7 @@ Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 @record(frozen=False)
 class _Work:
     transaction: Transaction
-    planned: list[PlannedMove] = field(default_factory=list)
+    planned: PlannedMoves = field(default_factory=PlannedMoves)
     refusal: ConflictError | HostError | None = None
     journaled: bool = False
     waits: bool = False  # its row stays in the journal: a person, or the next recovery
@@ -125,9 +128,10 @@ class Publisher:
                 found = take_signature(path)
                 if found != expected:
                     raise changed_error(path, label, expected, found, role="an input of it")
-            work.planned = [
-                planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
-            ]
+            work.planned = work.transaction.planned or work.planned
+            for move in work.transaction.moves:
+                if (planned := self._plan_move(move, label)) is not None:
+                    work.planned.append(planned)
         except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
@@ -186,35 +190,25 @@ class Publisher:
         begun = 0
         label = work.transaction.label
         named = (self.journal.owner.run_id, work.transaction.id, label)
-        for at, move in enumerate(work.planned):
-            try:
-                folder_fd = self._folders.open(move)
-                begun += 1
-                carry_out(self.journal, named, work.planned, at, folder_fd, same_boot=True)
-            except (ConflictError, HostError) as error:
-                work.refusal = error
-                break
-            except OSError as error:
-                work.refusal = _host_error(label, error, move.target)
-                break
-        else:
-            work.refusal = self._find_moved_folder(work)
-        if work.refusal is not None:
-            self._take_back(work, work.refusal, work.planned[:begun])
-
-    def _find_moved_folder(self, work: _Work) -> ConflictError | None:
+        used: dict[str, MoveGroup] = {}
         try:
-            for move in {move.folder: move for move in work.planned}.values():
-                self._folders.check(move)
-        except ConflictError as error:
-            return error
-        return None
+            for moves, group in carry_out(self.journal, named, work.planned, self._folders, same_boot=True):
+                begun = moves
+                used.setdefault(group.folder, group)
+            for group in used.values():
+                self._folders.check(group.move(0))
+        except (ConflictError, HostError) as error:
+            work.refusal = error
+        except OSError as error:
+            work.refusal = _host_error(label, error)
+        if work.refusal is not None:
+            self._take_back(work, work.refusal, begun)
 
-    def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: Sequence[PlannedMove]) -> None:
+    def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: int) -> None:
         # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
         run_id, id = self.journal.owner.run_id, work.transaction.id
         self.journal.turn_back(run_id, id, refusal.message)
-        problems = undo_moves(self.journal, (run_id, id), begun, work.planned, self._folders, same_boot=True)
+        problems = undo_moves(self.journal, (run_id, id), work.planned, begun, self._folders, same_boot=True)
         if problems:
             work.waits = True
             self.journal.wait(run_id, id, "; ".join(problems))
@@ -262,38 +256,44 @@ class Publisher:
 def undo_moves(
     journal: Journal,
     transaction: tuple[str, str],
-    begun: Sequence[PlannedMove],
-    planned: Sequence[PlannedMove],
+    planned: PlannedMoves,
+    begun: int,
     folders: Folders,
     *,
     same_boot: bool,
 ) -> list[str]:
-    """Takes `begun` back, last first, and removes directories made for `planned`; what remains to be decided, in words.
+    """Takes the first `begun` of the moves back, last first, and removes directories made for any of them; what remains
+    to be decided, in words.
 
     `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
     cannot.
     """
     problems = []
-    for move in reversed(begun):
-        try:
-            take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
-        except (Stuck, ConflictError, HostError) as problem:
-            problems.append(str(problem))
-        except OSError as error:
-            problems.append(
-                f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at {move.aside}; "
-                "the next start tries again"
-            )
-    for move in reversed(planned):
+    first = len(planned)
+    for group in planned.backwards():
+        first -= len(group)
+        for move in group.backwards() if first < begun else ():
+            try:
+                take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
+            except (Stuck, ConflictError, HostError) as problem:
+                problems.append(str(problem))
+            except OSError as error:
+                problems.append(
+                    f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at "
+                    f"{move.aside}; the next start tries again"
+                )
+    for group in planned.backwards():
         with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
-            folders.unmake(move)
+            folders.unmake(group.move(0))
     folders.forget()
     return problems
 
 
-def remove_displaced(planned: Iterable[PlannedMove]) -> None:
+def remove_displaced(planned: PlannedMoves) -> None:
     """Removes the old versions that published moves have displaced; repeatable."""
-    displaced = [move.aside for move in planned if move.expected is not None]
+    displaced = [
+        f"{group.staging}/{aside}" for group in planned.groups() if group.expected is not None for aside in group.asides
+    ]
     if len(displaced) < _REMOVED_ONE_BY_ONE:
         _remove(displaced)
         return
@@ -316,16 +316,13 @@ def _remove(paths: Iterable[str]) -> None:
 
 def _devices(work: Iterable[_Work]) -> dict[int, str]:
     """The file systems that transactions not refused so far touch, each with one staged path on it."""
-    devices = {}
+    devices: dict[int, str] = {}
     for each in work:
-        for move in each.planned:
-            signature = move.content or move.expected
-            if signature is not None:
-                devices[signature.device] = move.aside
+        devices |= each.planned.devices
     return devices
 
 
-def _host_error(label: str, error: OSError, path: str = "") -> HostError:
-    path = path or os.fsdecode(error.filename or "")
+def _host_error(label: str, error: OSError) -> HostError:
+    path = os.fsdecode(error.filename or "")
     where = f"{path}: " if path else ""
     return HostError(f"{label} could not be published: {where}{error.strerror}", hint="nothing of it was published")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from enum import Enum
 
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jubako.boxes.state import StateRoot
+    from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
     from jubako.boxes.transactions.signature import Signature
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
@@ -116,7 +117,7 @@ def plan_recovery(state: EntryState, progress: Sequence[Progress]) -> Way:
 
 
 def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None) -> tuple[Way, Recovered]:
-    moves = list(entry.moves)
+    moves = entry.moves
     with Folders() as folders:
         try:
             progress = [find_progress(move, *_look(move, folders)) for move in moves]
@@ -133,7 +134,7 @@ def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None
             if way is Way.BACK:
                 if entry.state is EntryState.FORWARD:
                     journal.turn_back(entry.run_id, entry.id, words)
-                problems = undo_moves(journal, (entry.run_id, entry.id), moves, moves, folders, same_boot=False)
+                problems = undo_moves(journal, (entry.run_id, entry.id), moves, len(moves), folders, same_boot=False)
                 if problems:
                     way, words = Way.WAIT, "; ".join(problems)
             if way is not Way.WAIT:
@@ -161,23 +162,24 @@ def _look(move: PlannedMove, folders: Folders) -> tuple[Signature | None, Signat
 
 
 def _go_forward(
-    journal: Journal, entry: Entry, moves: MutableSequence[PlannedMove], progress: Sequence[Progress], folders: Folders
+    journal: Journal, entry: Entry, moves: PlannedMoves, progress: Sequence[Progress], folders: Folders
 ) -> str:
     """Carries out what is not done yet; why not, in words, if somebody is changing a target at this moment, or nothing
     can be renamed to it."""
     named = (entry.run_id, entry.id, entry.label)
-    for at, (move, so_far) in enumerate(zip(tuple(moves), progress, strict=True)):
-        if so_far is Progress.BEFORE:
-            folder_fd = folders.open(move)
-            try:
-                carry_out(journal, named, moves, at, folder_fd, same_boot=False)
-                folders.check(move)
-            except (ConflictError, HostError) as error:
-                return error.message
+    done = [so_far is not Progress.BEFORE for so_far in progress]
+    used: dict[str, MoveGroup] = {}
+    try:
+        for _, group in carry_out(journal, named, moves, folders, same_boot=False, done=done):
+            used.setdefault(group.folder, group)
+        for group in used.values():
+            folders.check(group.move(0))
+    except (ConflictError, HostError) as error:
+        return error.message
     return ""
 
 
-def _explain(moves: Sequence[PlannedMove], progress: Sequence[Progress], which: Sequence[Progress]) -> str:
+def _explain(moves: PlannedMoves, progress: Sequence[Progress], which: Sequence[Progress]) -> str:
     return "; ".join(
         _explain_move(move, so_far) for move, so_far in zip(moves, progress, strict=True) if so_far in which
     )
@@ -201,11 +203,11 @@ def _explain_move(move: PlannedMove, progress: Progress) -> str:
     )
 
 
-def _sync(moves: Sequence[PlannedMove]) -> None:
+def _sync(moves: PlannedMoves) -> None:
     """Everything done so far must be on the disk before the row goes; recovery is rare, so always."""
     synced = set()
-    for move in moves:
-        fd = _open_either(os.path.dirname(move.aside), move.anchor)
+    for group in moves.groups():
+        fd = _open_either(group.staging, group.move(0).anchor)
         try:
             device = os.fstat(fd).st_dev
             if device not in synced:

@@ -175,9 +175,10 @@ class StageArea:
 
     def _discard(self, attempt_id: str, *, keep_empty: bool) -> None:
         directories = self._attempts.pop(attempt_id, [])
-        needed = [move.aside for entry in self._journal.entries(self.run_id) for move in entry.moves]
+        entries = self._journal.entries(self.run_id)
+        needed = {f"{group.staging}/" for entry in entries for group in entry.moves.groups()}
         for directory in directories:
-            if any(path.startswith(directory + "/") for path in needed):
+            if any(path.startswith(f"{directory}/") for path in needed):
                 continue
             with contextlib.suppress(OSError):
                 if keep_empty and _is_as_new(directory):
