@@ -2,24 +2,30 @@
 
 Tables (part "journal" of the database, see `boxes.transactions.database`):
 
-    journal   number  run_id  id  label  state  moves  reason   one row while a transaction is between valid and closed
-    parts     number  part  moves                               further moves of the row of that number, from part 1 on
-    places    run_id  path                                      what a run makes outside the state root, but for outputs
+    journal   number  run_id  id  label  state  moves  reason  published
+              one row for a transaction, while it is between valid and closed
+    parts     number  part  moves
+              further moves of the row of that number, from part 1 on
+    places    run_id  path
+              what a run makes outside the state root, but for outputs
 
 `moves` is a part of `planned`, a blob; so is `path` of places. Validity: a row is there or it is not; SQLite's commit
 decides. The row of a transaction is committed, with its parts, after its staged data is (`full`: on the disk) and
 before the first rename; it is deleted after the last one is. A place is committed before it is made, and deleted after
 it is gone.
 
-    (no row) ──open──> FORWARD ──close──> (no row)        published
-                        │    ↺ replace_part               a move is carried out from another place (`beside`)
+    (no row) ──open──> FORWARD ──close──────────────────────> (no row)      published
+                        │    │ ↺ replace_part                               a move is carried out from another place
+                        │    └─publish──> PUBLISHED ──close──> (no row)     and what was displaced is gone, too
                         │
-                     turn_back                            a conflict was found on the way
+                     turn_back                                              a conflict was found on the way
                         v
-                       BACK ─────close──> (no row)        everything as it was
+                       BACK ─────close──> (no row)                          everything as it was
 
-A row of either state may wait for a person; `reason` then says for what. Rows of a run whose lock nobody holds are for
-`boxes.transactions.recovery`; rows of a living run belong to it alone.
+Old versions in a staging directory are swept some time, so their row may go before them. Where they would be found, in
+a box, the row is PUBLISHED until they are gone. A row of the other states may wait for a person; `reason` then says for
+what. Rows of a run whose lock nobody holds are for `boxes.transactions.recovery`; rows of a living run belong to it
+alone.
 """
 
 from __future__ import annotations
@@ -62,6 +68,10 @@ _MIGRATIONS = (
         """CREATE TABLE parts (
             number INTEGER NOT NULL, part INTEGER NOT NULL, moves BLOB NOT NULL, PRIMARY KEY (number, part)
         ) WITHOUT ROWID""",
+        """CREATE TRIGGER parts_go AFTER DELETE ON journal BEGIN
+            DELETE FROM parts WHERE number = old.number;
+        END""",
+        "ALTER TABLE journal ADD COLUMN published INTEGER NOT NULL DEFAULT 0",
     ),
 )
 _NOTHING = b"[]"
@@ -72,6 +82,7 @@ class EntryState(Enum):
 
     FORWARD = "forward"
     BACK = "back"
+    PUBLISHED = "published"  # what it displaced is to be removed
 
 
 @record
@@ -132,10 +143,9 @@ class Journal:
             )
         except sqlite3.IntegrityError as error:
             raise BugError(f"transaction {id} of run {self.owner.run_id} is open already") from error
-        number = cursor.lastrowid
-        self.connection.executemany(
-            "INSERT INTO parts VALUES (?, ?, ?)", ((number, part, data) for part, data in enumerate(packed, 1))
-        )
+        if moves.part_count > 1:
+            rows = ((cursor.lastrowid, part, data) for part, data in enumerate(packed, 1))
+            self.connection.executemany("INSERT INTO parts VALUES (?, ?, ?)", rows)
 
     def replace_part(self, run_id: str, id: str, part: int, moves: PlannedMoves) -> None:
         """Says, in a commit of its own, that a part is carried out as `moves` has it now, to the same targets."""
@@ -162,17 +172,20 @@ class Journal:
                 "UPDATE journal SET reason = ? WHERE run_id = ? AND id = ?", (_plain(reason), run_id, id)
             )
 
+    def publish(self, run_id: str, id: str) -> None:
+        """Says that a transaction is published but for removing what it displaced, within the caller's transaction."""
+        self.connection.execute("UPDATE journal SET published = 1 WHERE run_id = ? AND id = ?", (run_id, id))
+
     def close(self, run_id: str, id: str) -> None:
         """Deletes the row of a transaction, within the caller's database transaction."""
-        self.connection.execute(
-            "DELETE FROM parts WHERE number = (SELECT number FROM journal WHERE run_id = ? AND id = ?)", (run_id, id)
-        )
         self.connection.execute("DELETE FROM journal WHERE run_id = ? AND id = ?", (run_id, id))
 
     def entries(self, run_id: str) -> list[Entry]:
         """The open transactions of a run, in the order they were opened."""
         rows = self.connection.execute(
-            "SELECT number, id, label, state, moves, reason FROM journal WHERE run_id = ? ORDER BY number", (run_id,)
+            """SELECT number, id, label, CASE WHEN published THEN 'published' ELSE state END, moves, reason
+            FROM journal WHERE run_id = ? ORDER BY number""",
+            (run_id,),
         )
         return [
             Entry(run_id, id, label, EntryState(state), PlannedMoves.read(self._parts(number, moves)), reason)

@@ -79,13 +79,14 @@ class MoveGroup:
     asides: Sequence[str]
     content: Signatures | None
     expected: Signatures | None
+    alone: PlannedMove | None = None  # the one there is, if it was made of that
 
     def __len__(self) -> int:
         return len(self.names)
 
     def move(self, number: int) -> PlannedMove:
         """One of them."""
-        return PlannedMove(
+        return self.alone or PlannedMove(
             f"{self.folder}/{self.names[number]}",
             f"{self.staging}/{self.asides[number]}",
             None if self.content is None else self.content.at(number),
@@ -198,7 +199,7 @@ def group_of(move: PlannedMove) -> MoveGroup:
     folder, _, name = move.target.rpartition("/")
     staging, _, aside = move.aside.rpartition("/")
     signatures = (_signatures_of(move.content), _signatures_of(move.expected))
-    return MoveGroup(folder, staging, move.folder_inode, move.made, (name,), (aside,), *signatures)
+    return MoveGroup(folder, staging, move.folder_inode, move.made, (name,), (aside,), *signatures, move)
 
 
 def _pack(groups: Sequence[MoveGroup]) -> bytes:
@@ -243,8 +244,8 @@ def _read_group(value: Any, *, has_devices: bool) -> MoveGroup:
     if isinstance(value, dict):  # version 1 of the journal
         return group_of(decode_move(value))
     folder, staging, folder_inode, made, names, asides, content, expected = value
-    found = [_read_signatures(one, has_devices=has_devices) for one in (content, expected)]
-    return MoveGroup(folder, staging, folder_inode, tuple(made), names, asides or names, *found)
+    new, old = (_read_signatures(one, has_devices=has_devices) for one in (content, expected))
+    return MoveGroup(folder, staging, folder_inode, tuple(made), names, asides or names, new, old)
 
 
 def _read_signatures(value: Any, *, has_devices: bool) -> Signatures | None:

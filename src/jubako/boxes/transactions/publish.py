@@ -6,7 +6,7 @@
     apply     the renames, each verified; a conflict takes its transaction back
     barrier   full: renames on the disk (syncfs)
     closed    one database commit: outcomes recorded, journal rows gone    from here on it is published
-    clean     displaced old versions removed
+    clean     displaced old versions removed; if they are in a box, the row is "published" until they are gone
 
 A kill before "valid" leaves only staged files, which a sweep removes; after it, recovery carries on from the journal.
 Within a transaction moves are carried out in order, so the last one is the completion mark.
@@ -14,21 +14,20 @@ Within a transaction moves are carried out in order, so the last one is the comp
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
 
-from jubako.boxes.transactions.beside import carry_out, take_back
+from jubako.boxes.transactions.beside import carry_out, undo_moves
+from jubako.boxes.transactions.displaced import remove_displaced
 from jubako.boxes.transactions.folders import Folders, check_anchor, plan_folder
 from jubako.boxes.transactions.journal import Durability, Journal, write_transaction
 from jubako.boxes.transactions.move import Move, PlannedMove
-from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
-from jubako.boxes.transactions.rename import Stuck, changed_error
+from jubako.boxes.transactions.planned import PlannedMoves
+from jubako.boxes.transactions.rename import changed_error
 from jubako.boxes.transactions.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.remove import remove_tree
 from jubako.records import field, record
 
 TYPE_CHECKING = False
@@ -38,17 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
-_REMOVED_ONE_BY_ONE = 256
-_THREADS = 8
-
-
 @record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
     `id` is unique in the run. `inputs` are paths with the signatures they had when the attempt began; a change of one
     is a conflict. `planned` are moves whose planner has looked at everything; they are carried out first. No path may
-    be the target of two moves.
+    be the target of two moves. `is_from_box`: the asides are in a box, where nothing that was displaced may be found.
     """
 
     id: str
@@ -56,6 +51,7 @@ class Transaction:
     moves: tuple[Move, ...]
     inputs: tuple[tuple[str, Signature | None], ...] = ()
     planned: PlannedMoves | None = None
+    is_from_box: bool = False
 
 
 @record
@@ -118,7 +114,7 @@ class Publisher:
             self._close(work, record)
             for each in work:
                 if each.refusal is None:
-                    remove_displaced(each.planned)
+                    self._clean(each)
         return [each.outcome for each in work]
 
     def _plan(self, work: _Work) -> None:
@@ -190,13 +186,13 @@ class Publisher:
         begun = 0
         label = work.transaction.label
         named = (self.journal.owner.run_id, work.transaction.id, label)
-        used: dict[str, MoveGroup] = {}
+        used: dict[str, PlannedMove] = {}  # a move for each folder
         try:
-            for moves, group in carry_out(self.journal, named, work.planned, self._folders, same_boot=True):
+            for moves, move in carry_out(self.journal, named, work.planned, self._folders, same_boot=True):
                 begun = moves
-                used.setdefault(group.folder, group)
-            for group in used.values():
-                self._folders.check(group.move(0))
+                used[move.folder] = move
+            for move in used.values():
+                self._folders.check(move)
         except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
@@ -250,68 +246,16 @@ class Publisher:
                 if record is not None:
                     record(connection, each.transaction, each.outcome)
                 if each.journaled and not each.waits:
-                    self.journal.close(run_id, each.transaction.id)
+                    is_left = each.transaction.is_from_box and each.refusal is None
+                    (self.journal.publish if is_left else self.journal.close)(run_id, each.transaction.id)
 
-
-def undo_moves(
-    journal: Journal,
-    transaction: tuple[str, str],
-    planned: PlannedMoves,
-    begun: int,
-    folders: Folders,
-    *,
-    same_boot: bool,
-) -> list[str]:
-    """Takes the first `begun` of the moves back, last first, and removes directories made for any of them; what remains
-    to be decided, in words.
-
-    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
-    cannot.
-    """
-    problems = []
-    first = len(planned)
-    for group in planned.backwards():
-        first -= len(group)
-        for move in group.backwards() if first < begun else ():
-            try:
-                take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
-            except (Stuck, ConflictError, HostError) as problem:
-                problems.append(str(problem))
-            except OSError as error:
-                problems.append(
-                    f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at "
-                    f"{move.aside}; the next start tries again"
-                )
-    for group in planned.backwards():
-        with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
-            folders.unmake(group.move(0))
-    folders.forget()
-    return problems
-
-
-def remove_displaced(planned: PlannedMoves) -> None:
-    """Removes the old versions that published moves have displaced; repeatable."""
-    displaced = [
-        f"{group.staging}/{aside}" for group in planned.groups() if group.expected is not None for aside in group.asides
-    ]
-    if len(displaced) < _REMOVED_ONE_BY_ONE:
-        _remove(displaced)
-        return
-    # A disk that is told of every freed block (ext4 with discard) answers a removal in a millisecond or two, and takes
-    # several at once: 3700 files a second with eight threads, 550 with one. Nothing forks before they have ended.
-    from threading import Thread  # 2 ms to import, for large commits alone
-
-    threads = [Thread(target=_remove, args=(displaced[start::_THREADS],)) for start in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _remove(paths: Iterable[str]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):  # closing the staging area tries again, and complains
-            remove_tree(path)
+    def _clean(self, work: _Work) -> None:
+        is_clean = not remove_displaced(work.planned)
+        if work.transaction.is_from_box and work.journaled and is_clean:  # otherwise the next recovery tries again
+            if self.durability == "full":
+                self._sync_renamed([work])
+            with write_transaction(self.journal.connection):
+                self.journal.close(self.journal.owner.run_id, work.transaction.id)
 
 
 def _devices(work: Iterable[_Work]) -> dict[int, str]:

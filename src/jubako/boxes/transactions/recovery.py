@@ -6,6 +6,7 @@ For each open journal row of a run whose lock nobody holds, all its moves are lo
     FORWARD, some WRONG or LOST            turned back: entirely old
     FORWARD, some CHANGED or OVERWRITTEN   nothing is touched, everything staged is kept, a person has to decide
     BACK                                   taken back: entirely old
+    PUBLISHED                              entirely new already; old versions that were left over are removed
     a folder is missing or another one     nothing is touched (is its file system mounted?)
 
 What a person does with the files named is what the next recovery finds, so no command is needed to say it. Recovery is
@@ -20,11 +21,11 @@ from collections.abc import Callable
 from enum import Enum
 
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
-from jubako.boxes.transactions.beside import carry_out
+from jubako.boxes.transactions.beside import carry_out, undo_moves
+from jubako.boxes.transactions.displaced import remove_displaced
 from jubako.boxes.transactions.folders import Folders
 from jubako.boxes.transactions.journal import Entry, EntryState, Journal, write_transaction
 from jubako.boxes.transactions.move import PlannedMove, Progress, find_progress
-from jubako.boxes.transactions.publish import remove_displaced, undo_moves
 from jubako.boxes.transactions.rename import look
 from jubako.boxes.transactions.stage import find_runs, sweep_run
 from jubako.errors import ConflictError, HostError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jubako.boxes.state import StateRoot
-    from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
+    from jubako.boxes.transactions.planned import PlannedMoves
     from jubako.boxes.transactions.signature import Signature
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
@@ -90,8 +91,12 @@ def recover(journal: Journal, state: StateRoot, *, record: RecoveryRecord | None
                 if not dead:
                     continue
                 for entry in journal.entries(run_id):
-                    way, recovered = _recover_entry(journal, entry, record)
-                    done[way].append(recovered)
+                    if entry.state is not EntryState.PUBLISHED:
+                        way, recovered = _recover_entry(journal, entry, record)
+                        done[way].append(recovered)
+                for entry in journal.entries(run_id):
+                    if entry.state is EntryState.PUBLISHED:
+                        not_swept += _clean(journal, entry)
             try:
                 if sweep_run(state, journal, run_id):
                     swept.append(run_id)
@@ -151,10 +156,22 @@ def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None
     with write_transaction(journal.connection) as connection:
         if record is not None:
             record(connection, recovered, way is Way.FORWARD)
-        journal.close(entry.run_id, entry.id)
-    if way is Way.FORWARD:
-        remove_displaced(moves)
+        (journal.publish if way is Way.FORWARD else journal.close)(entry.run_id, entry.id)
     return way, recovered
+
+
+def _clean(journal: Journal, entry: Entry) -> list[str]:
+    """Removes what a published transaction displaced, then its row; in words, what cannot be removed."""
+    problems = remove_displaced(entry.moves, is_seen=False)
+    try:
+        _sync(entry.moves)
+    except OSError as error:
+        problems.append(f"{error.filename}: {error.strerror}")
+    if problems:
+        return [f"an old version that {entry.label} has replaced cannot be removed: {problems[0]}"]
+    with write_transaction(journal.connection):
+        journal.close(entry.run_id, entry.id)
+    return []
 
 
 def _look(move: PlannedMove, folders: Folders) -> tuple[Signature | None, Signature | None]:
@@ -168,12 +185,12 @@ def _go_forward(
     can be renamed to it."""
     named = (entry.run_id, entry.id, entry.label)
     done = [so_far is not Progress.BEFORE for so_far in progress]
-    used: dict[str, MoveGroup] = {}
+    used: dict[str, PlannedMove] = {}  # a move for each folder
     try:
-        for _, group in carry_out(journal, named, moves, folders, same_boot=False, done=done):
-            used.setdefault(group.folder, group)
-        for group in used.values():
-            folders.check(group.move(0))
+        for _, move in carry_out(journal, named, moves, folders, same_boot=False, done=done):
+            used[move.folder] = move
+        for move in used.values():
+            folders.check(move)
     except (ConflictError, HostError) as error:
         return error.message
     return ""

@@ -114,12 +114,14 @@ def changed_error(
 
 def _rename_each(group: MoveGroup, folder_fd: int, staging_fd: int, label: str, *, same_boot: bool) -> tuple[int, int]:
     flags = RENAME_NOREPLACE if group.content is None or group.expected is None else RENAME_EXCHANGE
-    for number, (name, aside) in enumerate(zip(group.names, group.asides, strict=True)):
+    for number, aside in enumerate(group.asides):
+        raw = os.fsencode(aside)
+        name = raw if group.names is group.asides else group.names[number]
         try:
             if group.content is None:
-                renameat2(folder_fd, name, staging_fd, aside, flags)
+                renameat2(folder_fd, name, staging_fd, raw, flags)
             else:
-                renameat2(staging_fd, aside, folder_fd, name, flags)
+                renameat2(staging_fd, raw, folder_fd, name, flags)
         except OSError as error:
             return number, error.errno or 0
         if group.expected is not None and not _is_displaced(group, number, staging_fd, same_boot=same_boot):
