@@ -40,6 +40,11 @@ class World:
     durability: Durability = "relaxed"
     file_outputs_only: bool = False
     tried_first: Path | None = None  # a folder on the mount of `outputs` that the run's trial of that mount is made in
+    from_box: bool = False  # the new contents are in a box, where nothing that they displaced may be left over
+
+    @property
+    def box(self) -> Path:
+        return self.state_path / "boxes/made"
 
     def make(self) -> None:
         """The old state; whatever was there before is gone."""
@@ -85,18 +90,21 @@ class World:
         outputs = [Output(str(self.outputs / name)) for name in names]
         if not self.file_outputs_only:
             outputs.insert(0, Output(str(self.outputs / "tree"), "directory"))
+        self.box.mkdir(parents=True, exist_ok=True)
         moves = []
-        for output in area.stage("attempt", outputs):
+        for number, output in enumerate(area.stage("attempt", outputs)):
             name = str(Path(output.path).relative_to(self.outputs))
+            staged = self.box / str(number) if self.from_box else Path(output.staged)
             if output.kind == "directory":
+                staged.mkdir(exist_ok=True)
                 for inner in ("a", "added"):
-                    Path(output.staged, inner).write_text(NEW[f"tree/{inner}"])
+                    (staged / inner).write_text(NEW[f"tree/{inner}"])
             else:
-                Path(output.staged).write_text(NEW[name])
-            moves.append(Move(output.staged, output.path, take_signature(output.path)))
+                staged.write_text(NEW[name])
+            moves.append(Move(str(staged), output.path, take_signature(output.path)))
         deleted = str(self.outputs / "deleted")
         moves.insert(1, Move(None, deleted, take_signature(deleted)))
-        return Transaction("attempt", "Task(x=1)", tuple(moves))
+        return Transaction("attempt", "Task(x=1)", tuple(moves), is_from_box=self.from_box)
 
     def recover(self) -> RecoveryReport:
         state, journal = self.open()
@@ -123,6 +131,12 @@ class World:
         state, journal = self.open()
         found = [str(path) for path in Path(state.stage_path).iterdir()]
         found += [str(path) for path in self.outputs.rglob(".jubako*")]
+        found += [str(path) for path in self.box.rglob("*") if path.is_file() and is_displaced(path.read_text())]
         found += sorted(journal.run_ids())
         journal.connection.close()
         return found
+
+
+def is_displaced(text: str) -> bool:
+    """True of what was in place before, also of what an attacker has put there."""
+    return text in OLD.values() or text.startswith("attack")

@@ -34,10 +34,10 @@ VERSIONS = 100_000  # of the real attacker, which keeps them all
 TARGETS = ["replaced", "tree", "deleted", "sub/folder/new", "mark"]
 
 
-@pytest.fixture
-def world():
+@pytest.fixture(params=["staged", "from a box"])
+def world(request):
     path = Path(f"/dev/shm/jubako-attack-{os.getpid()}")
-    yield World(path / "state", path / "outputs")
+    yield World(path / "state", path / "outputs", from_box=request.param == "from a box")
     shutil.rmtree(path)
 
 

@@ -3,7 +3,8 @@
 Whatever is left, recovering (twice, and once after a recovery that was killed too) gives the outputs of before or those
 of after, all of them, and nothing else: no staged file, no hidden folder, no row. `make test` takes a seeded sample of
 the moments, `make soak` all of them; the killed recoveries start from every state of the disk that differs from others.
-The outputs lie on the mount of the state, on another one, or in another project, where all that is staged is copied.
+The outputs lie on the mount of the state, on another one, or in another project, where all that is staged is copied; or
+they come from a box.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from crash.tracer import count_calls, kill_at, observe
 from crash.world import NEW, OLD, World
 from jubako.kernel.syscall_numbers import find_number
 
-PLACES = ["same mount", "another mount"]
+PLACES = ["same mount", "another mount", "a box"]
 SEED = 20100101
 
 
 @pytest.fixture(params=PLACES)
 def world(request, tmp_path, shared_memory):
-    """Staged below the state root, or (state in memory, outputs on the disk) in a hidden folder beside the outputs."""
-    outputs = shared_memory if request.param == "same mount" else tmp_path
-    return World(shared_memory / "state", outputs / "outputs")
+    """Staged below the state root, or (state in memory, outputs on the disk) in a hidden folder beside the outputs, or
+    renamed right from a box."""
+    outputs = tmp_path if request.param == "another mount" else shared_memory
+    return World(shared_memory / "state", outputs / "outputs", from_box=request.param == "a box")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ them; that is why the world has no directory output here, whose signature is a d
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Callable
@@ -20,13 +19,15 @@ import pytest
 
 from crash.disk import Disk, Mark, Operation, Sync, Tree, Write, read_tree, record
 from crash.world import NEW, OLD, World
+from jubako.boxes.transactions.move import PlannedMove
+from jubako.boxes.transactions.planned import PlannedMoves
 from jubako.kernel.mounts import MS_BIND, mount
 from jubako.layers.remove import remove_tree
 from jubako.records import replace
 
 SEED = 1
 MARK_FD = 700
-LAYOUTS = ["same mount", "another mount"]
+LAYOUTS = ["same mount", "another mount", "a box"]
 # Who does it makes no difference here, so one is enough.
 anybody = pytest.mark.parametrize("in_namespace", ["rootless"], indirect=True)
 
@@ -38,7 +39,8 @@ def make_world(layout: str) -> World:
     if layout == "another mount":
         mount("root/disk", "root/disk", flags=MS_BIND)
     here = Path.cwd() / "root"
-    return World(here / "state", here / "disk" / "outputs", durability="full", file_outputs_only=True)
+    outputs = here / "disk" / "outputs"
+    return World(here / "state", outputs, durability="full", file_outputs_only=True, from_box=layout == "a box")
 
 
 def record_run(world: World) -> Disk:
@@ -106,15 +108,18 @@ def rebuild(disk: Disk, tree: Tree, world: World) -> None:
             os.utime(root / path, ns=(mtime_ns, mtime_ns))
         inodes[inode] = os.lstat(root / path).st_ino
     _, journal = world.open()
-    for number, text in journal.connection.execute("SELECT number, moves FROM journal").fetchall():
-        moves = json.loads(text)
-        for move in moves:
-            move["folder_inode"] = inodes.get(move["folder_inode"], 0)
-            for signature in (move["content"], move["expected"]):
-                if signature is not None:
-                    signature[1] = inodes.get(signature[1], 0)
-        journal.connection.execute("UPDATE journal SET moves = ? WHERE number = ?", (json.dumps(moves), number))
+    for number, part in journal.connection.execute("SELECT number, moves FROM journal").fetchall():
+        moves = PlannedMoves(with_inodes(move, inodes) for move in PlannedMoves.read([part]))
+        row = (moves.packed(0) if moves else part, number)
+        journal.connection.execute("UPDATE journal SET moves = ? WHERE number = ?", row)
     journal.connection.close()
+
+
+def with_inodes(move: PlannedMove, inodes: dict[int, int]) -> PlannedMove:
+    content, expected = (
+        each and replace(each, inode=inodes.get(each.inode, 0)) for each in (move.content, move.expected)
+    )
+    return replace(move, folder_inode=inodes.get(move.folder_inode, 0), content=content, expected=expected)
 
 
 def find_violations(world: World, disk: Disk, cuts: int) -> tuple[list[str], set[str]]:
@@ -168,6 +173,12 @@ SPOILS = {"the first barrier": drop_sync(0), "the second barrier": drop_sync(1),
 def test_proof_fails_without_a_sync(in_namespace, spoil):
     violations, _ = prove(in_namespace, "same mount", 2000, SPOILS[spoil])
     assert violations
+
+
+@anybody
+def test_proof_fails_without_the_sync_before_what_was_displaced_into_a_box_is_forgotten(in_namespace):
+    violations, _ = prove(in_namespace, "a box", 2000, drop_sync(2))
+    assert "boxes/made" in violations[0]
 
 
 @anybody

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from jubako.errors import HostError
 from jubako.layers.copy import copy_file, copy_folder_state, copy_parts
+from jubako.layers.release import is_harmless
 from jubako.layers.stack import Entry, Stack
 from jubako.layers.walk import Folder, open_top, walk
 from jubako.layers.whiteout import is_overlay_attribute, is_whiteout, read_file_marks, read_folder_marks
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["flatten", "make_plain"]
+
+_SMALL_BYTES = 65536  # to copy it costs little more than a link
 
 
 def flatten(layers: Sequence[str], destination: str) -> tuple[str, ...]:
@@ -40,17 +43,20 @@ def flatten(layers: Sequence[str], destination: str) -> tuple[str, ...]:
     return tuple(writer.refused)
 
 
-def make_plain(upper: str, lowers: Sequence[str], destination: str, *, opaque: str) -> tuple[str, ...]:
+def make_plain(
+    upper: str, lowers: Sequence[str], destination: str, *, opaque: str, copied_as: str = ""
+) -> tuple[str, ...]:
     """Makes `destination`, which must not exist, an upper directory that says of the stack `lowers`, the topmost first,
     what `upper` says, without redirects and metacopy; what was left out, in words.
 
-    Files are links to those of `upper` where that can be: write to neither. `opaque` is the attribute for what was
-    renamed. HostError for what refers to something that the lowers have not.
+    Files are links to those of `upper` where that can be: write to neither. With `copied_as`, what the directory is
+    called in words, small ones are copied, and can be given away. `opaque` is the attribute for what was renamed.
+    HostError for what refers to something that the lowers have not.
     """
     with ExitStack() as held:
         top = held.enter_context(open_top(upper))
         stack = Stack((top, *(held.enter_context(open_top(lower)) for lower in lowers)))
-        plain = _Plain(upper, destination, stack, opaque)
+        plain = _Plain(upper, destination, stack, opaque, copied_as)
         for folder in walk(top):
             plain.read(folder)
         plain.finish()
@@ -119,8 +125,9 @@ class _Writer:
 class _Plain:
     """An upper directory being made plain."""
 
-    def __init__(self, upper: str, destination: str, stack: Stack, opaque: str) -> None:
+    def __init__(self, upper: str, destination: str, stack: Stack, opaque: str, copied_as: str) -> None:
         self.writer = _Writer(stack)
+        self._copied_as = copied_as
         self._upper = upper
         self._destination = destination
         self._opaque = opaque
@@ -169,6 +176,9 @@ class _Plain:
             entry = self.writer.stack.find(path)
             assert entry is not None  # the upper has it
             self.writer.write_file(entry, made)
+            return
+        if self._copied_as and is_harmless(found) and found.st_nlink == 1 and found.st_size <= _SMALL_BYTES:
+            self.writer.refused += copy_file(f"{self._upper}/{path}", made, shown=f"{self._copied_as}/{path}")
             return
         try:
             os.link(f"{self._upper}/{path}", made, follow_symlinks=False)

@@ -22,6 +22,7 @@ from jubako.records import record
 
 __all__ = [
     "METACOPY",
+    "ORIGIN",
     "Marks",
     "is_overlay_attribute",
     "is_whiteout",
@@ -33,6 +34,7 @@ __all__ = [
     "refuse_metacopy",
 ]
 
+ORIGIN = frozenset(("user.overlay.origin", "trusted.overlay.origin"))  # on what began as a copy of a lower file
 METACOPY = frozenset(("user.overlay.metacopy", "trusted.overlay.metacopy"))
 
 _NAMESPACES = ("user.overlay.", "trusted.overlay.")

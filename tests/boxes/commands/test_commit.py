@@ -110,6 +110,22 @@ def test_commit_of_nothing_publishes_nothing_and_is_no_error(desk: Any) -> None:
     assert desk.do(lambda: commit(desk, "true").plan.published) == ()
 
 
+def test_commit_from_a_directory_that_the_box_made_read_only_publishes_and_empties_it(desk: Any) -> None:
+    def run() -> tuple[dict[str, str], int, list[list[str]]]:
+        Path("d").mkdir()
+        for name in ("changed", "gone"):
+            Path("d", name).write_text("old")
+        with desk.run("echo new > d/changed; echo new > d/added; rm d/gone; chmod 555 d", keep=True) as result:
+            result.commit(["."])
+            assert result.changes == ()
+            left = [os.listdir(upper) for upper in Path(result.directory).glob("*/upper/**/d")]
+            texts = {path.name: path.read_text() for path in Path("d").iterdir()}
+            return texts, os.stat("d").st_mode & 0o777, left
+
+    assert desk.do(run) == ({"changed": "new\n", "added": "new\n"}, 0o555, [[]])
+    desk.do(lambda: os.chmod("d", 0o755))
+
+
 def test_commit_of_new_names_for_old_files_is_no_conflict(desk: Any) -> None:
     def run() -> tuple[list[str], list[str]]:
         for name in ("linked", "moved", "edited"):
@@ -126,7 +142,7 @@ def test_commit_of_new_names_for_old_files_is_no_conflict(desk: Any) -> None:
     assert desk.do(lambda: (Path("hard").read_text(), Path("after").read_text())) == ("linkedmore\n", "editedmore\n")
 
 
-def test_commit_of_new_things_moves_them_and_of_changed_files_links_them(desk: Any) -> None:
+def test_commit_of_new_things_and_of_changed_files_gives_away_their_inodes(desk: Any) -> None:
     def run() -> tuple[dict[str, int], dict[str, int], list[list[str]]]:
         Path("old").write_text("old")
         with desk.run("echo new >> old; echo new > file; mkdir -p dir/sub; echo x > dir/sub/x", keep=True) as result:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import pytest
 
-from jubako.boxes.transactions.move import PlannedMove, Progress, decode_move, encode_move, find_progress
+from jubako.boxes.transactions.move import PlannedMove, Progress, find_progress
 from jubako.boxes.transactions.signature import Signature
 from jubako.records import replace
 
@@ -69,15 +68,6 @@ SEEN = [None, OURS, EDITED, EXPECTED, OTHER]
 @pytest.mark.parametrize(("target", "aside"), list(itertools.product(SEEN, SEEN)))
 def test_progress_of_every_pair_is_the_tables(move, target, aside):
     assert find_progress(move, target, aside) is TABLE[move].get((target, aside), Progress.LOST)
-
-
-@pytest.mark.parametrize("move", [NEW, REPLACE, DELETE, replace(NEW, made=("/a", "/a/b"))])
-def test_encoded_move_is_decoded_without_device_numbers(move):
-    bare = {
-        name: None if signature is None else replace(signature, device=0)
-        for name, signature in (("content", move.content), ("expected", move.expected))
-    }
-    assert decode_move(json.loads(json.dumps(encode_move(move)))) == replace(move, **bare)
 
 
 def test_anchor_is_the_folder_above_what_is_made():

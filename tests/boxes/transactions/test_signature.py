@@ -1,38 +1,17 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jubako.boxes.transactions.signature import (
     Signature,
-    decode_signature,
     describe_change,
-    encode_signature,
     take_signature,
     without_device,
 )
-from jubako.layers.entry import LETTERS
 from jubako.records import replace
-
-SIGNATURES = st.builds(
-    Signature,
-    st.integers(0, 2**63),
-    st.integers(0, 2**63),
-    st.integers(0, 2**63),
-    st.integers(-(2**63), 2**63),
-    st.sampled_from(list(LETTERS)),
-    st.text("0123456789abcdef", max_size=32),
-)
-
-
-@given(st.none() | SIGNATURES)
-def test_encoded_signature_is_decoded_to_itself(signature):
-    assert decode_signature(json.loads(json.dumps(encode_signature(signature)))) == signature
 
 
 def test_nothing_has_no_signature(tmp_path):

@@ -14,6 +14,7 @@ from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
 from jubako.boxes.spec import Output
 from jubako.boxes.state import StateRoot, open_state_root
 from jubako.boxes.transactions.journal import Journal, open_database, write_transaction
+from jubako.boxes.transactions.planned import PlannedMoves
 from jubako.boxes.transactions.stage import StageArea, sweep
 from jubako.errors import BugError, HostError, InputError
 from jubako.kernel.filesystems import make_filesystem, tmpfs
@@ -459,7 +460,7 @@ def test_sweep_keeps_what_an_open_entry_may_need(ground):
     (output,) = area.stage("attempt", [Output(str(folder / "out" / "a"))])
     Path(output.staged).write_text("x")
     with write_transaction(journal.connection):
-        journal.open("attempt", "Task", [])
+        journal.open("attempt", "Task", PlannedMoves())
     area.close()
     assert Path(output.staged).read_text() == "x"
     assert sweep(state, journal) == ()

@@ -19,7 +19,7 @@ from jubako.boxes.keeping.kept import make_box, remove_box
 from jubako.boxes.keeping.kept_record import BoxRecord, Layer, format_command, format_created, is_kept_box
 from jubako.boxes.state import StateRoot, default_state_root
 from jubako.errors import ConflictError, HostError, InputError
-from jubako.kernel.files import RENAME_NOREPLACE, renameat2, syncfs
+from jubako.kernel.files import RENAME_NOREPLACE, renameat2, statx, syncfs
 from jubako.kernel.overlay_mounting import find_overlays_of
 from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.flatten import flatten, make_plain
@@ -64,7 +64,9 @@ def apply_upper(
         os.mkdir(os.path.join(made, "0"), 0o700)
         opaque = f"{'user' if userxattr else 'trusted'}.overlay.opaque"
         with _explained(upper):
-            left_out = make_plain(upper, lowers or [directory], os.path.join(made, "0/upper"), opaque=opaque)
+            place = os.path.join(made, "0/upper")
+            copied_as = directory if _are_on_one_mount(made, directory) else ""
+            left_out = make_plain(upper, lowers or [directory], place, opaque=opaque, copied_as=copied_as)
         record = BoxRecord(
             id=box_id,
             label=format_command(["jubako", "overlay", "apply", upper, directory]),
@@ -118,6 +120,11 @@ def merge_layers(
         remove_tree(aside)
         remove_tree(below)
     return tuple(left_out)
+
+
+def _are_on_one_mount(*paths: str) -> bool:
+    """True if files can be renamed from one to the other, as far as mounts go: then a commit need not copy them."""
+    return len({statx(AT_FDCWD, path, 0).mnt_id for path in paths}) == 1
 
 
 def _check_directories(*paths: str) -> None:

@@ -38,6 +38,12 @@ class BoxFiles:
                 continue
         raise FileNotFoundError(path)
 
+    def find_folder(self, folder: str) -> str | None:
+        """Where the box has most of its versions of what is in `folder`; None if they are in no single place."""
+        if not self.is_in_upper(folder):
+            return None
+        return next((place for place in self._places(folder) if os.path.isdir(place)), None)
+
     def is_in_upper(self, path: str) -> bool:
         """True if `path`, or something below it, has nothing to do with what a failed task had staged."""
         return not any(is_below(path, output) or is_below(output, path) for output, _ in self._outputs)

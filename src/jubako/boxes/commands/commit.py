@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import closing, contextmanager, suppress
 
 from jubako.boxes.commands.box_files import BoxFiles
 from jubako.boxes.commands.conflicts import Conflicts
-from jubako.boxes.commands.hand_over import hand_over
+from jubako.boxes.commands.give_files import NoteRemover
+from jubako.boxes.commands.hand_over import HandedOver, hand_over, sort_by_folder
 from jubako.boxes.commands.plan_commit import CommitPlan, plan_commit
+from jubako.boxes.keeping.interrupted import forget_commit, note_commit
 from jubako.boxes.keeping.kept_record import BoxRecord, forget_record, is_kept_box, save_record
-from jubako.boxes.transactions.folders import find_anchor
 from jubako.boxes.transactions.journal import Durability, Journal, open_database
 from jubako.boxes.transactions.publish import Publisher, Transaction
 from jubako.boxes.transactions.recovery import recover
@@ -75,80 +77,84 @@ def commit_changes(
     files = BoxFiles(directory, record)
     conflicts = Conflicts(files, directory, changes)
     conflicts.check_targets(plan)
-    expected = {change.path: conflicts.look(change) for steps in (plan.contents, plan.deletions) for change in steps}
+    folders = sort_by_folder(plan)
+    conflicts.check_folders([*folders, *(os.path.dirname(change.path) for change in plan.parents)], plan.parents)
     for change in plan.parents:
         conflicts.look(change)
-    conflicts.check_folders(plan)
-    anchors = {path: find_anchor(f"{path}/x") for path in conflicts.folders(plan)}
-    refused: list[str] = []
-    if expected:
+    handed = HandedOver()
+    if folders:
         with closing(open_database(state.ledger_path, durability=durability)) as connection:
             journal = Journal(connection)
             recover(journal, state)
             run_id = f"box-{record.id}-{secrets.token_hex(4)}"
             with StageArea(state, run_id, journal) as area:
-                handed = hand_over(area, plan, (expected, anchors), files)
-                refused = handed.refused
-                with _kept_meanwhile(directory, record, journal, run_id, needed=handed.is_moved):
-                    handed.strip(directory)
-                    transaction = Transaction("commit", f"box {record.id}", tuple(handed.moves))
+                handed = hand_over(area, folders, files, conflicts, NoteRemover(directory))
+                moves = tuple(handed.moves)
+                transaction = Transaction("commit", f"box {record.id}", moves, planned=handed.planned, is_from_box=True)
+                with _noted(directory, record, journal, run_id):
                     (outcome,) = Publisher(journal, durability).publish([transaction])
                     if isinstance(outcome, Exception):
                         raise outcome
     for change in sorted([*plan.metadata, *plan.parents], reverse=True):
         _set_metadata(change.path, files.find(change.path))
-    return Committed(plan, (*plan.left_out, *refused))
+    return Committed(replace(plan, copied=tuple(handed.copied)), (*plan.left_out, *handed.refused))
 
 
 def forget_committed(directory: str, record: BoxRecord, plan: CommitPlan) -> None:
-    """Takes what was committed out of a kept box, so that it holds the rest. Hold the box exclusively.
+    """Takes what was committed by `plan` (`Committed.plan`) out of a kept box, so that it holds the rest. Hold the box
+    exclusively.
 
     If this is killed half-way, the box still has some of it, which then is no change any more.
     """
     files = BoxFiles(directory, record)
     parents = {change.path: files.find(change.path) for change in plan.parents}
+    sources = [files.find(change.path) for change in plan.copied]  # where the outputs still count
     if record.outputs:
         published = {change.path for change in plan.published}
         outputs = tuple(output for output in record.outputs if output.path not in published)
-        sources = [_find_or_none(files, change.path) for change in plan.contents]  # where the outputs still count
         if outputs != record.outputs:
             save_record(directory, replace(record, outputs=outputs))
-    else:
-        sources = [_find_or_none(files, change.path) for change in plan.contents]
     for source in sources:
-        if source is not None:
-            remove_tree(source)
+        _take_out(source)
     for change in plan.deletions:
         with suppress(FileNotFoundError):
-            os.unlink(files.find(change.path))  # the whiteout
+            _take_out(files.find(change.path))  # the whiteout
     for source in parents.values():
         for name in _OPAQUE:  # from now on the machine's directory of that name shows through
             with suppress(OSError):
                 os.removexattr(source, name)
 
 
-def _find_or_none(files: BoxFiles, path: str) -> str | None:
+def _take_out(source: str) -> None:
+    """Removes something from the box, also from a directory that the box has made read-only for its owner."""
     try:
-        return files.find(path)
-    except FileNotFoundError:  # it was moved out of the box
-        return None
+        remove_tree(source)
+    except PermissionError:
+        folder = os.path.dirname(source)
+        mode = stat.S_IMODE(os.lstat(folder).st_mode)
+        os.chmod(folder, mode | 0o300)
+        try:
+            remove_tree(source)
+        finally:
+            os.chmod(folder, mode)
 
 
 @contextmanager
-def _kept_meanwhile(
-    directory: str, record: BoxRecord, journal: Journal, run_id: str, *, needed: bool
-) -> Iterator[None]:
-    """Has the box be a kept one in the block, so that nobody sweeps what is published from there. It stays one while
-    the journal needs it: after a kill, or where a person has to decide."""
-    if not needed or is_kept_box(directory):
-        yield
-        return
-    save_record(directory, record)
+def _noted(directory: str, record: BoxRecord, journal: Journal, run_id: str) -> Iterator[None]:
+    """Has the box be a kept one in the block, with a note that it is being committed: nobody sweeps what is published
+    from there, or has the box before that is over. Both stay while the journal needs it: after a kill, or where a
+    person has to decide."""
+    is_kept = is_kept_box(directory)
+    if not is_kept:
+        save_record(directory, record)
+    note_commit(directory, run_id)
     try:
         yield
     finally:
         if not journal.entries(run_id):
-            forget_record(directory)
+            forget_commit(directory)
+            if not is_kept:
+                forget_record(directory)
 
 
 def _set_metadata(path: str, source: str) -> None:

@@ -18,10 +18,11 @@ from jubako.boxes.keeping.copied_up import read_copied_up
 from jubako.boxes.transactions.signature import Signature, signature_of, take_signature
 from jubako.errors import ConflictError
 from jubako.layers.walk import open_top, walk
+from jubako.layers.whiteout import ORIGIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from jubako.boxes.commands.box_files import BoxFiles
     from jubako.boxes.commands.plan_commit import CommitPlan
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Conflicts"]
 
 _HINT = "Nothing was published. Run it again in a new box, or look at the two versions and decide."
-_ORIGIN = frozenset(("trusted.overlay.origin", "user.overlay.origin"))  # on what began as a copy of a lower file
 
 
 class Conflicts:
@@ -40,8 +40,10 @@ class Conflicts:
     def __init__(self, files: BoxFiles, directory: str, changes: Sequence[Change]) -> None:
         self._files = files
         self._record: BoxRecord = files.record
+        self._started_ns = files.record.started_ns
         self._directory = directory
         self._changes = changes
+        self._folder_times: dict[str, int] = {}
         self._noted: frozenset[str] | None = None
         self._other_names: dict[tuple[int, int], list[str]] | None = None
 
@@ -58,18 +60,29 @@ class Conflicts:
                         hint="Is its file system mounted? Nothing was published.",
                     )
 
-    def check_folders(self, plan: CommitPlan) -> None:
-        """Raises ConflictError if a directory that the box found, and put something into, is gone."""
-        made = {change.path for change in plan.parents}
-        for folder in self.folders(plan):
-            if folder in made:
-                continue
-            if not os.path.isdir(folder):
+    def check_folders(self, folders: Iterable[str], made: Iterable[Change]) -> None:
+        """Raises ConflictError if a directory that the box put something into, and has not `made`, is gone.
+
+        Before anything is staged, which changes directories: what was changed until now is what others changed.
+        """
+        known = {change.path for change in made}
+        for folder in folders:
+            found = _stat_directory(folder)
+            if found is not None:
+                self._folder_times[folder] = found.st_ctime_ns
+            elif folder not in known:
                 raise self._error(folder, "was deleted")
 
-    def folders(self, plan: CommitPlan) -> list[str]:
-        """The directories that something is published in, sorted."""
-        return sorted({c.path.rpartition("/")[0] or "/" for steps in (plan.contents, plan.deletions) for c in steps})
+    def check_time(self, path: str, found: os.stat_result) -> None:
+        """Raises ConflictError if what is at `path` was put there, or changed, after the box was started."""
+        if found.st_ctime_ns >= self._started_ns:
+            raise self._error(path, "was changed")
+
+    def check_missing(self, path: str, source: str, notes: Collection[str]) -> None:
+        """Raises ConflictError if there was something at `path`, where nothing is; `source`, which has these `notes` of
+        overlayfs, is the box's version of it."""
+        if self._was_copied_up(path, notes) and self._is_missed(path, source):
+            raise self._error(path, "was deleted")
 
     def look(self, change: Change) -> Signature | None:
         """The signature of what stands at the path now, if that is what stood there when the box was started."""
@@ -77,11 +90,11 @@ class Conflicts:
         try:
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            if change.kind != "deleted" and self._is_missed(path):
-                raise self._error(path, "was deleted") from None
+            if change.kind != "deleted":
+                source = self._files.find(path)
+                self.check_missing(path, source, _list_notes(source))
             return None
-        if found.st_ctime_ns >= self._record.started_ns:
-            raise self._error(path, "was changed")
+        self.check_time(path, found)
         if not stat.S_ISDIR(found.st_mode):
             return signature_of(found)
         signature = take_signature(path)
@@ -98,32 +111,23 @@ class Conflicts:
         with open_top(path) as top:
             for folder in walk(top):
                 for name, state in folder.entries:
-                    if state.st_ctime_ns >= self._record.started_ns:
+                    if state.st_ctime_ns >= self._started_ns:
                         return f"{path}/{folder.below(name)}"
         return None
 
-    def _is_missed(self, path: str) -> bool:
+    def _is_missed(self, path: str, source: str) -> bool:
         """True if the machine had `path` when the box was started, for all one can tell. It has not now."""
-        source = self._files.find(path)
-        if not self._was_copied_up(path, source):
-            return False
-        try:
-            folder = os.stat(os.path.dirname(path))
-        except OSError:
+        changed_ns = self._folder_times.get(os.path.dirname(path))
+        if changed_ns is None:
             return True
-        if folder.st_ctime_ns < self._record.started_ns:  # nothing has been taken from it since
+        if changed_ns < self._started_ns:  # nothing has been taken from it since
             return False
         return not self._came_from_elsewhere(source)
 
-    def _was_copied_up(self, path: str, source: str) -> bool:
+    def _was_copied_up(self, path: str, notes: Collection[str]) -> bool:
         if self._noted is None:
             self._noted = frozenset(read_copied_up(self._directory))
-        if path in self._noted:
-            return True
-        try:
-            return not _ORIGIN.isdisjoint(os.listxattr(source, follow_symlinks=False))
-        except OSError:
-            return False
+        return path in self._noted or not ORIGIN.isdisjoint(notes)
 
     def _came_from_elsewhere(self, source: str) -> bool:
         """True if the box's file `source` is one that the machine has, or had, under another name: linked or moved."""
@@ -147,6 +151,21 @@ class Conflicts:
 
     def _error(self, path: str, what: str) -> ConflictError:
         return ConflictError(f"{path} {what} on this machine after box {self._record.id} was started", hint=_HINT)
+
+
+def _stat_directory(path: str) -> os.stat_result | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found if stat.S_ISDIR(found.st_mode) else None
+
+
+def _list_notes(source: str) -> list[str]:
+    try:
+        return os.listxattr(source, follow_symlinks=False)
+    except OSError:
+        return []
 
 
 def _find_links(record: BoxRecord, directory: str) -> dict[tuple[int, int], list[str]]:

@@ -1,22 +1,28 @@
-"""Brings what a box has to where it can be renamed into place from, with as little copying as can be.
+"""Plans how what a box has gets into its places, with as little copying as can be.
 
-    moved    new: it stays in the box's upper directory and is renamed from there. Nothing is displaced by it
-    linked   in the place of a file: a second name in the staging area, since what is displaced must not end in the box
-    copied   everything else: on another mount, or with something that must not get out of a box (`layers.release`)
+    given away   files, and new directories with all below them: renamed right from the box, or exchanged with what they
+                 replace
+    copied       everything else: on another mount, or with something that must not get out of a box (`layers.release`).
+                 Directories that replace something, too: the marks that make them do so would have to come off first
 
-What is moved is in the box or in its place at every moment, so the box must not be swept before recovery has seen to
-it: its record is saved first. What is linked or copied is still in the box when it has been published. Inodes that are
-given away lose overlayfs's notes; which of them were copies of the machine's files is written down in the box before.
+While a commit is going on, what is given away is in the box or in its place, and what it replaces may be in the box. So
+the box says so (`keeping.interrupted`), and nobody has it before that is over, or recovered. What is copied is still in
+the box when it has been published. What is given away loses overlayfs's notes; which of it were copies of the machine's
+files is written down in the box before.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 
-from jubako.boxes.keeping.copied_up import note_copied_up
+from jubako.boxes.commands.folder_pair import FolderPair
+from jubako.boxes.commands.give_files import NoteRemover, copy_files, delete_files, give_files
 from jubako.boxes.spec import Output
+from jubako.boxes.transactions.folders import find_anchor
+from jubako.boxes.transactions.planned import PlannedMoves
 from jubako.boxes.transactions.publish import Move, Signature, take_signature
 from jubako.boxes.transactions.signature import signature_of
 from jubako.errors import HostError
@@ -25,110 +31,135 @@ from jubako.kernel.syscalls import AT_FDCWD
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.release import Released
 from jubako.layers.remove import remove_tree
-from jubako.records import field, record, replace
+from jubako.records import field, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from jubako.boxes.commands.box_files import BoxFiles
+    from jubako.boxes.commands.conflicts import Conflicts
     from jubako.boxes.commands.plan_commit import CommitPlan
     from jubako.boxes.transactions.stage import StageArea
     from jubako.layers.change import Change
 
-__all__ = ["HandedOver", "hand_over"]
+__all__ = ["FolderChanges", "HandedOver", "hand_over", "sort_by_folder"]
 
 
-@record(frozen=False)
+@record
+class FolderChanges:
+    """What a plan does in one directory of the machine."""
+
+    contents: list[Change] = field(default_factory=list)
+    deletions: list[Change] = field(default_factory=list)
+
+
+@record
 class HandedOver:
-    """What can be published. `strip` it first; `is_moved` says that the box must be kept until that is over."""
+    """What can be published."""
 
-    moves: list[Move]
+    planned: PlannedMoves = field(default_factory=PlannedMoves)
+    moves: list[Move] = field(default_factory=list)
+    copied: list[Change] = field(default_factory=list)  # what the box has still when it is published
     refused: list[str] = field(default_factory=list)  # what was left out, in words
-    is_moved: bool = False
-    released: list[Released] = field(default_factory=list)
-    copies: list[str] = field(default_factory=list)  # paths whose inode is given away, and was a copy of the machine's
 
-    def strip(self, directory: str) -> None:
-        """Takes overlayfs's notes off what is given away by the box in `directory`."""
-        note_copied_up(directory, self.copies)
-        for released in self.released:
-            released.strip()
+
+def sort_by_folder(plan: CommitPlan) -> dict[str, FolderChanges]:
+    """What `plan` does in each directory, by their paths, sorted."""
+    folders: dict[str, FolderChanges] = {}
+    for change in plan.contents:
+        folders.setdefault(_folder_of(change.path), FolderChanges()).contents.append(change)
+    for change in plan.deletions:
+        folders.setdefault(_folder_of(change.path), FolderChanges()).deletions.append(change)
+    return dict(sorted(folders.items()))
 
 
 def hand_over(
-    area: StageArea,
-    plan: CommitPlan,
-    found: tuple[Mapping[str, Signature | None], Mapping[str, tuple[int, int]]],
-    files: BoxFiles,
+    area: StageArea, folders: dict[str, FolderChanges], files: BoxFiles, conflicts: Conflicts, notes: NoteRemover
 ) -> HandedOver:
-    """Prepares what `plan` publishes; `found` is what stands at each path now, and the anchor of each folder."""
-    expected, anchors = found
-    moves = [
-        Move(None, change.path, expected[change.path], anchors[_folder_of(change.path)]) for change in plan.deletions
-    ]
-    result = HandedOver(moves)
-    places = _Places(area, plan)
-    for change in plan.contents:
-        source, state = files.look(change.path)
-        if places.reach(source, change.path) and files.is_in_upper(change.path):
-            move = _give_away(change, source, state, expected[change.path], places, result)
-        else:
-            move = None
-        if move is None:
-            staged = places.make_name(change.path, expected[change.path])
-            result.refused += _copy(source, staged, change.path)
-            for output, kept in files.staged_below(change.path):  # apart from the upper that has their directory
-                destination = staged + output.path[len(change.path) :]
-                remove_tree(destination)
-                os.makedirs(os.path.dirname(destination), exist_ok=True)
-                result.refused += _copy(kept, destination, output.path)
-            move = Move(staged, change.path, expected[change.path])
-        result.moves.append(replace(move, anchor=anchors[_folder_of(change.path)]))
+    """Prepares what is published in `folders`. Raises ConflictError as `conflicts` does, HostError where something
+    cannot be written."""
+    result = HandedOver()
+    places = _Places(area)
+    for folder, changes in folders.items():
+        contents, deletions = changes.contents, changes.deletions
+        source = files.find_folder(folder)
+        if source is not None:
+            with FolderPair(folder, source) as pair:
+                if contents and places.reach(source, contents[0].path):
+                    contents = give_files(pair, contents, conflicts, notes, result.planned)
+                if contents:
+                    contents = _copy_files(pair, contents, conflicts, places, result)
+                if deletions:
+                    asides = area.make_asides(deletions[0].path)
+                    deletions = delete_files(pair, deletions, conflicts, asides, result.planned)
+        anchor = find_anchor(f"{folder.rstrip('/')}/x") if contents or deletions else None
+        for change in deletions:
+            result.moves.append(Move(None, change.path, conflicts.look(change), anchor))
+        for change in contents:
+            expected = conflicts.look(change)
+            places.check(change.path, expected, anchor)
+            move = _give_away(change, expected, anchor, (files, places, notes))
+            if move is None:
+                staged = _copy(change, (files, places), result.refused)
+                move = Move(staged, change.path, expected, anchor)
+                result.copied.append(change)
+            result.moves.append(move)
+    notes.flush()
     return result
 
 
 class _Places:
-    """Names to stage things under, for each folder that something is published in."""
+    """Where things can be renamed from, and names to stage copies under."""
 
-    def __init__(self, area: StageArea, plan: CommitPlan) -> None:
-        firsts: dict[str, str] = {}
-        for change in plan.contents:
-            firsts.setdefault(_folder_of(change.path), change.path)
+    def __init__(self, area: StageArea) -> None:
         self._area = area
-        staged = area.stage("commit", [Output(path) for path in firsts.values()])
-        self._staged = {folder: output.staged for folder, output in zip(firsts, staged, strict=True)}
-        self._at_home = {folder: area.is_below_state_root(output) for folder, output in self._staged.items()}
-        self._devices: dict[str, int] = {}
-        self._mounts: dict[str, int] = {}
-        self._home_mount = 0
-        self._count = 0
+        self._home_mount = statx(AT_FDCWD, area.home).mnt_id
+        self._reached: dict[tuple[str, str], bool] = {}
+        self._staged: dict[str, str] = {}
+        self._serial = itertools.count()
 
-    def reach(self, source: str, path: str) -> bool:
-        """True if the box's file `source` can be renamed to `path`."""
-        if not self._at_home[_folder_of(path)]:
-            return False
-        upper = _folder_of(source)
-        if upper not in self._mounts:
-            self._mounts[upper] = statx(AT_FDCWD, upper).mnt_id
-            self._home_mount = self._home_mount or statx(AT_FDCWD, self._area.home).mnt_id
-        return self._mounts[upper] == self._home_mount
+    def reach(self, upper: str, path: str) -> bool:
+        """True if what is in the box's directory `upper` can be renamed to `path`, and back."""
+        key = (upper, _folder_of(path))
+        if key not in self._reached:
+            self._reached[key] = (
+                self._area.check(Output(path))
+                and statx(AT_FDCWD, upper).mnt_id == self._home_mount
+                and os.access(upper, os.W_OK | os.X_OK, effective_ids=True)
+            )
+        return self._reached[key]
 
-    def make_name(self, path: str, expected: Signature | None) -> str:
-        """A free name to stage `path` under."""
+    def check(self, path: str, expected: Signature | None, anchor: tuple[int, int] | None) -> None:
+        """Raises HostError if what is at `path` cannot be replaced: a mount point, a directory that cannot be moved."""
+        if expected is not None and (expected.type == "directory" or (anchor and expected.device != anchor[0])):
+            self._area.check(Output(path))
+
+    def stage(self, path: str) -> tuple[str, Iterator[str]]:
+        """A directory to stage copies in of what belongs in the folder of `path`, and free names there."""
         folder = _folder_of(path)
-        if expected is not None and (expected.type == "directory" or expected.device != self._device(folder)):
-            self._area.check(Output(path))  # a mount point, perhaps, or a directory that cannot be moved
-        self._count += 1
-        return f"{self._staged[folder]}-{self._count}"
+        if folder not in self._staged:
+            (output,) = self._area.stage(f"commit-{len(self._staged)}", [Output(path)])
+            self._staged[folder] = output.staged
+        directory, _, name = self._staged[folder].rpartition("/")
+        return directory, (f"{name}-{number}" for number in self._serial)
 
-    def _device(self, folder: str) -> int:
-        if folder not in self._devices:
-            existing = folder
-            while not os.path.isdir(existing):
-                existing = os.path.dirname(existing)
-            self._devices[folder] = os.stat(existing).st_dev
-        return self._devices[folder]
+
+def _copy_files(
+    pair: FolderPair, contents: list[Change], conflicts: Conflicts, places: _Places, result: HandedOver
+) -> list[Change]:
+    """Copies the files among `contents`; what is left of those."""
+    files = [change for change in contents if change.type != "directory"]
+    if not files:
+        return contents
+    try:
+        place = places.stage(files[0].path)
+        rest = copy_files(pair, files, conflicts, place, result.planned, result.refused)
+    except OSError as error:
+        raise _explain(error, error.filename) from error
+    left = {change.path for change in rest}
+    result.copied.extend(change for change in files if change.path not in left)
+    return [change for change in contents if change.type == "directory" or change.path in left]
 
 
 def _folder_of(path: str) -> str:
@@ -138,15 +169,17 @@ def _folder_of(path: str) -> str:
 
 def _give_away(
     change: Change,
-    source: str,
-    found: os.stat_result,
     expected: Signature | None,
-    places: _Places,
-    result: HandedOver,
+    anchor: tuple[int, int] | None,
+    tools: tuple[BoxFiles, _Places, NoteRemover],
 ) -> Move | None:
     """The move that puts the inode itself into place; None if it must be copied."""
+    files, places, notes = tools
+    source, found = files.look(change.path)
     is_directory = stat.S_ISDIR(found.st_mode)
     if is_directory and expected is not None:
+        return None
+    if not files.is_in_upper(change.path) or not places.reach(_folder_of(source), change.path):
         return None
     released = Released()
     released.look(source, found)
@@ -156,22 +189,9 @@ def _give_away(
         content = signature_of(found)
     if released.obstacle:
         return None
-    if expected is None:
-        result.is_moved = True
-        staged = source
-    else:
-        staged = places.make_name(change.path, expected)
-        try:
-            os.link(source, staged, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP):
-                raise _explain(error, change.path) from error
-            return None
-    if released.notes:
-        result.released.append(released)
-        if not is_directory and any(name.endswith(".origin") for _, names in released.notes for name in names):
-            result.copies.append(change.path)
-    return Move(staged, change.path, expected, content=content)
+    for path, names in released.notes:
+        notes.add(path, names, path="" if is_directory else change.path)
+    return Move(source, change.path, expected, anchor, content)
 
 
 def _look_into(source: str, released: Released, folder: str, entries: Sequence[tuple[str, os.stat_result]]) -> None:
@@ -180,7 +200,21 @@ def _look_into(source: str, released: Released, folder: str, entries: Sequence[t
         released.look(f"{where}/{name}", found)
 
 
-def _copy(source: str, destination: str, shown: str) -> tuple[str, ...]:
+def _copy(change: Change, tools: tuple[BoxFiles, _Places], refused: list[str]) -> str:
+    """Copies the box's version to the staging area; its name there."""
+    files, places = tools
+    directory, names = places.stage(change.path)
+    staged = f"{directory}/{next(names)}"
+    refused += _copy_any(files.find(change.path), staged, change.path)
+    for output, kept in files.staged_below(change.path):  # apart from the upper that has their directory
+        destination = staged + output.path[len(change.path) :]
+        remove_tree(destination)
+        os.makedirs(os.path.dirname(destination), exist_ok=True)
+        refused += _copy_any(kept, destination, output.path)
+    return staged
+
+
+def _copy_any(source: str, destination: str, shown: str) -> tuple[str, ...]:
     is_directory = stat.S_ISDIR(os.lstat(source).st_mode)
     try:
         return (copy_tree if is_directory else copy_file)(source, destination, shown=shown)

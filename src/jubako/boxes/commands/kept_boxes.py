@@ -126,13 +126,11 @@ def commit_box(
     from jubako.boxes.commands.commit import (  # SQLite: 10 ms to import, for those who publish
         commit_changes,
         forget_committed,
-        recover_dead,
     )
 
     root = state or default_state_root()
     directory = _find(root, box_id)
     with hold_box(directory, exclusive=True):
-        recover_dead(root)  # the process that was killed while it committed this box, perhaps
         record = read_box(root.boxes_path, os.path.basename(directory))
         changes = read_box_changes(directory, record)
         chosen = [resolve_path(path, cwd or os.getcwd()) for path in paths]
@@ -145,7 +143,7 @@ def commit_box(
         without = frozenset(change.path for change in changes if leave_out(change)) if leave_out else frozenset()
         committed = commit_changes(root, directory, record, changes, chosen, without=without, durability=durability)
         forget_committed(directory, record, committed.plan)
-        if not set(changes).difference(committed.plan.published):
+        if not committed.plan.find_rest(changes):
             remove_box(directory)
         return committed
 

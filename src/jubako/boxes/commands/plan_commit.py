@@ -35,6 +35,19 @@ class CommitPlan:
     parents: tuple[Change, ...] = ()  # new directories above a choice, not chosen themselves
     published: tuple[Change, ...] = ()  # every change that all this publishes
     left_out: tuple[str, ...] = ()  # what was chosen and cannot be published, in words
+    copied: tuple[Change, ...] = ()  # of `contents`, when they are published: what the box still has
+
+    def find_rest(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        """Those of all the box's `changes`, sorted by path, that are not published."""
+        published = iter(self.published)
+        next_one = next(published, None)
+        rest = []
+        for change in changes:
+            if next_one is not None and change.path == next_one.path:
+                next_one = next(published, None)
+            else:
+                rest.append(change)
+        return tuple(rest)
 
 
 def plan_commit(changes: Sequence[Change], paths: Sequence[str], *, without: Collection[str] = ()) -> CommitPlan:
@@ -89,12 +102,15 @@ def plan_commit(changes: Sequence[Change], paths: Sequence[str], *, without: Col
         parents.update(above)
         published.append(change)
     made = tuple(whole[path] for path in sorted(parents))
+    if made:
+        published += made
+        published.sort(key=attrgetter("path"))
     return CommitPlan(
         tuple(contents),
         tuple(deletions),
         tuple(metadata),
         made,
-        tuple(sorted([*made, *published], key=attrgetter("path"))),
+        tuple(published),
         tuple(left_out),
     )
 

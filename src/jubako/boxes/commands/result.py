@@ -94,8 +94,7 @@ class BoxResult:
             self.state, self.directory, self.record, self.changes, chosen, without=without, durability=durability
         )
         forget_committed(self.directory, self.record, committed.plan)
-        published = {change.path for change in committed.plan.published}
-        self.changes = tuple(change for change in self.changes if change.path not in published)
+        self.changes = committed.plan.find_rest(self.changes)
         return committed
 
     def discard(self) -> None:

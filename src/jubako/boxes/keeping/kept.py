@@ -7,6 +7,7 @@
     boxes/ID/living.json that of a living box (`boxes.living`), which is no kept one
     boxes/ID/groups      the control groups of a box with limits (`resources.groups`), while it runs
     boxes/ID/box.json    written last, by rename: a directory without it that nobody has locked is swept
+    boxes/ID/committing  while it is published from; whoever finds it finishes that first (`interrupted`)
 
 The locks are flock(2) on the directories themselves, so that there is no lock file to make or to lose, and a killed
 process holds none. What box.json says is in `kept_record`.
@@ -18,7 +19,14 @@ import errno
 import fcntl
 import os
 
-from jubako.boxes.keeping.kept_record import LIVING_NAME, RECORD_NAME, BoxRecord, is_kept_box, parse_record
+from jubako.boxes.keeping.kept_record import (
+    COMMITTING_NAME,
+    LIVING_NAME,
+    RECORD_NAME,
+    BoxRecord,
+    is_kept_box,
+    parse_record,
+)
 from jubako.errors import ConflictError, HostError, InputError
 from jubako.kernel.files import syncfs
 from jubako.layers.remove import remove_tree
@@ -82,8 +90,8 @@ def make_box(boxes: str) -> tuple[str, int]:
 def lock_box(directory: str, *, exclusive: bool) -> int:
     """A descriptor that holds the box until it is closed, in this process and every child that inherited it.
 
-    Never waits: raises ConflictError while someone else holds it in a way that does not go together with this one,
-    InputError if the box is gone.
+    Never waits: raises ConflictError while someone else holds it in a way that does not go together with this one, or
+    a person has to decide about a commit that was killed; InputError if the box is gone.
     """
     name = os.path.basename(directory)
     try:
@@ -93,6 +101,10 @@ def lock_box(directory: str, *, exclusive: bool) -> int:
     if fd is None:
         doing = "someone is in it" if exclusive else "it is being committed or removed"
         raise ConflictError(f"box {name} is in use: {doing}", hint="Wait for the other jubako to end, and try again.")
+    if os.path.lexists(os.path.join(directory, COMMITTING_NAME)):
+        from jubako.boxes.keeping.interrupted import finish_commit  # SQLite: 10 ms to import, after a kill
+
+        finish_commit(directory, fd)
     return fd
 
 

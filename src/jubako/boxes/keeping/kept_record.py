@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jubako.boxes.spec import OutputKind
 
 __all__ = [
+    "COMMITTING_NAME",
     "LIVING_NAME",
     "RECORD_NAME",
     "BoxRecord",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 RECORD_NAME = "box.json"
+COMMITTING_NAME = "committing"  # beside it, while the box is published from (`boxes.keeping.interrupted`)
 LIVING_NAME = "living.json"  # beside it, in the directory of a living box
 
 _PREPARED = "box.json.new"

@@ -17,54 +17,167 @@ that cannot be moved anywhere is refused; docs/decisions says why. Where renames
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import MutableSequence
 
 from jubako.boxes.transactions.journal import Journal
 from jubako.boxes.transactions.move import PlannedMove
 from jubako.boxes.transactions.place import is_movable, make_hidden_folder
-from jubako.boxes.transactions.rename import apply_move, undo_move
+from jubako.boxes.transactions.planned import group_of
+from jubako.boxes.transactions.rename import Stuck, apply_group, apply_move, undo_move
 from jubako.boxes.transactions.signature import Signature, take_signature, without_device
 from jubako.boxes.views.facts import is_below
-from jubako.errors import HostError
+from jubako.errors import ConflictError, HostError
 from jubako.kernel.files import syncfs
 from jubako.layers.content import digest_content
 from jubako.layers.copy import copy_file, copy_tree
 from jubako.layers.remove import remove_tree
 from jubako.records import replace
 
-__all__ = ["carry_out", "take_back", "unmovable_error"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jubako.boxes.transactions.folders import Folders
+    from jubako.boxes.transactions.planned import MoveGroup, PlannedMoves
+
+__all__ = ["carry_out", "undo_moves", "unmovable_error"]
 
 
 def carry_out(
     journal: Journal,
     transaction: tuple[str, str, str],
-    moves: MutableSequence[PlannedMove],
-    at: int,
-    folder_fd: int,
+    moves: PlannedMoves,
+    folders: Folders,
     *,
     same_boot: bool,
-) -> None:
-    """Carries out `moves[at]` of `transaction` (its run id, id and label), in place of which another move to the same
-    target may be afterwards, in the journal too.
+    done: Sequence[bool] = (),
+) -> Iterator[tuple[int, PlannedMove]]:
+    """Carries out the moves of `transaction` (its run id, id and label), but those that are `done`.
 
-    Raises what `apply_move` does, and HostError where nothing can be renamed to the target.
+    Gives a move of each group before the first rename of that, when its folder is open, with the number of moves begun
+    by then: those of this group, and all before. In place of a move another one to the same target may be carried out,
+    and be in `moves` and the journal then. Raises what `apply_move` does, OSError with the target in it, and HostError
+    where nothing can be renamed to the target.
     """
     run_id, id, label = transaction
+    first = 0  # of the group, among all moves
+    for part in range(moves.part_count):
+        groups, at = moves.part(part), 0
+        while at < len(groups):
+            group = groups[at]
+            done_here = done[first : first + len(group)]
+            if done_here and all(done_here):
+                first, at = first + len(group), at + 1
+                continue
+            move = group.move(0)
+            folder_fd = _open_folder(move, folders)
+            yield first + len(group), move
+            if len(group) == 1:
+                carried = _carry_one(move, folder_fd, label, same_boot=same_boot)
+            else:
+                carried = _carry_group(group, folder_fd, label, done_here, same_boot=same_boot)
+            first, at = first + carried, at + 1
+            if carried < len(group):
+                other = _stage_beside(journal, run_id, id, group.move(carried), same_boot=same_boot)
+                split = (group.part(0, carried), group_of(other), group.part(carried + 1, len(group)))
+                groups = [*groups[: at - 1], *(each for each in split if len(each)), *groups[at:]]
+                moves.replace(part, groups)
+                journal.replace_part(run_id, id, part, moves)
+                _apply(other, folder_fd, label, same_boot=same_boot)
+                first, at = first + 1, at + (carried > 0)
+
+
+def undo_moves(
+    journal: Journal,
+    transaction: tuple[str, str],
+    moves: PlannedMoves,
+    begun: int,
+    folders: Folders,
+    *,
+    same_boot: bool,
+) -> list[str]:
+    """Takes the first `begun` of the moves back, last first, and removes directories made for any of them; what remains
+    to be decided, in words.
+
+    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
+    cannot.
+    """
+    problems = []
+    first = len(moves)
+    for group in moves.backwards():
+        first -= len(group)
+        for move in group.backwards() if first < begun else ():
+            try:
+                _take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
+            except (Stuck, ConflictError, HostError) as problem:
+                problems.append(str(problem))
+            except OSError as error:
+                problems.append(
+                    f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at "
+                    f"{move.aside}; the next start tries again"
+                )
+    for group in moves.backwards():
+        with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
+            folders.unmake(group.move(0))
+    folders.forget()
+    return problems
+
+
+def unmovable_error(path: str) -> HostError:
+    """The error for a directory that no rename can take out of its place."""
+    return HostError(
+        f"the directory {path} cannot be replaced: the kernel will not move it, as it comes from a lower layer of an "
+        "overlay, or belongs to another project than its folder",
+        hint=f"make it anew once (cp -a {path} {path}.new; rm -r {path}; mv {path}.new {path}); in a container, keep "
+        "outputs on a volume",
+    )
+
+
+def _open_folder(move: PlannedMove, folders: Folders) -> int:
     try:
-        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
+        return folders.open(move)
+    except OSError as error:
+        raise _at_target(error, move) from error
+
+
+def _carry_group(group: MoveGroup, folder_fd: int, label: str, done: Sequence[bool], *, same_boot: bool) -> int:
+    """Carries out the moves of a group up to the first that cannot be renamed from where it is staged; how many."""
+    number, refused = (0, 0) if done else apply_group(group, folder_fd, label, same_boot=same_boot)
+    while number < len(group) and refused != errno.EXDEV:
+        is_done = bool(done) and done[number]
+        if not is_done and not _carry_one(group.move(number), folder_fd, label, same_boot=same_boot):
+            break
+        number += 1
+    return number
+
+
+def _carry_one(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool) -> int:
+    """Carries out a move; 0 if it cannot be renamed from where it is staged, else 1."""
+    try:
+        _apply(move, folder_fd, label, same_boot=same_boot)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        moves[at] = _stage_beside(journal, run_id, id, moves[at], same_boot=same_boot)
-        journal.replace_moves(run_id, id, moves)
-        apply_move(moves[at], folder_fd, label, same_boot=same_boot)
+        return 0
+    return 1
 
 
-def take_back(
+def _apply(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool) -> None:
+    try:
+        apply_move(move, folder_fd, label, same_boot=same_boot)
+    except OSError as error:
+        raise _at_target(error, move) from error
+
+
+def _at_target(error: OSError, move: PlannedMove) -> OSError:
+    return OSError(error.errno, error.strerror, move.target)
+
+
+def _take_back(
     journal: Journal, run_id: str, id: str, move: PlannedMove, folder_fd: int | None, *, same_boot: bool
 ) -> None:
     """`undo_move`, also where the displaced version may leave a folder and not come back: a copy of it comes back.
@@ -83,16 +196,6 @@ def take_back(
         if not same_boot:
             expected = without_device(expected)
         undo_move(replace(move, aside=copy, expected=expected), folder_fd, same_boot=same_boot)
-
-
-def unmovable_error(path: str) -> HostError:
-    """The error for a directory that no rename can take out of its place."""
-    return HostError(
-        f"the directory {path} cannot be replaced: the kernel will not move it, as it comes from a lower layer of an "
-        "overlay, or belongs to another project than its folder",
-        hint=f"make it anew once (cp -a {path} {path}.new; rm -r {path}; mv {path}.new {path}); in a container, keep "
-        "outputs on a volume",
-    )
 
 
 def _stage_beside(journal: Journal, run_id: str, id: str, move: PlannedMove, *, same_boot: bool) -> PlannedMove:

@@ -2,41 +2,47 @@
 
 Tables (part "journal" of the database, see `boxes.transactions.database`):
 
-    journal   run_id  id  label  state  moves  reason       one row while a transaction is between valid and closed
-    places    run_id  path                                   what a run makes outside the state root, but for outputs
+    journal   number  run_id  id  label  state  moves  reason  published
+              one row for a transaction, while it is between valid and closed
+    parts     number  part  moves
+              further moves of the row of that number, from part 1 on
+    places    run_id  path
+              what a run makes outside the state root, but for outputs
 
-`moves` is JSON, a list of `move.encode_move`; paths in it are JSON strings whose lone surrogates stand for bytes
-that are not UTF-8. `path` of places is a blob. Validity: a row is there or it is not; SQLite's commit decides. The row
-of a transaction is committed after its staged data is (`full`: on the disk) and before the first rename; it is deleted
-after the last one is. A place is committed before it is made, and deleted after it is gone.
+`moves` is a part of `planned`, a blob; so is `path` of places. Validity: a row is there or it is not; SQLite's commit
+decides. The row of a transaction is committed, with its parts, after its staged data is (`full`: on the disk) and
+before the first rename; it is deleted after the last one is. A place is committed before it is made, and deleted after
+it is gone.
 
-    (no row) ──open──> FORWARD ──close──> (no row)        published
-                        │    ↺ replace_moves              a move is carried out from another place (`beside`)
+    (no row) ──open──> FORWARD ──close──────────────────────> (no row)      published
+                        │    │ ↺ replace_part                               a move is carried out from another place
+                        │    └─publish──> PUBLISHED ──close──> (no row)     and what was displaced is gone, too
                         │
-                     turn_back                            a conflict was found on the way
+                     turn_back                                              a conflict was found on the way
                         v
-                       BACK ─────close──> (no row)        everything as it was
+                       BACK ─────close──> (no row)                          everything as it was
 
-A row of either state may wait for a person; `reason` then says for what. Rows of a run whose lock nobody holds are for
-`boxes.transactions.recovery`; rows of a living run belong to it alone.
+Old versions in a staging directory are swept some time, so their row may go before them. Where they would be found, in
+a box, the row is PUBLISHED until they are gone. A row of the other states may wait for a person; `reason` then says for
+what. Rows of a run whose lock nobody holds are for `boxes.transactions.recovery`; rows of a living run belong to it
+alone.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from enum import Enum
 from typing import Protocol
 
 from jubako.boxes.transactions.database import Durability, ensure_schema, open_database, write_transaction
-from jubako.boxes.transactions.move import PlannedMove, decode_move, encode_move
+from jubako.boxes.transactions.planned import PlannedMoves
 from jubako.errors import BugError
 from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
 __all__ = ["HIDDEN_NAME", "Durability", "Entry", "EntryState", "Journal", "Owner", "open_database", "write_transaction"]
 
@@ -57,7 +63,18 @@ _MIGRATIONS = (
         )""",
         "CREATE TABLE places (run_id TEXT NOT NULL, path BLOB NOT NULL, PRIMARY KEY (run_id, path)) WITHOUT ROWID",
     ),
+    # Version 1 had all moves in `moves`, as text: a list of `move.decode_move`.
+    (
+        """CREATE TABLE parts (
+            number INTEGER NOT NULL, part INTEGER NOT NULL, moves BLOB NOT NULL, PRIMARY KEY (number, part)
+        ) WITHOUT ROWID""",
+        """CREATE TRIGGER parts_go AFTER DELETE ON journal BEGIN
+            DELETE FROM parts WHERE number = old.number;
+        END""",
+        "ALTER TABLE journal ADD COLUMN published INTEGER NOT NULL DEFAULT 0",
+    ),
 )
+_NOTHING = b"[]"
 
 
 class EntryState(Enum):
@@ -65,17 +82,18 @@ class EntryState(Enum):
 
     FORWARD = "forward"
     BACK = "back"
+    PUBLISHED = "published"  # what it displaced is to be removed
 
 
 @record
 class Entry:
-    """One row of the journal. The signatures in `moves` have device 0 (see `decode_move`)."""
+    """One row of the journal. The signatures in `moves` have device 0."""
 
     run_id: str
     id: str
     label: str
     state: EntryState
-    moves: tuple[PlannedMove, ...]
+    moves: PlannedMoves
     reason: str = ""
 
 
@@ -115,22 +133,29 @@ class Journal:
     def has_owner(self, owner: Owner) -> bool:
         return self._owner is owner
 
-    def open(self, id: str, label: str, moves: Sequence[PlannedMove]) -> None:
+    def open(self, id: str, label: str, moves: PlannedMoves) -> None:
         """Adds the row of a transaction, within the caller's database transaction. An id twice is a BugError."""
+        packed = (moves.packed(part) for part in range(moves.part_count))
         try:
-            self.connection.execute(
+            cursor = self.connection.execute(
                 "INSERT INTO journal (run_id, id, label, state, moves) VALUES (?, ?, ?, 'forward', ?)",
-                (self.owner.run_id, id, _plain(label), _dump(moves)),
+                (self.owner.run_id, id, _plain(label), next(packed, _NOTHING)),
             )
         except sqlite3.IntegrityError as error:
             raise BugError(f"transaction {id} of run {self.owner.run_id} is open already") from error
+        if moves.part_count > 1:
+            rows = ((cursor.lastrowid, part, data) for part, data in enumerate(packed, 1))
+            self.connection.executemany("INSERT INTO parts VALUES (?, ?, ?)", rows)
 
-    def replace_moves(self, run_id: str, id: str, moves: Sequence[PlannedMove]) -> None:
-        """Says, in a commit of its own, that a transaction is carried out with other moves to the same targets."""
+    def replace_part(self, run_id: str, id: str, part: int, moves: PlannedMoves) -> None:
+        """Says, in a commit of its own, that a part is carried out as `moves` has it now, to the same targets."""
         with write_transaction(self.connection):
-            self.connection.execute(
-                "UPDATE journal SET moves = ? WHERE run_id = ? AND id = ?", (_dump(moves), run_id, id)
-            )
+            row = (moves.packed(part), run_id, id)
+            if part == 0:
+                self.connection.execute("UPDATE journal SET moves = ? WHERE run_id = ? AND id = ?", row)
+            else:
+                numbered = "number = (SELECT number FROM journal WHERE run_id = ? AND id = ?)"
+                self.connection.execute(f"UPDATE parts SET moves = ? WHERE {numbered} AND part = ?", (*row, part))
 
     def turn_back(self, run_id: str, id: str, reason: str) -> None:
         """Says, in a commit of its own, that a transaction is to be undone from now on."""
@@ -147,6 +172,10 @@ class Journal:
                 "UPDATE journal SET reason = ? WHERE run_id = ? AND id = ?", (_plain(reason), run_id, id)
             )
 
+    def publish(self, run_id: str, id: str) -> None:
+        """Says that a transaction is published but for removing what it displaced, within the caller's transaction."""
+        self.connection.execute("UPDATE journal SET published = 1 WHERE run_id = ? AND id = ?", (run_id, id))
+
     def close(self, run_id: str, id: str) -> None:
         """Deletes the row of a transaction, within the caller's database transaction."""
         self.connection.execute("DELETE FROM journal WHERE run_id = ? AND id = ?", (run_id, id))
@@ -154,12 +183,19 @@ class Journal:
     def entries(self, run_id: str) -> list[Entry]:
         """The open transactions of a run, in the order they were opened."""
         rows = self.connection.execute(
-            "SELECT run_id, id, label, state, moves, reason FROM journal WHERE run_id = ? ORDER BY number", (run_id,)
+            """SELECT number, id, label, CASE WHEN published THEN 'published' ELSE state END, moves, reason
+            FROM journal WHERE run_id = ? ORDER BY number""",
+            (run_id,),
         )
         return [
-            Entry(run, id, label, EntryState(state), tuple(map(decode_move, json.loads(moves))), reason)
-            for run, id, label, state, moves, reason in rows
+            Entry(run_id, id, label, EntryState(state), PlannedMoves.read(self._parts(number, moves)), reason)
+            for number, id, label, state, moves, reason in rows.fetchall()
         ]
+
+    def _parts(self, number: int, first: str | bytes) -> Iterator[bytes]:
+        yield first.encode() if isinstance(first, str) else first
+        for (data,) in self.connection.execute("SELECT moves FROM parts WHERE number = ? ORDER BY part", (number,)):
+            yield data
 
     def run_ids(self) -> set[str]:
         """The runs that have rows here."""
@@ -190,11 +226,6 @@ class Journal:
     def is_durable(self) -> bool:
         """True if a commit is on the disk when it returns (`full`)."""
         return bool(self.connection.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCHRONOUS_FULL)
-
-
-def _dump(moves: Sequence[PlannedMove]) -> str:
-    # One by one: of a hundred thousand, the dictionaries alone would take a hundred megabytes.
-    return f"[{','.join(json.dumps(encode_move(move), separators=(',', ':')) for move in moves)}]"
 
 
 def _plain(text: str) -> str:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import os
 from enum import Enum
 
-from jubako.boxes.transactions.signature import Signature, decode_signature, encode_signature, without_device
+from jubako.boxes.transactions.signature import Signature, decode_signature, without_device
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -44,7 +44,6 @@ __all__ = [
     "PlannedMove",
     "Progress",
     "decode_move",
-    "encode_move",
     "find_progress",
     "is_ours",
 ]
@@ -133,20 +132,8 @@ def is_ours(move: PlannedMove, found: Signature | None) -> bool:
     )
 
 
-def encode_move(move: PlannedMove) -> dict[str, Any]:
-    """`move` as JSON can hold it."""
-    return {
-        "target": move.target,
-        "aside": move.aside,
-        "content": encode_signature(move.content),
-        "expected": encode_signature(move.expected),
-        "folder_inode": move.folder_inode,
-        "made": list(move.made),
-    }
-
-
 def decode_move(value: dict[str, Any]) -> PlannedMove:
-    """The move that `encode_move` made `value` of, with device numbers 0: a remount changes them."""
+    """The move in a journal of version 1, without device numbers."""
     return PlannedMove(
         value["target"],
         value["aside"],

@@ -6,7 +6,7 @@
     apply     the renames, each verified; a conflict takes its transaction back
     barrier   full: renames on the disk (syncfs)
     closed    one database commit: outcomes recorded, journal rows gone    from here on it is published
-    clean     displaced old versions removed
+    clean     displaced old versions removed; if they are in a box, the row is "published" until they are gone
 
 A kill before "valid" leaves only staged files, which a sweep removes; after it, recovery carries on from the journal.
 Within a transaction moves are carried out in order, so the last one is the completion mark.
@@ -14,20 +14,20 @@ Within a transaction moves are carried out in order, so the last one is the comp
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
 
-from jubako.boxes.transactions.beside import carry_out, take_back
+from jubako.boxes.transactions.beside import carry_out, undo_moves
+from jubako.boxes.transactions.displaced import remove_displaced
 from jubako.boxes.transactions.folders import Folders, check_anchor, plan_folder
 from jubako.boxes.transactions.journal import Durability, Journal, write_transaction
 from jubako.boxes.transactions.move import Move, PlannedMove
-from jubako.boxes.transactions.rename import Stuck, changed_error
+from jubako.boxes.transactions.planned import PlannedMoves
+from jubako.boxes.transactions.rename import changed_error
 from jubako.boxes.transactions.signature import Signature, take_signature
 from jubako.errors import BugError, ConflictError, HostError
 from jubako.kernel.files import syncfs
-from jubako.layers.remove import remove_tree
 from jubako.records import field, record
 
 TYPE_CHECKING = False
@@ -37,22 +37,21 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "Move", "Outcome", "Published", "Publisher", "Record", "Signature", "Transaction", "take_signature"]
 
 
-_REMOVED_ONE_BY_ONE = 256
-_THREADS = 8
-
-
 @record
 class Transaction:
     """What one attempt publishes, all or nothing. The last move is the completion mark.
 
     `id` is unique in the run. `inputs` are paths with the signatures they had when the attempt began; a change of one
-    is a conflict. No path may be the target of two moves.
+    is a conflict. `planned` are moves whose planner has looked at everything; they are carried out first. No path may
+    be the target of two moves. `is_from_box`: the asides are in a box, where nothing that was displaced may be found.
     """
 
     id: str
     label: str  # for people: "DailySummary(date=2010-01-01)"
     moves: tuple[Move, ...]
     inputs: tuple[tuple[str, Signature | None], ...] = ()
+    planned: PlannedMoves | None = None
+    is_from_box: bool = False
 
 
 @record
@@ -73,7 +72,7 @@ Record = Callable[[sqlite3.Connection, Transaction, Outcome], None]
 @record(frozen=False)
 class _Work:
     transaction: Transaction
-    planned: list[PlannedMove] = field(default_factory=list)
+    planned: PlannedMoves = field(default_factory=PlannedMoves)
     refusal: ConflictError | HostError | None = None
     journaled: bool = False
     waits: bool = False  # its row stays in the journal: a person, or the next recovery
@@ -115,7 +114,7 @@ class Publisher:
             self._close(work, record)
             for each in work:
                 if each.refusal is None:
-                    remove_displaced(each.planned)
+                    self._clean(each)
         return [each.outcome for each in work]
 
     def _plan(self, work: _Work) -> None:
@@ -125,9 +124,10 @@ class Publisher:
                 found = take_signature(path)
                 if found != expected:
                     raise changed_error(path, label, expected, found, role="an input of it")
-            work.planned = [
-                planned for move in work.transaction.moves if (planned := self._plan_move(move, label)) is not None
-            ]
+            work.planned = work.transaction.planned or work.planned
+            for move in work.transaction.moves:
+                if (planned := self._plan_move(move, label)) is not None:
+                    work.planned.append(planned)
         except (ConflictError, HostError) as error:
             work.refusal = error
         except OSError as error:
@@ -186,35 +186,25 @@ class Publisher:
         begun = 0
         label = work.transaction.label
         named = (self.journal.owner.run_id, work.transaction.id, label)
-        for at, move in enumerate(work.planned):
-            try:
-                folder_fd = self._folders.open(move)
-                begun += 1
-                carry_out(self.journal, named, work.planned, at, folder_fd, same_boot=True)
-            except (ConflictError, HostError) as error:
-                work.refusal = error
-                break
-            except OSError as error:
-                work.refusal = _host_error(label, error, move.target)
-                break
-        else:
-            work.refusal = self._find_moved_folder(work)
-        if work.refusal is not None:
-            self._take_back(work, work.refusal, work.planned[:begun])
-
-    def _find_moved_folder(self, work: _Work) -> ConflictError | None:
+        used: dict[str, PlannedMove] = {}  # a move for each folder
         try:
-            for move in {move.folder: move for move in work.planned}.values():
+            for moves, move in carry_out(self.journal, named, work.planned, self._folders, same_boot=True):
+                begun = moves
+                used[move.folder] = move
+            for move in used.values():
                 self._folders.check(move)
-        except ConflictError as error:
-            return error
-        return None
+        except (ConflictError, HostError) as error:
+            work.refusal = error
+        except OSError as error:
+            work.refusal = _host_error(label, error)
+        if work.refusal is not None:
+            self._take_back(work, work.refusal, begun)
 
-    def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: Sequence[PlannedMove]) -> None:
+    def _take_back(self, work: _Work, refusal: ConflictError | HostError, begun: int) -> None:
         # The commit comes first: after a kill in the middle, recovery must go on back and not forward again.
         run_id, id = self.journal.owner.run_id, work.transaction.id
         self.journal.turn_back(run_id, id, refusal.message)
-        problems = undo_moves(self.journal, (run_id, id), begun, work.planned, self._folders, same_boot=True)
+        problems = undo_moves(self.journal, (run_id, id), work.planned, begun, self._folders, same_boot=True)
         if problems:
             work.waits = True
             self.journal.wait(run_id, id, "; ".join(problems))
@@ -256,76 +246,27 @@ class Publisher:
                 if record is not None:
                     record(connection, each.transaction, each.outcome)
                 if each.journaled and not each.waits:
-                    self.journal.close(run_id, each.transaction.id)
+                    is_left = each.transaction.is_from_box and each.refusal is None
+                    (self.journal.publish if is_left else self.journal.close)(run_id, each.transaction.id)
 
-
-def undo_moves(
-    journal: Journal,
-    transaction: tuple[str, str],
-    begun: Sequence[PlannedMove],
-    planned: Sequence[PlannedMove],
-    folders: Folders,
-    *,
-    same_boot: bool,
-) -> list[str]:
-    """Takes `begun` back, last first, and removes directories made for `planned`; what remains to be decided, in words.
-
-    `transaction` is its run id and its id. Repeatable. Everything that can be taken back is, also when something else
-    cannot.
-    """
-    problems = []
-    for move in reversed(begun):
-        try:
-            take_back(journal, *transaction, move, folders.find(move), same_boot=same_boot)
-        except (Stuck, ConflictError, HostError) as problem:
-            problems.append(str(problem))
-        except OSError as error:
-            problems.append(
-                f"{move.target} could not be taken back ({error.strerror}); what belongs there may be at {move.aside}; "
-                "the next start tries again"
-            )
-    for move in reversed(planned):
-        with contextlib.suppress(ConflictError):  # the folder is another one by now: nothing of ours is in it
-            folders.unmake(move)
-    folders.forget()
-    return problems
-
-
-def remove_displaced(planned: Iterable[PlannedMove]) -> None:
-    """Removes the old versions that published moves have displaced; repeatable."""
-    displaced = [move.aside for move in planned if move.expected is not None]
-    if len(displaced) < _REMOVED_ONE_BY_ONE:
-        _remove(displaced)
-        return
-    # A disk that is told of every freed block (ext4 with discard) answers a removal in a millisecond or two, and takes
-    # several at once: 3700 files a second with eight threads, 550 with one. Nothing forks before they have ended.
-    from threading import Thread  # 2 ms to import, for large commits alone
-
-    threads = [Thread(target=_remove, args=(displaced[start::_THREADS],)) for start in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _remove(paths: Iterable[str]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):  # closing the staging area tries again, and complains
-            remove_tree(path)
+    def _clean(self, work: _Work) -> None:
+        is_clean = not remove_displaced(work.planned)
+        if work.transaction.is_from_box and work.journaled and is_clean:  # otherwise the next recovery tries again
+            if self.durability == "full":
+                self._sync_renamed([work])
+            with write_transaction(self.journal.connection):
+                self.journal.close(self.journal.owner.run_id, work.transaction.id)
 
 
 def _devices(work: Iterable[_Work]) -> dict[int, str]:
     """The file systems that transactions not refused so far touch, each with one staged path on it."""
-    devices = {}
+    devices: dict[int, str] = {}
     for each in work:
-        for move in each.planned:
-            signature = move.content or move.expected
-            if signature is not None:
-                devices[signature.device] = move.aside
+        devices |= each.planned.devices
     return devices
 
 
-def _host_error(label: str, error: OSError, path: str = "") -> HostError:
-    path = path or os.fsdecode(error.filename or "")
+def _host_error(label: str, error: OSError) -> HostError:
+    path = os.fsdecode(error.filename or "")
     where = f"{path}: " if path else ""
     return HostError(f"{label} could not be published: {where}{error.strerror}", hint="nothing of it was published")

@@ -6,6 +6,7 @@ For each open journal row of a run whose lock nobody holds, all its moves are lo
     FORWARD, some WRONG or LOST            turned back: entirely old
     FORWARD, some CHANGED or OVERWRITTEN   nothing is touched, everything staged is kept, a person has to decide
     BACK                                   taken back: entirely old
+    PUBLISHED                              entirely new already; old versions that were left over are removed
     a folder is missing or another one     nothing is touched (is its file system mounted?)
 
 What a person does with the files named is what the next recovery finds, so no command is needed to say it. Recovery is
@@ -16,15 +17,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from enum import Enum
 
 from jubako.boxes.run_lock import hold_sweeping, lock_dead_run
-from jubako.boxes.transactions.beside import carry_out
+from jubako.boxes.transactions.beside import carry_out, undo_moves
+from jubako.boxes.transactions.displaced import remove_displaced
 from jubako.boxes.transactions.folders import Folders
 from jubako.boxes.transactions.journal import Entry, EntryState, Journal, write_transaction
 from jubako.boxes.transactions.move import PlannedMove, Progress, find_progress
-from jubako.boxes.transactions.publish import remove_displaced, undo_moves
 from jubako.boxes.transactions.rename import look
 from jubako.boxes.transactions.stage import find_runs, sweep_run
 from jubako.errors import ConflictError, HostError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jubako.boxes.state import StateRoot
+    from jubako.boxes.transactions.planned import PlannedMoves
     from jubako.boxes.transactions.signature import Signature
 
 __all__ = ["Recovered", "RecoveryRecord", "RecoveryReport", "Way", "plan_recovery", "recover"]
@@ -89,8 +91,12 @@ def recover(journal: Journal, state: StateRoot, *, record: RecoveryRecord | None
                 if not dead:
                     continue
                 for entry in journal.entries(run_id):
-                    way, recovered = _recover_entry(journal, entry, record)
-                    done[way].append(recovered)
+                    if entry.state is not EntryState.PUBLISHED:
+                        way, recovered = _recover_entry(journal, entry, record)
+                        done[way].append(recovered)
+                for entry in journal.entries(run_id):
+                    if entry.state is EntryState.PUBLISHED:
+                        not_swept += _clean(journal, entry)
             try:
                 if sweep_run(state, journal, run_id):
                     swept.append(run_id)
@@ -116,7 +122,7 @@ def plan_recovery(state: EntryState, progress: Sequence[Progress]) -> Way:
 
 
 def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None) -> tuple[Way, Recovered]:
-    moves = list(entry.moves)
+    moves = entry.moves
     with Folders() as folders:
         try:
             progress = [find_progress(move, *_look(move, folders)) for move in moves]
@@ -133,7 +139,7 @@ def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None
             if way is Way.BACK:
                 if entry.state is EntryState.FORWARD:
                     journal.turn_back(entry.run_id, entry.id, words)
-                problems = undo_moves(journal, (entry.run_id, entry.id), moves, moves, folders, same_boot=False)
+                problems = undo_moves(journal, (entry.run_id, entry.id), moves, len(moves), folders, same_boot=False)
                 if problems:
                     way, words = Way.WAIT, "; ".join(problems)
             if way is not Way.WAIT:
@@ -150,10 +156,22 @@ def _recover_entry(journal: Journal, entry: Entry, record: RecoveryRecord | None
     with write_transaction(journal.connection) as connection:
         if record is not None:
             record(connection, recovered, way is Way.FORWARD)
-        journal.close(entry.run_id, entry.id)
-    if way is Way.FORWARD:
-        remove_displaced(moves)
+        (journal.publish if way is Way.FORWARD else journal.close)(entry.run_id, entry.id)
     return way, recovered
+
+
+def _clean(journal: Journal, entry: Entry) -> list[str]:
+    """Removes what a published transaction displaced, then its row; in words, what cannot be removed."""
+    problems = remove_displaced(entry.moves, is_seen=False)
+    try:
+        _sync(entry.moves)
+    except OSError as error:
+        problems.append(f"{error.filename}: {error.strerror}")
+    if problems:
+        return [f"an old version that {entry.label} has replaced cannot be removed: {problems[0]}"]
+    with write_transaction(journal.connection):
+        journal.close(entry.run_id, entry.id)
+    return []
 
 
 def _look(move: PlannedMove, folders: Folders) -> tuple[Signature | None, Signature | None]:
@@ -161,23 +179,24 @@ def _look(move: PlannedMove, folders: Folders) -> tuple[Signature | None, Signat
 
 
 def _go_forward(
-    journal: Journal, entry: Entry, moves: MutableSequence[PlannedMove], progress: Sequence[Progress], folders: Folders
+    journal: Journal, entry: Entry, moves: PlannedMoves, progress: Sequence[Progress], folders: Folders
 ) -> str:
     """Carries out what is not done yet; why not, in words, if somebody is changing a target at this moment, or nothing
     can be renamed to it."""
     named = (entry.run_id, entry.id, entry.label)
-    for at, (move, so_far) in enumerate(zip(tuple(moves), progress, strict=True)):
-        if so_far is Progress.BEFORE:
-            folder_fd = folders.open(move)
-            try:
-                carry_out(journal, named, moves, at, folder_fd, same_boot=False)
-                folders.check(move)
-            except (ConflictError, HostError) as error:
-                return error.message
+    done = [so_far is not Progress.BEFORE for so_far in progress]
+    used: dict[str, PlannedMove] = {}  # a move for each folder
+    try:
+        for _, move in carry_out(journal, named, moves, folders, same_boot=False, done=done):
+            used[move.folder] = move
+        for move in used.values():
+            folders.check(move)
+    except (ConflictError, HostError) as error:
+        return error.message
     return ""
 
 
-def _explain(moves: Sequence[PlannedMove], progress: Sequence[Progress], which: Sequence[Progress]) -> str:
+def _explain(moves: PlannedMoves, progress: Sequence[Progress], which: Sequence[Progress]) -> str:
     return "; ".join(
         _explain_move(move, so_far) for move, so_far in zip(moves, progress, strict=True) if so_far in which
     )
@@ -201,11 +220,11 @@ def _explain_move(move: PlannedMove, progress: Progress) -> str:
     )
 
 
-def _sync(moves: Sequence[PlannedMove]) -> None:
+def _sync(moves: PlannedMoves) -> None:
     """Everything done so far must be on the disk before the row goes; recovery is rare, so always."""
     synced = set()
-    for move in moves:
-        fd = _open_either(os.path.dirname(move.aside), move.anchor)
+    for group in moves.groups():
+        fd = _open_either(group.staging, group.move(0).anchor)
         try:
             device = os.fstat(fd).st_dev
             if device not in synced:

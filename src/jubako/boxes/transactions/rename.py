@@ -11,18 +11,39 @@ import contextlib
 import os
 
 from jubako.boxes.transactions.move import PlannedMove, is_ours
+from jubako.boxes.transactions.planned import MoveGroup
 from jubako.boxes.transactions.signature import Signature, describe_change, take_signature, without_device
 from jubako.errors import ConflictError
 from jubako.kernel.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from jubako.kernel.syscalls import AT_FDCWD
+from jubako.layers.entry import LETTERS, type_of
 
-__all__ = ["Stuck", "apply_move", "changed_error", "look", "undo_move"]
+__all__ = ["Stuck", "apply_group", "apply_move", "changed_error", "look", "undo_move"]
 
+_OPEN_STAGING = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # O_PATH is Linux only
 _RACES_BORNE = 8
 
 
 class Stuck(Exception):
     """Taking a move back would lose something; the text names it and where it is. A person has to decide."""
+
+
+def apply_group(group: MoveGroup, folder_fd: int, label: str, *, same_boot: bool) -> tuple[int, int]:
+    """Carries out the moves of a group as `apply_move` does each, up to the first that the kernel refuses.
+
+    How many those are, and the error number. The next one is for `apply_move`, which knows what to say; so are all
+    directories.
+    """
+    if any(each is not None and "d" in each.types for each in (group.content, group.expected)):
+        return 0, 0
+    try:
+        staging_fd = os.open(group.staging or "/", _OPEN_STAGING)
+    except OSError as error:
+        return 0, error.errno or 0
+    try:
+        return _rename_each(group, folder_fd, staging_fd, label, same_boot=same_boot)
+    finally:
+        os.close(staging_fd)
 
 
 def apply_move(move: PlannedMove, folder_fd: int, label: str, *, same_boot: bool) -> None:
@@ -88,6 +109,42 @@ def changed_error(
         if role
         else "what the other program put there was left as it is; without it, the task makes its own",
         is_repeatable=bool(role),
+    )
+
+
+def _rename_each(group: MoveGroup, folder_fd: int, staging_fd: int, label: str, *, same_boot: bool) -> tuple[int, int]:
+    flags = RENAME_NOREPLACE if group.content is None or group.expected is None else RENAME_EXCHANGE
+    for number, aside in enumerate(group.asides):
+        raw = os.fsencode(aside)
+        name = raw if group.names is group.asides else group.names[number]
+        try:
+            if group.content is None:
+                renameat2(folder_fd, name, staging_fd, raw, flags)
+            else:
+                renameat2(staging_fd, raw, folder_fd, name, flags)
+        except OSError as error:
+            return number, error.errno or 0
+        if group.expected is not None and not _is_displaced(group, number, staging_fd, same_boot=same_boot):
+            move = group.move(number)
+            displaced = take_signature(aside, dir_fd=staging_fd)
+            raise changed_error(move.target, label, move.expected, displaced)
+    return len(group), 0
+
+
+def _is_displaced(group: MoveGroup, number: int, staging_fd: int, *, same_boot: bool) -> bool:
+    """True if what was to be displaced is what has been."""
+    expected = group.expected
+    assert expected is not None
+    try:
+        found = os.stat(group.asides[number], dir_fd=staging_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (
+        found.st_ino == expected.inodes[number]
+        and found.st_mtime_ns == expected.mtimes_ns[number]
+        and found.st_size == expected.sizes[number]
+        and LETTERS[type_of(found.st_mode)] == expected.types[number]
+        and (found.st_dev == expected.device or not same_boot)
     )
 
 

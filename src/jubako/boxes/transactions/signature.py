@@ -31,7 +31,6 @@ __all__ = [
     "Signature",
     "decode_signature",
     "describe_change",
-    "encode_signature",
     "signature_of",
     "take_signature",
     "without_device",
@@ -114,22 +113,8 @@ def without_device(signature: Signature | None) -> Signature | None:
     return None if signature is None else replace(signature, device=0)
 
 
-def encode_signature(signature: Signature | None) -> list[int | str] | None:
-    """`signature` as JSON can hold it; `decode_signature` is the inverse."""
-    if signature is None:
-        return None
-    return [
-        signature.device,
-        signature.inode,
-        signature.size,
-        signature.mtime_ns,
-        LETTERS[signature.type],
-        signature.tree,
-    ]
-
-
 def decode_signature(value: Sequence[int | str] | None) -> Signature | None:
-    """The signature that `encode_signature` made `value` of."""
+    """The signature of these values: device, inode, size, mtime_ns, letter of the type, tree."""
     if value is None:
         return None
     device, inode, size, mtime_ns, letter, tree = value

@@ -29,7 +29,7 @@ from jubako.layers.remove import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -90,17 +90,15 @@ class StageArea:
         """The run's directory below the state root."""
         return self._places.home.path
 
-    def is_below_state_root(self, staged: str) -> bool:
-        """True if `staged`, a path that `stage` gave, is below the state root: its output is on that mount."""
-        return staged.startswith(f"{self.home}/")
-
-    def check(self, output: Output) -> None:
-        """Raises what `stage` would for this output alone, and makes nothing."""
+    def check(self, output: Output) -> bool:
+        """True if the output is staged below the state root, from where renames reach it. Makes nothing; raises what
+        `stage` would for this output alone."""
         try:
             folder, found = find_existing_folder(output.path)
-            self._look_at(folder, found, output.path)
+            place, _ = self._look_at(folder, found, output.path)
         except OSError as error:
             raise _cannot_stage(output, error) from error
+        return place is self._places.home
 
     def stage(self, attempt_id: str, outputs: Sequence[Output]) -> tuple[StagedOutput, ...]:
         """Makes the staging directories of one attempt (mode 0700) and says where to write each output.
@@ -170,14 +168,20 @@ class StageArea:
 
     def make_aside(self, target: str) -> str:
         """A free name in a staging directory on the mount of `target`, to move a deleted file or directory to."""
+        staging, names = self.make_asides(target)
+        return os.path.join(staging, next(names))
+
+    def make_asides(self, target: str) -> tuple[str, Iterator[str]]:
+        """A staging directory on the mount of `target`, and free names in it, as many as are asked for."""
         folder, _ = find_existing_folder(target)
-        return os.path.join(self._places.find(folder, target).path, f".aside-{next(self._serial)}")
+        return self._places.find(folder, target).path, (f".aside-{number}" for number in self._serial)
 
     def _discard(self, attempt_id: str, *, keep_empty: bool) -> None:
         directories = self._attempts.pop(attempt_id, [])
-        needed = [move.aside for entry in self._journal.entries(self.run_id) for move in entry.moves]
+        entries = self._journal.entries(self.run_id)
+        needed = {f"{group.staging}/" for entry in entries for group in entry.moves.groups()}
         for directory in directories:
-            if any(path.startswith(directory + "/") for path in needed):
+            if any(path.startswith(f"{directory}/") for path in needed):
                 continue
             with contextlib.suppress(OSError):
                 if keep_empty and _is_as_new(directory):
