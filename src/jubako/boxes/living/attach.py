@@ -12,6 +12,7 @@ import select
 import termios
 
 from jubako.boxes.living.control import Gone
+from jubako.boxes.living.terminal_size import copy_size
 from jubako.kernel.signals import signal
 
 TYPE_CHECKING = False
@@ -183,7 +184,7 @@ class _Signals:
                 except Gone:
                     return
             elif ours is not None and master is not None:
-                _copy_size(ours, master)
+                copy_size(ours, master)
 
 
 class _Raw:
@@ -195,7 +196,7 @@ class _Raw:
         self._master = master
 
     def __enter__(self) -> None:
-        _copy_size(self._shown, self._master)
+        copy_size(self._shown, self._master)
         if self._terminal is None:
             return
         self._before = termios.tcgetattr(self._terminal)
@@ -214,10 +215,3 @@ class _Raw:
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
             except termios.error:  # it has hung up
                 return
-
-
-def _copy_size(ours: int, master: int) -> None:
-    try:
-        termios.tcsetwinsize(master, termios.tcgetwinsize(ours))
-    except (termios.error, OSError):  # it is no terminal, or has hung up
-        return

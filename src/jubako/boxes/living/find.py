@@ -103,12 +103,13 @@ def _look(state: StateRoot, box_id: str) -> Found | None:
     deadline = time.monotonic() + _SETTLED_S
     while True:
         is_running = control.is_running(directory)
+        is_held = is_box_held(directory)  # asked first: who has let go of it has written how it ended
         living = read_living(directory)
         if living is None:  # it has just been removed
             return None
         if is_running or living.phase != "running":
             break
-        if not is_box_held(directory) or time.monotonic() > deadline:
+        if not is_held or time.monotonic() > deadline:
             living = replace(living, phase="killed")  # nobody was left to write that
             break
         time.sleep(_PAUSE_S)  # its keeper is about to write how it ended, or to be heard of

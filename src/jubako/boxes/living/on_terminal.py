@@ -16,6 +16,7 @@ from jubako.boxes.living.control import Gone, Line
 from jubako.boxes.living.program import Program as Seen
 from jubako.boxes.living.server import Server
 from jubako.boxes.living.spawning import NotStartable, Order
+from jubako.boxes.living.terminal_size import read_size
 from jubako.kernel.children import fork_child, wait_for
 from jubako.kernel.signals import signal
 from jubako.records import replace
@@ -64,7 +65,8 @@ class OnTerminal:
 
         def inside(program: Program, restraint: Restraint | None) -> int:
             server = Server(None, "command", restraint)
-            order = Order(tuple(program.argv), program.environment, program.cwd, _read_umask(), program.user)
+            argv, size = tuple(program.argv), read_size(0)
+            order = Order(argv, program.environment, program.cwd, _read_umask(), program.user, size)
             try:
                 server.start_main_on_terminal(order, socket.socket(fileno=connection))
             except NotStartable as error:

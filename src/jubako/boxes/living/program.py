@@ -6,6 +6,7 @@ import os
 
 from jubako.boxes.living.control import Gone
 from jubako.boxes.living.keeper import CommandNotStarted
+from jubako.boxes.living.terminal_size import read_size
 from jubako.kernel.signals import signal
 from jubako.records import record
 
@@ -152,6 +153,7 @@ def start_program(
             umask=ordered.umask,
             user=[] if ordered.user is None else [ordered.user.uid, ordered.user.gid, *ordered.user.groups],
             tty=tty,
+            size=read_size(0) if tty else (0, 0),
             detach=detach,
         )
         if "error" in answer:

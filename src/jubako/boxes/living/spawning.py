@@ -7,6 +7,7 @@ Nothing is imported when it is called: the view of the box may hide Python.
 from __future__ import annotations
 
 import os
+import termios
 
 from jubako.boxes.commands.become import Identity
 from jubako.boxes.commands.first import NOT_EXECUTABLE, NOT_FOUND, bind, find_program, fork_prepared
@@ -44,6 +45,7 @@ class Order:
     cwd: str
     umask: int = 0o022
     user: Identity | None = None  # who it is to be, in a box of root's
+    size: tuple[int, int] = (0, 0)  # of the terminal it is to have: rows and columns
 
 
 def parse_order(frame: Mapping[str, Any]) -> Order:
@@ -56,7 +58,8 @@ def parse_order(frame: Mapping[str, Any]) -> Order:
     if frame.get("user"):
         uid, gid, *groups = (int(number) for number in frame["user"])
         user = Identity(uid, gid, tuple(groups))
-    return Order(argv, environment, str(frame["cwd"]), int(frame["umask"]) & 0o777, user)
+    rows, columns = (int(number) & 0xFFFF for number in frame.get("size", (0, 0)))
+    return Order(argv, environment, str(frame["cwd"]), int(frame["umask"]) & 0o777, user, (rows, columns))
 
 
 def spawn(order: Order, stdio: tuple[int, int, int], restraint: Restraint | None = None) -> int:
@@ -72,6 +75,7 @@ def spawn_on_terminal(order: Order, restraint: Restraint | None = None) -> tuple
     except OSError as error:
         raise NotStartable(f"there is no terminal in the box: {error.strerror}", NOT_EXECUTABLE) from error
     try:
+        termios.tcsetwinsize(master, order.size)  # now: the program may ask at once
         # The first terminal that the leader of a session opens becomes the session's.
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.ttyname(slave), os.O_RDWR, 0),

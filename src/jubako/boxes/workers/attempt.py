@@ -19,8 +19,9 @@ from jubako.boxes.views.capabilities import choose_capabilities
 from jubako.boxes.views.collect import UNWRITTEN_NS, Collected, collect_outputs, collect_undeclared, export_undeclared
 from jubako.boxes.views.plan import TMP, staged_in_box
 from jubako.boxes.workers.child import FAILURE, REJECTED, REPORT, Call
+from jubako.boxes.workers.errand import Errand, ZygoteLink
 from jubako.boxes.workers.explain import explain_status
-from jubako.boxes.workers.watch import Deadline, Ended, Errand, Outflow, ZygoteLink
+from jubako.boxes.workers.watch import Deadline, Ended, Outflow, watch
 from jubako.boxes.workers.zygote import DROPPED_VARIABLES
 from jubako.errors import HostError
 from jubako.layers.remove import remove_tree
@@ -163,7 +164,7 @@ def _run(job: Job, workshop: Workshop, opened: tuple[View, Errand], limits: Task
             except BaseException:
                 errand.abandon()
                 raise
-        ended = errand.finish(_plan_call(job, workshop, view, is_check=is_check), outflow, deadline)
+        ended = watch(errand, _plan_call(job, workshop, view, is_check=is_check), outflow, deadline)
         _judge(ended, result, is_check=is_check)
         if limits is not None:
             _name_limits(limits, ended, result)

@@ -21,7 +21,7 @@ from jubako.boxes.views.operations import SetPropagation
 from jubako.boxes.views.plan import TMP
 from jubako.boxes.views.view import Views
 from jubako.boxes.workers.attempt import Workshop, run_attempt
-from jubako.boxes.workers.watch import ZygoteGone, ZygoteLink
+from jubako.boxes.workers.errand import ZygoteGone, ZygoteLink
 from jubako.boxes.workers.wire import Channel, Note, Ready, Setup
 from jubako.boxes.workers.zygote import BROKEN, UNFIT_TO_FORK
 from jubako.errors import HostError

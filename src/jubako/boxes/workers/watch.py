@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import time
 
 from jubako.boxes.inside import FRAME_HEADER, MESSAGE
 from jubako.boxes.job import Message, Printed
-from jubako.boxes.workers.child import AWAITED, UNAWAITED, Call, format_call
+from jubako.boxes.workers.child import Call, format_call
+from jubako.boxes.workers.errand import NOTICE_BYTES, ZygoteGone
 from jubako.boxes.workers.wire import Cancel, Channel
 from jubako.boxes.workers.zygote import DONE_FIELDS, SIGNAL_FIELDS
 from jubako.records import field, record
@@ -24,23 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
-    from jubako.boxes.links import Links
     from jubako.boxes.resources.usage import Stopped as Exhausted
+    from jubako.boxes.workers.errand import Errand
 
-__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Errand", "Outflow", "ZygoteGone", "ZygoteLink"]
+__all__ = ["GARBLED", "Answer", "Deadline", "Ended", "Outflow", "watch"]
 
 Stopped: TypeAlias = "Literal['', 'timeout', 'cancelled']"
 
 GARBLED = b"?"  # a frame that our code did not write, or that is too long
 
-_NOTICE_BYTES = FRAME_HEADER.size + DONE_FIELDS.size  # that a child has ended
 _READ_BYTES = 1 << 16
 _UNSENT_LIMIT_BYTES = 1 << 20  # beyond it a task that prints waits for the runner to read
 _ANSWER_LIMIT_BYTES = 1 << 28
-
-
-class ZygoteGone(Exception):
-    """The zygote has ended, so no job can run any more."""
 
 
 @record
@@ -84,87 +79,15 @@ class Ended:
     peak_bytes: int = 0
 
 
-@record(frozen=False)
-class ZygoteLink:
-    """The zygote, as the foreman knows it."""
+def watch(errand: Errand, call: Call, outflow: Outflow, deadline: Deadline) -> Ended:
+    """Has the errand's child do `call`, and waits until nothing of it lives. Ends the errand.
 
-    links: Links
-    command: int = 1  # the number of the command that runs, or will run next, as the zygote counts them
-
-    def begin(self, namespace_fd: int, *, is_awaited: bool = False) -> Errand:
-        """Sends the zygote's next child into the view `namespace_fd`, where it waits for what to do.
-
-        `is_awaited`: it says when it is there, for `Errand.await_child`. Raises ZygoteGone.
-        """
-        errand = Errand(self, *socket.socketpair(), *os.pipe2(os.O_CLOEXEC))
-        try:
-            fds = [namespace_fd, errand.child_line.fileno(), errand.child_output_fd]
-            socket.send_fds(self.links.commands, [AWAITED if is_awaited else UNAWAITED], fds)
-        except OSError as error:
-            errand.close()
-            raise ZygoteGone(str(error)) from error
-        return errand
-
-
-@record(frozen=False)
-class Errand:
-    """A child that was sent into a view. Ended by `finish` or `abandon`, once.
-
-    The child's ends stay open here as well: their closing says nothing that the zygote does not say, and each would
-    wake this process.
+    Raises ZygoteGone, and EOFError when the runner is gone.
     """
-
-    zygote: ZygoteLink
-    line: socket.socket
-    child_line: socket.socket
-    output_fd: int
-    child_output_fd: int
-
-    def await_child(self) -> None:
-        """Waits until the child is there, or has ended already. The zygote may not have forked it yet when `begin`
-        returns, and one that nobody finds cannot be restrained. Raises ZygoteGone."""
-        control = self.zygote.links.control
-        poll = select.poll()
-        poll.register(self.line, select.POLLIN)
-        poll.register(control, select.POLLIN)
-        while self.line.fileno() not in dict(poll.poll()):
-            notice = control.recv(_NOTICE_BYTES, socket.MSG_PEEK | socket.MSG_WAITALL)
-            if len(notice) < _NOTICE_BYTES:
-                raise ZygoteGone("it has ended")
-            if _took_command(notice):
-                return  # what is said of it is for `finish`
-            control.recv(_NOTICE_BYTES, socket.MSG_WAITALL)  # of one before it, that had no command
-        self.line.recv(1)
-
-    def finish(self, call: Call, outflow: Outflow, deadline: Deadline) -> Ended:
-        """Has the child do `call`, and waits until nothing of it lives. Raises ZygoteGone, and EOFError when the runner
-        is gone."""
-        try:
-            return _Watch(self, outflow, deadline).run(format_call(call))
-        finally:
-            self.close()
-
-    def abandon(self) -> None:
-        """Lets the child end without having done anything. Raises ZygoteGone."""
-        self.close()
-        took = False
-        while not took:
-            notice = self.zygote.links.control.recv(_NOTICE_BYTES, socket.MSG_WAITALL)
-            if len(notice) < _NOTICE_BYTES:
-                raise ZygoteGone("it has ended")
-            took = _took_command(notice)
-        self.zygote.command += 1
-
-    def close(self) -> None:
-        self.line.close()
-        self.child_line.close()
-        for fd in (self.output_fd, self.child_output_fd):
-            os.close(fd)
-
-
-def _took_command(notice: bytes) -> bool:
-    took, *_ = DONE_FIELDS.unpack_from(notice, FRAME_HEADER.size)
-    return bool(took)
+    try:
+        return _Watch(errand, outflow, deadline).run(format_call(call))
+    finally:
+        errand.close()
 
 
 class _Watch:
@@ -254,9 +177,9 @@ class _Watch:
         if not data:
             raise ZygoteGone("it has ended")
         self._notices += data
-        while len(self._notices) >= _NOTICE_BYTES:
+        while len(self._notices) >= NOTICE_BYTES:
             took, status, cpu_s, peak_bytes = DONE_FIELDS.unpack_from(self._notices, FRAME_HEADER.size)
-            del self._notices[:_NOTICE_BYTES]
+            del self._notices[:NOTICE_BYTES]
             self._zygote.command += took
             if took:
                 # Nobody lives who could write to them, so what the pipes hold now is all there will be.
