@@ -2,8 +2,9 @@
 
     direct          run_in_box: it forks this process
     server          BoxServer: boxes are made ahead by a small process; one command after the other
-    server, rested  the same with 50 ms between one command and the next, so that a box is waiting
     bwrap           started by this process, as a program that uses it would
+    ..., rested     with 50 ms between one command and the next: a box of the server's is waiting then, and processors
+                    that had nothing to do may be slow to wake, for all
     floor           bench/floor.c: clone, overlay, mounts, pivot, exec, wait in C, with no policy; timed inside
 
     started   from the call until the command runs: it is `date`, and says when
@@ -124,6 +125,7 @@ def compare_starts(state: StateRoot, top: str, user: str) -> None:
                 "server": lambda output, boxes=boxes: start_served(boxes, output),  # type: ignore[misc]
                 "server, rested": lambda output, boxes=boxes: start_served(boxes, output),  # type: ignore[misc]
                 "bwrap": lambda output: start_bwrap(bwrap, output),
+                "bwrap, rested": lambda output: start_bwrap(bwrap, output),
             }
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
             floors = []
@@ -137,8 +139,9 @@ def compare_starts(state: StateRoot, top: str, user: str) -> None:
                     found[name] += one if block else []  # the first one warms up
                 floors.append(run_floor(top))
         floor = statistics.median(floors)
-        theirs = [statistics.median(pair[index] for pair in found["bwrap"]) for index in (0, 1)]
         for name in starts:
+            peer = "bwrap, rested" if name.endswith("rested") else "bwrap"
+            theirs = [statistics.median(pair[index] for pair in found[peer]) for index in (0, 1)]
             ours = [statistics.median(pair[index] for pair in found[name]) for index in (0, 1)]
             started, in_all = (f"{a:6.2f} ({a / b:.2f} of bwrap" for a, b in zip(ours, theirs, strict=True))
             against_floor = f"{ours[1] / floor:.2f} of floor {floor:.2f}"
