@@ -98,6 +98,14 @@ def _notes_among(names: list[str]) -> tuple[str, ...] | None:
 
 def _remove_attribute(path: str, name: str) -> None:
     try:
+        _remove_writable(path, name)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+
+
+def _remove_writable(path: str, name: str) -> None:
+    try:
         os.removexattr(path, name, follow_symlinks=False)
     except PermissionError:  # `user.*` of a file that is read-only for its owner
         mode = stat.S_IMODE(os.lstat(path).st_mode)
@@ -106,6 +114,3 @@ def _remove_attribute(path: str, name: str) -> None:
             os.removexattr(path, name, follow_symlinks=False)
         finally:
             os.chmod(path, mode)
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise

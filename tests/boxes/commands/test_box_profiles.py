@@ -229,7 +229,7 @@ def test_init_is_the_first_process_and_mounts_and_becomes_others_and_changes_fil
 def test_init_has_rights_over_nothing_of_the_machine(desk: Desk) -> None:
     script = (
         "echo 1 > /proc/sys/kernel/printk; mknod /tmp/null c 1 3; date -s 2000-01-01; mount -t proc none /mnt;"
-        "mount -o remount,rw /sys; chroot / true && echo chroot; test -e /tmp/null || echo none"
+        "mount -o remount,rw /sys; /usr/sbin/chroot / true && echo chroot; test -e /tmp/null || echo none"
     )
     seen = desk.see(script, whole(profile="system"))
     refused = [line for line in seen.output.splitlines() if "chroot" not in line and line != "none"]

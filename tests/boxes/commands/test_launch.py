@@ -568,7 +568,8 @@ def test_box_is_made_anew_when_a_directory_it_was_planned_for_is_gone(desk: Any)
         with run_in_new_box(program, whole(), desk.state, stack=stack) as result:
             return result.exit_status, len(calls) - (os.geteuid() != 0)
 
-    assert desk.do(act) == (0, 1)
+    # Where all of it is one user's, the directory lies in a part of the view that is one, and is not missed.
+    assert desk.do(act) == (0, int(os.geteuid() == 0))
 
 
 def test_command_cannot_report_that_it_could_not_start(desk: Any) -> None:
