@@ -23,6 +23,7 @@ __all__ = [
     "set_no_new_privs",
     "set_pdeathsig",
     "set_process_name",
+    "signal_if_alive",
 ]
 
 _SIG_BLOCK = 0
@@ -50,6 +51,14 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 def pidfd_send_signal(pidfd: int, signal_number: int) -> None:
     """Sends a signal to the process `pidfd` stands for; ProcessLookupError once it was reaped."""
     call("pidfd_send_signal", pidfd, signal_number, None, 0)
+
+
+def signal_if_alive(pidfd: int, signal_number: int) -> None:
+    """As `pidfd_send_signal`; nothing happens if the process has ended."""
+    try:
+        pidfd_send_signal(pidfd, signal_number)
+    except ProcessLookupError:
+        return
 
 
 def block_signals() -> bytes:
@@ -104,7 +113,4 @@ def kill_namespace(pidfd: int) -> None:
 
     Succeeds if it ended before. When the first process has been waited for, nothing of the namespace lives any more.
     """
-    try:
-        pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    signal_if_alive(pidfd, signal.SIGKILL)

@@ -61,6 +61,14 @@ class Pointed:
     head: bytes
     target: bytes
 
+    @property
+    def _as_parameter_(self) -> ctypes.Array[ctypes.c_char]:
+        """The structure in memory, as ctypes asks for it; the target lives as long."""
+        target = ctypes.create_string_buffer(self.target, len(self.target))
+        structure = ctypes.create_string_buffer(self.head + struct.pack("@P", ctypes.addressof(target)))
+        structure.target = target  # type: ignore[attr-defined]
+        return structure
+
 
 @record
 class Recorded:
@@ -90,8 +98,6 @@ def call(name: str, *arguments: Any, path: Path | None = None, path2: Path | Non
         result = Register(_FIRST_REGISTER + len(_recorder))
         _recorder.append(Recorded(name, number, arguments, result, tolerated))
         return result
-    if any(type(argument) is Pointed for argument in arguments):
-        arguments = tuple([_point(one) if type(one) is Pointed else one for one in arguments])
     returned = _syscall()(number, *arguments, *_PADDING[len(arguments) :])
     if returned == -1 and (tolerated == 0 or ctypes.get_errno() != tolerated):
         fail(ctypes.get_errno(), name, path, path2)
@@ -115,13 +121,6 @@ class recorded:
     def __exit__(self, *_error: object) -> None:
         global _recorder  # noqa: PLW0603
         _recorder = None
-
-
-def _point(argument: Pointed) -> ctypes.Array[ctypes.c_char]:
-    target = ctypes.create_string_buffer(argument.target, len(argument.target))
-    structure = ctypes.create_string_buffer(argument.head + struct.pack("@P", ctypes.addressof(target)))
-    structure.target = target  # type: ignore[attr-defined]  # so that it lives as long
-    return structure
 
 
 def fail(code: int, what: str, path: Path | None = None, path2: Path | None = None) -> NoReturn:

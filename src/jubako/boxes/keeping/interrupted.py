@@ -22,7 +22,7 @@ __all__ = ["finish_commit", "forget_commit", "note_commit"]
 
 def note_commit(directory: str, run_id: str) -> None:
     """Says in the box `directory`, which is held exclusively, that the run `run_id` is about to publish from it."""
-    with open(os.path.join(directory, COMMITTING_NAME), "w", encoding="ascii") as file:
+    with open(os.path.join(directory, COMMITTING_NAME), "w", encoding="utf-8") as file:
         file.write(run_id)
         file.flush()
         os.fsync(file.fileno())
@@ -51,7 +51,7 @@ def finish_commit(directory: str, lock: int) -> None:
 
 def _finish(directory: str) -> None:
     try:
-        with open(os.path.join(directory, COMMITTING_NAME), encoding="ascii") as file:
+        with open(os.path.join(directory, COMMITTING_NAME), encoding="utf-8") as file:
             run_id = file.read()
     except FileNotFoundError:
         return

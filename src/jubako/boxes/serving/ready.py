@@ -25,7 +25,7 @@ from jubako.boxes.commands.supervise import fork_first, start_first
 from jubako.boxes.serving.messages import ENDED, receive_packet
 from jubako.kernel.capabilities import capability_number
 from jubako.kernel.children import close_descriptors_from, reap_all
-from jubako.kernel.process import kill_namespace, pidfd_open, pidfd_send_signal, set_process_name
+from jubako.kernel.process import kill_namespace, pidfd_open, set_process_name, signal_if_alive
 from jubako.kernel.signals import signal
 from jubako.records import record, replace
 
@@ -100,10 +100,7 @@ class ReadyBox:
         if number == signal.SIGKILL:
             self.kill()
             return
-        try:
-            pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:  # it has ended
-            return
+        signal_if_alive(self.pidfd, number)
 
     def kill(self) -> None:
         """Ends everything in the box."""

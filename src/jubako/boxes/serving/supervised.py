@@ -12,13 +12,13 @@ import resource
 
 from jubako.boxes.commands.launch import run_in
 from jubako.boxes.commands.relay import RELAYED
-from jubako.boxes.commands.report import describe_error, write_report
+from jubako.boxes.commands.report import SETUP_FAILED, describe_error, write_report
 from jubako.boxes.profiles import get_profile
 from jubako.boxes.resources.watch import Stop
 from jubako.boxes.serving.messages import ENDED, ERROR, EXCEEDED, USAGE
 from jubako.errors import JubakoError
 from jubako.kernel.children import fork_child
-from jubako.kernel.process import pidfd_open, pidfd_send_signal, set_process_name
+from jubako.kernel.process import pidfd_open, set_process_name, signal_if_alive
 from jubako.kernel.signals import signal
 from jubako.records import as_dict, record, replace
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SupervisedBox", "needs_supervisor", "start_supervised"]
 
-_SETUP_FAILED = 125
 _KILL = signal.SIGALRM  # said to the supervisor: end the box
 
 
@@ -55,23 +54,17 @@ class SupervisedBox:
         if number == signal.SIGKILL:
             self.kill()
         elif number in RELAYED:
-            self._tell(number)
+            signal_if_alive(self.pidfd, number)
 
     def kill(self) -> None:
         """Ends everything in the box, soon."""
-        self._tell(_KILL)
+        signal_if_alive(self.pidfd, _KILL)
 
     def bury(self) -> int:
         """Waits for the supervisor, which has ended or is about to; its status. Nothing of the box lives then."""
         ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
-        return _SETUP_FAILED if ended is None or ended.si_code != os.CLD_EXITED else ended.si_status
-
-    def _tell(self, number: int) -> None:
-        try:
-            pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:  # it has ended
-            return
+        return SETUP_FAILED if ended is None or ended.si_code != os.CLD_EXITED else ended.si_status
 
 
 def start_supervised(new: NewBox, program: Program, answer: int, open_files: tuple[int, int]) -> SupervisedBox:
@@ -120,7 +113,7 @@ def _supervise(new: NewBox, program: Program, answer: int, open_files: tuple[int
     try:
         ended = run_in(new, program, watch=ear.around)
     except (JubakoError, OSError) as error:
-        facts = [*describe_error(error), (ENDED, str(_SETUP_FAILED))]
+        facts = [*describe_error(error), (ENDED, str(SETUP_FAILED))]
     else:
         facts = [*_describe(new, ended), (ENDED, str(ended.exit_status))]
     try:
