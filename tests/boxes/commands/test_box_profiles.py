@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from interpreter import find_interpreter
 from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.commands.session import BoxSession
@@ -291,6 +292,7 @@ def test_secrets_are_in_every_kind_of_box_that_can_have_them(desk: Desk) -> None
         found: list[object] = []
         with BoxSession(passing, state=desk.state) as session:
             found.append(session.call(lambda: Path("/run/secrets/token").read_text()))
+        find_interpreter()
         with BoxServer(passing, state=desk.state) as server:
             for _ in range(2):
                 process = server.popen(["cat", "/run/secrets/token"], stdout=-1)
@@ -344,6 +346,7 @@ def test_living_box_can_be_strict_and_still_is_when_it_is_started_again(desk: De
 def test_server_makes_boxes_of_each_profile(desk: Desk) -> None:
     def see() -> list[str]:
         found = []
+        find_interpreter()
         with BoxServer(state=desk.state) as server:
             for profile in ("task", "strict", "trusted", "system", "strict"):
                 with server.popen(["sh", "-c", FIELDS], whole(profile=profile), cwd="/", stdout=-1) as process:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from interpreter import find_interpreter
 from jubako.boxes.commands.launch import run_in_box
 from jubako.boxes.serving.client import BoxServer
 from jubako.boxes.spec import Box, Host
@@ -142,6 +143,7 @@ def test_server_makes_boxes_with_private_networks(site: Site) -> None:
         box = Box(Host(whole=True), network="private")
         line = [PYTHON, "-I", "-c", "import socket; print(len(socket.if_nameindex()))"]
         state = open_state_root(f"{site.top}/state")
+        find_interpreter()
         with (
             BoxServer(box, state=state, compiled=False) as boxes,
             boxes.popen(line, stdout=subprocess.PIPE) as process,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.boxes.serving.conftest import place_program
 
+from interpreter import find_interpreter
 from jubako.boxes.secrets import BoxSecret
 from jubako.boxes.serving.client import BoxServer
 from jubako.boxes.serving.compiled import find_compiled_first
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from tests.boxes.conftest import Desk
 
 pytestmark = pytest.mark.box
+
+
+def server_of(desk: Desk, **options: Any) -> BoxServer:
+    """A server of the desk's user, who may not be able to execute this Python."""
+    find_interpreter()
+    return BoxServer(state=desk.state, **options)
 
 
 def answer(boxes: BoxServer, script: str, **options: Any) -> str:
@@ -71,7 +78,7 @@ def test_box_is_made_by_a_fork_where_the_program_fails(desk: Desk, compiled_firs
     place_program(desk, compiled_first).write_text(program)
 
     def act() -> list[str]:
-        with BoxServer(state=desk.state) as boxes:
+        with server_of(desk) as boxes:
             return [answer(boxes, "echo made; touch new") for _ in range(3)]
 
     assert desk.do(act) == ["made\n"] * 3
@@ -82,7 +89,7 @@ def test_box_with_secrets_is_not_written_down_and_made_anyhow(desk: Desk, compil
 
     def act() -> list[str]:
         wanted = Box(Host(whole=True), secrets=[BoxSecret("key", value=b"sesame")])
-        with BoxServer(state=desk.state) as boxes:
+        with server_of(desk) as boxes:
             return [answer(boxes, "cat /run/secrets/key 2>&1", box=box) for box in (wanted, None, wanted)]
 
     first, without, again = desk.do(act)
@@ -102,7 +109,7 @@ def test_boxes_of_different_kinds_are_each_written_down_anew(desk: Desk, compile
     script = "hostname; ls /sys/class/net 2>/dev/null | wc -l; grep ^Seccomp: /proc/self/status; touch /etc/x 2>&1; pwd"
 
     def act(*, compiled: bool) -> list[str]:
-        with BoxServer(state=desk.state, compiled=compiled) as boxes:
+        with server_of(desk, compiled=compiled) as boxes:
             return [answer(boxes, script, box=box) for box in (*kinds, *kinds)]
 
     compiled, forked = desk.do(lambda: act(compiled=True)), desk.do(lambda: act(compiled=False))
@@ -116,7 +123,7 @@ def test_words_of_the_command_arrive_as_they_are(desk: Desk, compiled_first: Pat
     argv = ["/usr/bin/env", "-0"]
 
     def act() -> tuple[bytes, bytes]:
-        with BoxServer(state=desk.state) as boxes:
+        with server_of(desk) as boxes:
             found = []
             for line in (argv, ["printf", "%s|", "", "two words", os.fsdecode(b"\xfe"), "x" * 100_000]):
                 with boxes.popen(line, environment=environment, stdout=subprocess.PIPE) as process:
@@ -146,7 +153,7 @@ def test_program_is_found_as_a_shell_finds_it(desk: Desk, compiled_first: Path, 
 
     def act(name: str, *, compiled: bool) -> tuple[str, int | None, str]:
         with (
-            BoxServer(state=desk.state, compiled=compiled) as boxes,
+            server_of(desk, compiled=compiled) as boxes,
             boxes.popen([name], environment=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process,
         ):
             said = process.communicate()[0].decode()
