@@ -115,7 +115,7 @@ def _keep_after(error: BaseException, result: BoxResult) -> None:
     finally:
         result.close()
     if isinstance(error, JubakoError):
-        error.hint = f"{error.hint} {said}".strip()
+        error.hint = f"{error.hint.rstrip('.')}. {said}" if error.hint else said
     else:
         error.add_note(said)
 

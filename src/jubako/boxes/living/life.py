@@ -13,6 +13,7 @@ from contextlib import suppress
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import fit_program
 from jubako.boxes.commands.make import find_shared, make_new_box, plan_box, read_box_facts, try_anew
+from jubako.boxes.commands.shortage import explained
 from jubako.boxes.keeping.kept import lock_box, remove_box, sweep_boxes
 from jubako.boxes.keeping.kept_record import format_command, save_record
 from jubako.boxes.living import control
@@ -25,7 +26,7 @@ from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.profiles import get_profile
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.boxes.views.wide_view import WideView
-from jubako.errors import ConflictError, HostError, InputError
+from jubako.errors import ConflictError, InputError
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -256,12 +257,10 @@ def _record_new(
     record = _add_layers(record, again)
     name = claim_name(state.boxes_path, name, new.id)
     living = LivingRecord(name, box, tuple(argv), origins.directories, tops)
-    try:
+    with explained(f"box {name} cannot be made"):
         save_living(new.directory, living)
         save_record(new.directory, record)
         os.close(open_log(new.directory))
-    except OSError as error:
-        raise HostError(f"box {name} cannot be made: {error}", hint="Is the disk full?") from error
     return living, again
 
 
