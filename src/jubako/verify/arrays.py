@@ -1,4 +1,4 @@
-"""NumPy arrays (.npy) and archives of them (.npz), compared element by element. The only module that imports numpy.
+"""NumPy arrays (.npy) and archives of them (.npz), compared element by element.
 
 Files are read piece by piece in the order in which they are stored, so memory does not grow with them. Nothing is
 unpickled: arrays of Python objects are refused. The byte order doesn't count, types and shapes do.
