@@ -1,0 +1,136 @@
+"""What a call must fit: shapes, dtypes, devices and masks, looked at together and complained of in one sentence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jubako.errors import InputError
+
+__all__ = ["AttentionInputError", "Call", "Layer", "check_call", "name_axes"]
+
+
+class AttentionInputError(InputError, RuntimeError, AssertionError):
+    """A call that the layer cannot do as it is. Torch's layer raises RuntimeError or AssertionError for the same,
+    so whoever catches one of these does still.
+    """
+
+
+class Layer(NamedTuple):
+    """What a layer says of its inputs: widths of query, key and value, heads, dtype and device of its weights."""
+
+    widths: tuple[int, int, int]
+    heads: int
+    batch_first: bool
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Call(NamedTuple):
+    """The tensors of one call."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    key_padding_mask: Tensor | None
+    attn_mask: Tensor | None
+
+
+def name_axes(tensor: Tensor, axes: str) -> str:
+    """The shape in words, as in (B=2, L=5, E=4); axes that have no name are numbers alone."""
+    names = axes.split() if tensor.dim() == len(axes.split()) else []
+    sizes = (
+        [f"{name}={size}" for name, size in zip(names, tensor.shape, strict=True)] if names else map(str, tensor.shape)
+    )
+    return f"({', '.join(sizes)})"
+
+
+def check_call(call: Call, layer: Layer) -> None:
+    """Raises AttentionInputError with everything about the call that does not fit."""
+    problems = _check_ranks(call) or [*_check_shapes(call, layer), *_check_masks(call, layer)]
+    problems += _check_kinds(call, layer)
+    if problems:
+        raise AttentionInputError("; ".join(problems))
+
+
+def _check_ranks(call: Call) -> list[str]:
+    rank = call.query.dim()
+    if rank not in (2, 3):
+        return [f"query has {rank} axes, of shape {name_axes(call.query, '')}, where 3 or, unbatched, 2 were expected"]
+    return [
+        f"{name} has {tensor.dim()} axes, {name_axes(tensor, '')}, and query {rank}, {name_axes(call.query, '')}"
+        for name, tensor in (("key", call.key), ("value", call.value))
+        if tensor.dim() != rank
+    ]
+
+
+def _check_shapes(call: Call, layer: Layer) -> list[str]:
+    """The axes of query, key and value against the layer, and against each other."""
+    is_batched = call.query.dim() == 3
+    order = ("B L" if layer.batch_first else "L B") if is_batched else "L"
+    of_query, of_keys = f"{order} E", order.replace("L", "S")
+    of = {"query": of_query, "key": f"{of_keys} kdim", "value": f"{of_keys} vdim"}
+    tensors = {"query": call.query, "key": call.key, "value": call.value}
+
+    def say(name: str) -> str:
+        return f"{name} {name_axes(tensors[name], of[name])}"
+
+    problems = [
+        f"{say(name)} has {tensor.shape[-1]} features, and the layer was made for {of[name].split()[-1]}={width}"
+        for (name, tensor), width in zip(tensors.items(), layer.widths, strict=True)
+        if tensor.shape[-1] != width
+    ]
+    if is_batched:
+        batch = 0 if layer.batch_first else 1
+        problems += [
+            f"{say(name)} and {say('query')} differ in B"
+            for name in ("key", "value")
+            if tensors[name].shape[batch] != call.query.shape[batch]
+        ]
+    keys = 1 if is_batched and layer.batch_first else 0
+    if call.key.shape[keys] != call.value.shape[keys]:
+        problems.append(f"{say('key')} and {say('value')} differ in S")
+    return problems
+
+
+def _check_masks(call: Call, layer: Layer) -> list[str]:
+    is_batched = call.query.dim() == 3
+    rows = 1 if is_batched and layer.batch_first else 0
+    length, keys = call.query.shape[rows], call.key.shape[rows]
+    entries = call.query.shape[1 - rows] if is_batched else 1
+    problems = []
+    padding, attn = call.key_padding_mask, call.attn_mask
+    if padding is not None and padding.shape != ((entries, keys) if is_batched else (keys,)):
+        axes, wanted = ("B S", f"(B={entries}, S={keys})") if is_batched else ("S", f"(S={keys})")
+        problems.append(f"key_padding_mask {name_axes(padding, axes)} was expected to be {wanted}")
+    if attn is not None and attn.shape not in ((length, keys), (entries * layer.heads, length, keys)):
+        axes = "L S" if attn.dim() == 2 else "B*H L S"
+        problems.append(
+            f"attn_mask {name_axes(attn, axes)} was expected to be (L={length}, S={keys}) or "
+            f"(B*H={entries * layer.heads}, L={length}, S={keys})"
+        )
+    return problems
+
+
+def _check_kinds(call: Call, layer: Layer) -> list[str]:
+    """Dtypes and devices. Autocast takes all floating dtypes."""
+    problems = []
+    for name in ("query", "key", "value"):
+        tensor: Tensor = getattr(call, name)
+        is_cast = torch.amp.is_autocast_available(layer.device.type) and torch.is_autocast_enabled(layer.device.type)
+        is_fit = tensor.is_floating_point() if is_cast else tensor.dtype == layer.dtype
+        if not is_fit:
+            problems.append(f"{name} is {tensor.dtype}, and the weights of the layer are {layer.dtype}")
+        if tensor.device != layer.device:
+            problems.append(f"{name} is on {tensor.device}, and the weights of the layer are on {layer.device}")
+    for name in ("key_padding_mask", "attn_mask"):
+        mask: Tensor | None = getattr(call, name)
+        if mask is None:
+            continue
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            problems.append(f"{name} is {mask.dtype}, and only boolean and floating masks have a meaning")
+        if mask.device != call.query.device:
+            problems.append(f"{name} is on {mask.device}, and query on {call.query.device}")
+    return problems

@@ -1,0 +1,105 @@
+"""The masks of one call as they were given, and what they mean for the scores of one step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jubako.attention.layer.plain import merge_masks, shape_mask, to_additive
+from jubako.attention.layer.steps import Sizes, Step
+
+__all__ = ["Masks", "add_masks", "find_lengths", "gather_masks", "is_implied_by_causal", "merge"]
+
+
+class Masks(NamedTuple):
+    """`attn` (B or 1, H or 1, L, S) and `padding` (B, S), boolean or additive, or None; and whether keys after a
+    query's own are forbidden. Appended keys are in S and forbidden to nobody.
+    """
+
+    attn: Tensor | None
+    padding: Tensor | None
+    is_causal: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return self.attn is None and self.padding is None and not self.is_causal
+
+
+def gather_masks(attn_mask: Tensor | None, padding: Tensor | None, *, is_causal: bool, sizes: Sizes) -> Masks:
+    """The masks of a call that was checked, with room for the appended keys.
+
+    `attn_mask` is (L, S) or (B*H, L, S), `padding` (B, S), both without appended keys.
+    """
+    if attn_mask is not None and is_causal and is_implied_by_causal(attn_mask):
+        attn_mask = None
+    if attn_mask is not None:
+        attn_mask = shape_mask(attn_mask, sizes.heads, sizes.appended)
+    if padding is not None and sizes.appended:
+        padding = F.pad(padding, (0, sizes.appended))
+    return Masks(attn_mask, padding, is_causal)
+
+
+def is_implied_by_causal(attn_mask: Tensor) -> bool:
+    """Whether a mask (L, S) forbids and adds nothing to what a causal layer sees, so that it can be left out.
+
+    Encoders of torch hand over a causal mask together with is_causal. Only where looking is cheap: not on a device that
+    would have to be waited for, nor while a graph is made, nor where the mask is learnt.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or attn_mask.dim() != 2
+        or attn_mask.device.type != "cpu"
+        or attn_mask.requires_grad
+    ):
+        return False
+    return not bool(attn_mask.tril().any())
+
+
+def find_lengths(masks: Masks) -> list[int] | None:
+    """Up to which key each batch entry has one that may be seen; None where all have all, or where looking is dear."""
+    padding = masks.padding
+    if padding is None or padding.device.type != "cpu" or padding.shape[1] == 0:
+        return None
+    allowed = ~padding if padding.dtype == torch.bool else padding != float("-inf")
+    places = torch.arange(1, padding.shape[1] + 1)
+    found: list[int] = (allowed * places).amax(1).tolist()
+    return found
+
+
+def merge(masks: Masks, like: Tensor, sizes: Sizes) -> Tensor | None:
+    """All masks as one additive mask in the dtype of `like`: (B or 1, H or 1, L or 1, S), or None."""
+    causal = (sizes.queries, sizes.keys, sizes.appended) if masks.is_causal else None
+    return merge_masks(masks.attn, masks.padding, causal, like)
+
+
+def add_masks(scores: Tensor, masks: Masks, step: Step, sizes: Sizes) -> Tensor | None:
+    """Adds to the scores of a step, in place, (b, h, rows, keys), what the masks say; returns which rows see nothing.
+
+    Such rows, (b, h or 1, rows or 1, 1), have no finite score; None where there can be none.
+    """
+    merged: Tensor | None = None
+    if masks.attn is not None:
+        attn = masks.attn
+        entries = step.batch if attn.shape[0] > 1 else slice(None)
+        heads = step.heads if attn.shape[1] > 1 else slice(None)
+        merged = to_additive(attn[entries, heads, step.rows, : step.keys], scores.dtype)
+    if masks.padding is not None:
+        padding = to_additive(masks.padding[step.batch, None, None, : step.keys], scores.dtype)
+        merged = padding if merged is None else merged + padding
+    if merged is not None:
+        scores += merged
+    blocked = None if merged is None else merged == float("-inf")
+    if masks.is_causal:
+        first = step.rows.start
+        last = min(step.keys, sizes.keys - sizes.appended)
+        if first < last:
+            rows = torch.arange(first, step.rows.stop, device=scores.device)[:, None]
+            later = torch.arange(first, last, device=scores.device)[None] > rows
+            scores[..., first:last].masked_fill_(later, float("-inf"))
+            if blocked is not None:
+                blocked = blocked.expand(-1, -1, rows.shape[0], -1).clone()
+                blocked[..., first:last] |= later
+    return None if blocked is None else blocked.all(-1, keepdim=True)

@@ -1,0 +1,103 @@
+"""How much memory a pass will take, and a refusal of one that would not fit, before anything is allocated."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from jubako.attention.layer.inputs import AttentionInputError
+from jubako.attention.layer.steps import STEP_BYTES, Sizes
+from jubako.attention.layer.wanted import Want
+
+__all__ = ["SizeError", "estimate_bytes", "find_available_bytes", "require_memory"]
+
+SMALL_BYTES = 256 << 20  # below this nothing is looked up, which takes a tenth of a millisecond
+_MEMORY_TOTALS = "/proc/meminfo"
+_GROUPS = "/sys/fs/cgroup"
+
+
+class SizeError(AttentionInputError, MemoryError):
+    """A pass that this machine has no memory for. `needed_bytes` and `available_bytes` say how much is missing."""
+
+    def __init__(self, message: str, *, needed_bytes: int = 0, available_bytes: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+def estimate_bytes(sizes: Sizes, want: Want, item_bytes: int, *, is_whole: bool) -> dict[str, int]:
+    """What a pass allocates, by name, in bytes; `is_whole` says that it holds all weights at once."""
+    rows = sizes.batch * sizes.heads * sizes.queries
+    keys = sizes.batch * sizes.heads * sizes.keys
+    weights = rows * sizes.keys * item_bytes
+    parts = {
+        "projections and context": 2 * (2 * rows + 2 * keys) * sizes.head_dim * item_bytes,
+        "scores": 2 * weights if is_whole else min(weights, STEP_BYTES),
+        "averaged map": sizes.batch * sizes.queries * sizes.keys * item_bytes if want.averaged else 0,
+        "maps of all heads": weights if want.per_head else 0,
+        "top keys": rows * min(want.top_keys, sizes.keys) * (8 + item_bytes),
+    }
+    return {name: count for name, count in parts.items() if count}
+
+
+def require_memory(parts: dict[str, int], sizes: Sizes, device: torch.device) -> None:
+    """Raises SizeError if `parts` together are more than the device has left."""
+    needed = sum(parts.values())
+    if needed <= SMALL_BYTES:
+        return
+    available = find_available_bytes(device)
+    if available is not None and needed > available:
+        largest = max(parts, key=lambda name: parts[name])
+        raise SizeError(
+            f"B={sizes.batch}, H={sizes.heads}, L={sizes.queries}, S={sizes.keys} would take {_say(needed)}, of it "
+            f"{_say(parts[largest])} for the {largest}, and {_say(available)} are available on {device}",
+            needed_bytes=needed,
+            available_bytes=available,
+            hint="ask for column sums or top keys instead of maps, or hand in fewer queries at a time",
+        )
+
+
+def find_available_bytes(device: torch.device) -> int | None:
+    """The memory that can still be taken; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    known = [found for found in (_read_available(), *_read_groups()) if found is not None]
+    return min(known, default=None)
+
+
+def _read_available() -> int | None:
+    """What the kernel holds to be available without swapping (proc_meminfo(5))."""
+    for line in _read(_MEMORY_TOTALS).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return None
+
+
+def _read_groups() -> list[int]:
+    """What the control groups of this process, version 2, leave of their limits; their caches count as free."""
+    place = next((line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")), "")
+    left = []
+    while place not in ("", "/"):
+        limit = _read(f"{_GROUPS}{place}/memory.max").strip()
+        if limit.isdigit():
+            used = int(_read(f"{_GROUPS}{place}/memory.current").strip() or 0)
+            counts = dict(line.split() for line in _read(f"{_GROUPS}{place}/memory.stat").splitlines())
+            left.append(max(0, int(limit) - used + int(counts.get("inactive_file", 0))))
+        place = os.path.dirname(place)
+    return left
+
+
+def _read(path: str) -> str:
+    """The content of one of the kernel's files, or "" where it has none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _say(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"

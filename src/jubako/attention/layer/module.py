@@ -1,0 +1,256 @@
+"""The layer: torch's constructor, attributes, state_dict, initial values and forward, and a pass of its own.
+
+What it does otherwise than torch's, on purpose: a query that may see no key has weights of zero and finite gradients;
+is_causal is honoured whatever else is given; training and evaluation take the same path. `strict_torch=True` gives
+torch's own results instead.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jubako.attention.layer import plain
+from jubako.attention.layer.blocks import Pass, run_forward
+from jubako.attention.layer.gradient import run_with_gradient
+from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call
+from jubako.attention.layer.masks import Masks, gather_masks, merge
+from jubako.attention.layer.memory import estimate_bytes, require_memory
+from jubako.attention.layer.nested import pad_nested, unpad
+from jubako.attention.layer.steps import Sizes
+from jubako.attention.layer.wanted import Attended, Want
+from jubako.attention.layer.whole import is_traced, is_whole_needed, run_whole
+
+__all__ = ["MultiheadAttention", "keep_off_fast_path"]
+
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """Multi-head attention with torch's interface, whose weights cost little and whose masks hold.
+
+    Arguments are those of torch.nn.MultiheadAttention, with the same initial values for the same seed, and one more:
+    `strict_torch` hands every call to torch's own forward, its NaN rows and errors included.
+
+    A scripted module (torch.jit.script) computes the same with all weights held at once.
+    """
+
+    strict_torch = False  # without a type: TorchScript takes it for a word it has to know
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        strict_torch: bool = False,
+    ) -> None:
+        options = (dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype)
+        super().__init__(embed_dim, num_heads, *options)
+        self.strict_torch = strict_torch
+        if not strict_torch:
+            keep_off_fast_path(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if not self.strict_torch and not self.out_proj._forward_pre_hooks:  # a state that torch's layer has made
+            keep_off_fast_path(self)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The output, and the weights if they are needed: averaged over heads (B, L, S), or of all, (B, H, L, S).
+
+        `query` is (B, L, E) with batch_first, (L, B, E) without, or (L, E); `key` and `value` are alike with S, kdim
+        and vdim. The output has the shape of the query; weights of unbatched inputs have no B. `key_padding_mask` is
+        (B, S), or (S), and `attn_mask` (L, S) or (B*H, L, S): True forbids, numbers are added to scores. `is_causal`
+        forbids query i the keys after key i, besides what the masks forbid, also where L is not S. Keys that the layer
+        itself appends are last in S, and masks leave them alone. Under dropout the weights returned are those applied:
+        dropped, and rescaled.
+
+        Raises AttentionInputError with all that does not fit, and SizeError if it would not fit into memory.
+        """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._forward_scripted(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+        else:
+            if self.strict_torch:
+                return super().forward(
+                    query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+                )
+            want = Want(
+                averaged=need_weights and average_attn_weights, per_head=need_weights and not average_attn_weights
+            )
+            found = self._run(Call(query, key, value, key_padding_mask, attn_mask), want, is_causal=is_causal)
+            return found.output, found.averaged if average_attn_weights else found.per_head
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        want: Want,
+        *,
+        key_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Attended:
+        """The output and all that `want` names, from one pass. Arguments are as in `forward`; so is what it raises.
+
+        Not to be had of a layer that is `strict_torch`.
+        """
+        if self.strict_torch:
+            raise AttentionInputError("a layer with strict_torch=True computes as torch does, which gives no extras")
+        return self._run(Call(query, key, value, key_padding_mask, attn_mask), want, is_causal=is_causal)
+
+    def _run(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
+        """One pass over inputs as they were given."""
+        if call.query.is_nested:
+            padded = pad_nested(call)
+            found = self._run(padded.call, want, is_causal=is_causal)
+            return found._replace(output=unpad(found.output, padded.lengths))
+        if not is_traced():  # sizes may be symbols, which a look at them would fix
+            check_call(call, self._describe())
+        if call.query.dim() == 3:
+            return self._run_batch(call, want, is_causal=is_causal)
+        axis = 0 if self.batch_first else 1
+        inputs = plain.add_batch(call.query, call.key, call.value, axis)
+        padding = None if call.key_padding_mask is None else call.key_padding_mask.unsqueeze(0)
+        found = self._run_batch(Call(*inputs, padding, call.attn_mask), want, is_causal=is_causal)
+        single = [None if x is None else x.squeeze(0) for x in found[1:]]
+        return Attended(found.output.squeeze(axis), *single)
+
+    def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
+        q, k, v = self._project(call.query, call.key, call.value)
+        sizes = Sizes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), self._count_appended())
+        masks = gather_masks(call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes)
+        dropout = self.dropout if self.training else 0.0
+        found = _attend(q, k, v, masks, Pass(sizes, want, dropout))
+        context = plain.join_heads(found.output, self.batch_first)
+        return found._replace(output=F.linear(context, self.out_proj.weight, self.out_proj.bias))
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads (B, H, L, D) of queries, and (B, H, S, D) of keys and values, with those that are appended."""
+        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
+        weights: list[Tensor | None] = [weight, self.k_proj_weight, self.v_proj_weight]
+        q, k, v = plain.project(query, key, value, weights, self.in_proj_bias)
+        q, k, v = (
+            plain.split_heads(q, self.num_heads, self.batch_first),
+            plain.split_heads(k, self.num_heads, self.batch_first),
+            plain.split_heads(v, self.num_heads, self.batch_first),
+        )
+        k = plain.append_keys(k, self.bias_k, self.add_zero_attn)
+        v = plain.append_keys(v, self.bias_v, self.add_zero_attn)
+        return q, k, v
+
+    def _count_appended(self) -> int:
+        return int(self.bias_k is not None) + int(self.add_zero_attn)
+
+    def _describe(self) -> Layer:
+        weight = self.out_proj.weight
+        widths = (self.embed_dim, self.kdim, self.vdim)
+        return Layer(widths, self.num_heads, self.batch_first, weight.dtype, weight.device)
+
+    def _forward_scripted(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None,
+        need_weights: bool,
+        attn_mask: Tensor | None,
+        average_attn_weights: bool,
+        is_causal: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """`forward` in what TorchScript knows."""
+        is_batched = query.dim() == 3
+        axis = 0 if self.batch_first else 1
+        if not is_batched:
+            query, key, value = plain.add_batch(query, key, value, axis)
+            if key_padding_mask is not None:
+                key_padding_mask = key_padding_mask.unsqueeze(0)
+        q, k, v = self._project(query, key, value)
+        appended = self._count_appended()
+        if attn_mask is not None:
+            attn_mask = plain.shape_mask(attn_mask, self.num_heads, appended)
+        if key_padding_mask is not None:
+            key_padding_mask = F.pad(key_padding_mask, [0, appended])
+        causal: tuple[int, int, int] | None = None
+        if is_causal:
+            causal = (q.size(2), k.size(2), appended)
+        mask = plain.merge_masks(attn_mask, key_padding_mask, causal, q)
+        kept = plain.draw_kept(q, k, float(self.dropout) if self.training else 0.0)
+        context, weights, _ = plain.attend(q, k, v, mask, kept)
+        output = F.linear(plain.join_heads(context, self.batch_first), self.out_proj.weight, self.out_proj.bias)
+        if not is_batched:
+            output, weights = output.squeeze(axis), weights.squeeze(0)
+        if not need_weights:
+            return output, None
+        return output, weights.mean(-3) if average_attn_weights else weights
+
+
+def keep_off_fast_path(module: nn.MultiheadAttention) -> None:
+    """Makes encoder layers of torch call the forward of `module` instead of computing its attention past it.
+
+    They do that where they find a hook in any module below them. This one is on the output projection, which is never
+    called as a module, so it costs nothing.
+    """
+    module.out_proj.register_forward_pre_hook(_stay_off_fast_path)
+
+
+def _stay_off_fast_path(self: Any, input: tuple[Tensor]) -> None:
+    """A hook that does nothing. TorchScript asks for these names."""
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
+    """The context, (B, H, L, D), and what is wanted, by the way that suits."""
+    sizes, inputs = todo.sizes, (q, k, v, masks.attn, masks.padding)
+    if is_whole_needed(*inputs):
+        return run_whole(q, k, v, masks, todo, plain.draw_kept(q, k, todo.dropout))
+    if _is_fused(q, todo):
+        return Attended(_attend_fused(q, k, v, masks, sizes, todo.dropout))
+    require_memory(estimate_bytes(sizes, todo.want, q.element_size(), is_whole=False), sizes, q.device)
+    if todo.dropout > 0.0:
+        todo = todo._replace(seed=int(torch.randint(1 << 62, ())))
+    run = run_forward
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        run = run_with_gradient
+    off = torch.autocast(q.device.type, enabled=False) if torch.is_autocast_enabled(q.device.type) else nullcontext()
+    with off:
+        return run(q.contiguous(), k.contiguous(), v.contiguous(), masks, todo)
+
+
+def _is_fused(q: Tensor, todo: Pass) -> bool:
+    """Whether torch's own fused attention does it: nothing but the context is wanted, of something.
+
+    On a processor it holds all weights where there is dropout, and steps don't.
+    """
+    if todo.want != Want() or 0 in (todo.sizes.batch, todo.sizes.queries, todo.sizes.keys):
+        return False
+    return todo.dropout == 0.0 or q.device.type != "cpu"
+
+
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, masks: Masks, sizes: Sizes, dropout: float) -> Tensor:
+    """The context by torch's scaled_dot_product_attention, whose rows that see nothing are zeros too."""
+    if masks.is_causal and masks.attn is None and masks.padding is None and not sizes.appended:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    return F.scaled_dot_product_attention(q, k, v, merge(masks, q, sizes), dropout)

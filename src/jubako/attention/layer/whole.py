@@ -1,0 +1,49 @@
+"""The same pass in one go, with all weights held: where a graph of it is made, and for second derivatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jubako.attention.layer import plain
+from jubako.attention.layer.blocks import Pass, sum_dtype
+from jubako.attention.layer.masks import Masks, merge
+from jubako.attention.layer.wanted import Attended
+
+__all__ = ["is_traced", "is_whole_needed", "run_whole"]
+
+
+def is_traced() -> bool:
+    """Whether a graph is being made by torch.compile, torch.export or torch.jit.trace."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def is_whole_needed(*tensors: Tensor | None) -> bool:
+    """Whether something watches the operations, or replays them, which steps with their reused space would mislead.
+
+    That is: compiling and exporting, tracing, `torch.func`, forward-mode derivatives, dispatch modes, and tensors of
+    other classes than torch's own.
+    """
+    if is_traced() or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return True
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
+    given = [tensor for tensor in tensors if tensor is not None]
+    return any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type == "meta" for tensor in given)
+
+
+def run_whole(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass, kept: Tensor | None) -> Attended:
+    """What `blocks.run_forward` gives, differentiably. `kept` is what dropout multiplies the weights with, or None."""
+    want = todo.want
+    context, applied, weights = plain.attend(q, k, v, merge(masks, q, todo.sizes), kept)
+    exact = sum_dtype(q.dtype)
+    top = torch.topk(applied.detach(), min(want.top_keys, todo.sizes.keys), -1) if want.top_keys else None
+    return Attended(
+        context,
+        averaged=applied.mean(1) if want.averaged else None,
+        per_head=applied if want.per_head else None,
+        column_sums=applied.sum(2, dtype=exact) if want.column_sums else None,
+        row_entropy=plain.entropy(weights.to(exact)) if want.row_entropy else None,
+        top_keys=None if top is None else top.indices,
+        top_weights=None if top is None else top.values,
+    )

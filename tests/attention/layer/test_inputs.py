@@ -1,0 +1,189 @@
+"""Inputs that do not fit, or would not fit into memory, and those at the edge of what fits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jubako.attention.layer.inputs import AttentionInputError
+from jubako.attention.layer.memory import SizeError, estimate_bytes, find_available_bytes, require_memory
+from jubako.attention.layer.module import MultiheadAttention
+from jubako.attention.layer.steps import Sizes
+from jubako.attention.layer.wanted import Want
+from jubako.errors import InputError
+
+
+def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.ones(*shape, dtype=dtype)
+
+
+CASES: list[tuple[dict[str, Any], tuple[Tensor, Tensor, Tensor], dict[str, Any], str]] = [
+    (
+        {},
+        (ones(4), ones(3, 4), ones(3, 4)),
+        {},
+        "query has 1 axes, of shape (4), where 3 or, unbatched, 2 were expected",
+    ),
+    (
+        {},
+        (ones(2, 3, 4), ones(3, 4), ones(2, 3, 4)),
+        {},
+        "key has 2 axes, (3, 4), and query 3, (2, 3, 4)",
+    ),
+    (
+        {},
+        (ones(2, 3, 5), ones(2, 6, 4), ones(2, 6, 4)),
+        {},
+        "query (B=2, L=3, E=5) has 5 features, and the layer was made for E=4",
+    ),
+    (
+        {"batch_first": False, "kdim": 7},
+        (ones(3, 2, 4), ones(6, 2, 4), ones(6, 2, 4)),
+        {},
+        "key (S=6, B=2, kdim=4) has 4 features, and the layer was made for kdim=7",
+    ),
+    (
+        {},
+        (ones(2, 3, 4), ones(1, 6, 4), ones(2, 5, 4)),
+        {},
+        "key (B=1, S=6, kdim=4) and query (B=2, L=3, E=4) differ in B; "
+        "key (B=1, S=6, kdim=4) and value (B=2, S=5, vdim=4) differ in S",
+    ),
+    (
+        {},
+        (ones(3, 4), ones(6, 4), ones(5, 4)),
+        {},
+        "key (S=6, kdim=4) and value (S=5, vdim=4) differ in S",
+    ),
+    (
+        {},
+        (ones(2, 3, 4), ones(2, 6, 4), ones(2, 6, 4)),
+        {"key_padding_mask": torch.zeros(2, 3), "attn_mask": torch.zeros(6, 3)},
+        "key_padding_mask (B=2, S=3) was expected to be (B=2, S=6); "
+        "attn_mask (L=6, S=3) was expected to be (L=3, S=6) or (B*H=4, L=3, S=6)",
+    ),
+    (
+        {},
+        (ones(3, 4), ones(6, 4), ones(6, 4)),
+        {"key_padding_mask": torch.zeros(1, 6), "attn_mask": torch.zeros(4, 3, 6)},
+        "key_padding_mask (1, 6) was expected to be (S=6); "
+        "attn_mask (B*H=4, L=3, S=6) was expected to be (L=3, S=6) or (B*H=2, L=3, S=6)",
+    ),
+    (
+        {},
+        (ones(2, 3, 4), ones(2, 6, 4, dtype=torch.float64), ones(2, 6, 4)),
+        {"key_padding_mask": torch.zeros(2, 6, dtype=torch.int64)},
+        "key is torch.float64, and the weights of the layer are torch.float32; "
+        "key_padding_mask is torch.int64, and only boolean and floating masks have a meaning",
+    ),
+    (
+        {"device": "meta"},
+        (ones(2, 3, 4), ones(2, 3, 4), ones(2, 3, 4).to("meta")),
+        {"attn_mask": torch.zeros(3, 3, device="meta")},
+        "query is on cpu, and the weights of the layer are on meta; "
+        "key is on cpu, and the weights of the layer are on meta; attn_mask is on meta, and query on cpu",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "inputs", "masks", "message"), CASES)
+def test_call_that_does_not_fit_is_refused_in_one_sentence(
+    options: dict[str, Any], inputs: tuple[Tensor, Tensor, Tensor], masks: dict[str, Any], message: str
+) -> None:
+    layer = MultiheadAttention(4, 2, **{"batch_first": True} | options)
+    with pytest.raises(AttentionInputError) as caught:
+        layer(*inputs, **masks)
+    assert str(caught.value) == message
+    for kind in (InputError, RuntimeError, AssertionError):
+        assert isinstance(caught.value, kind)
+
+
+@pytest.mark.parametrize(("options", "inputs", "masks", "message"), CASES)
+def test_torchs_layer_refuses_the_same_calls(
+    options: dict[str, Any], inputs: tuple[Tensor, Tensor, Tensor], masks: dict[str, Any], message: str
+) -> None:
+    layer = nn.MultiheadAttention(4, 2, **{"batch_first": True} | options)
+    with pytest.raises((RuntimeError, AssertionError, ValueError)):
+        layer(*inputs, **masks)
+    assert message
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize(("batch", "length", "keys"), [(0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 0, 0), (2, 0, 0)])
+def test_axes_may_be_empty(batch: int, length: int, keys: int, need_weights: bool, is_training: bool) -> None:
+    layer = MultiheadAttention(4, 2, batch_first=True).train(is_training)
+    nn.init.normal_(layer.out_proj.bias)
+    query, key = torch.randn(batch, length, 4), torch.randn(batch, keys, 4, requires_grad=True)
+    padding = torch.zeros(batch, keys, dtype=torch.bool)
+    for mask in (None, padding):
+        output, weights = layer(query, key, key, mask, need_weights)
+        assert output.shape == (batch, length, 4)
+        if need_weights:
+            assert weights.shape == (batch, length, keys)
+        if keys == 0:  # nothing to look at: the bias alone
+            assert torch.equal(output, layer.out_proj.bias.expand(batch, length, 4))
+        output.sum().backward()
+        assert key.grad is not None
+        assert key.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_spread_as_in_torchs_layer(value: float, need_weights: bool) -> None:
+    torch.manual_seed(0)
+    ours, torchs = MultiheadAttention(4, 2, batch_first=True), nn.MultiheadAttention(4, 2, batch_first=True)
+    torchs.load_state_dict(ours.state_dict())
+    query, key = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
+    key[1, 2, 0] = value
+    output, weights = ours(query, key, key, need_weights=need_weights)
+    expected, expected_weights = torchs(query, key, key, need_weights=need_weights)
+    assert output[0].isfinite().all()
+    assert torch.equal(output.isnan(), expected.isnan())
+    assert output[1].isnan().any()
+    if need_weights:
+        assert torch.equal(weights.isnan(), expected_weights.isnan())
+
+
+def test_maps_of_all_heads_that_fit_no_memory_are_refused_before_anything_is_allocated() -> None:
+    layer = MultiheadAttention(8, 8, batch_first=True)
+    x = torch.zeros(1, 1_000_000, 8)
+    with pytest.raises(SizeError) as caught:
+        layer(x, x, x, average_attn_weights=False)
+    assert str(caught.value).startswith(
+        "B=1, H=8, L=1000000, S=1000000 would take 29802.6 GiB, of it 29802.3 GiB for the maps of all heads, and "
+    )
+    assert caught.value.hint.startswith("ask for column sums or top keys")
+    assert caught.value.needed_bytes > caught.value.available_bytes > 0
+    assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value, AttentionInputError)
+
+
+def test_estimate_names_what_is_allocated() -> None:
+    sizes = Sizes(2, 4, 1000, 2000, 16)
+    want = Want(averaged=True, per_head=True, top_keys=5)
+    assert estimate_bytes(sizes, want, 4, is_whole=False) == {
+        "projections and context": 2 * (2 * 8000 + 2 * 16000) * 16 * 4,
+        "scores": 2 << 20,
+        "averaged map": 2 * 1000 * 2000 * 4,
+        "maps of all heads": 8 * 1000 * 2000 * 4,
+        "top keys": 8 * 1000 * 5 * 12,
+    }
+    assert estimate_bytes(sizes, Want(), 4, is_whole=True)["scores"] == 2 * 8 * 1000 * 2000 * 4
+
+
+def test_what_fits_is_let_through_and_memory_is_what_the_kernel_says() -> None:
+    cpu = torch.device("cpu")
+    available = find_available_bytes(cpu)
+    assert available is not None
+    line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable:"))
+    assert 0 < available <= 1.2 * 1024 * int(line.split()[1])
+    require_memory({"scores": available // 2}, Sizes(1, 1, 1, 1, 1), cpu)
+    require_memory({"scores": 1 << 60}, Sizes(1, 1, 1, 1, 1), torch.device("meta"))
+    with pytest.raises(SizeError, match="for the scores"):
+        require_memory({"scores": 1 << 60, "averaged map": 1}, Sizes(1, 1, 1, 1, 1), cpu)

@@ -1,0 +1,181 @@
+"""Scripting, exporting, compiling, tracing, functional and forward-mode derivatives, and tensors of other kinds."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from jubako.attention.layer.inputs import AttentionInputError
+from jubako.attention.layer.module import MultiheadAttention
+
+from .by_hand import assert_near
+from .settings import make_setting
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Torch announces that scripting will go, and compiles with modules that warn of themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors is in prototype stage")
+        yield
+
+
+def make_layer(**options: Any) -> MultiheadAttention:
+    torch.manual_seed(0)
+    return MultiheadAttention(8, 2, batch_first=True, **options)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_scripted_layer_computes_the_same(seed: int) -> None:
+    setting = make_setting(seed)
+    setting.call["is_causal"] = seed % 2 == 0
+    module = setting.make()
+    scripted = torch.jit.script(module)
+    for mine, theirs in zip(
+        module(*setting.inputs, **setting.call), scripted(*setting.inputs, **setting.call), strict=True
+    ):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            assert_near(theirs, mine, 60.0)
+
+
+def test_scripted_layer_can_be_saved_and_has_dropout() -> None:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(make_layer(dropout=0.5)), file)
+    file.seek(0)
+    loaded = torch.jit.load(file)
+    x = torch.randn(2, 20, 8)
+    weights = loaded.train()(x, x, x)[1]
+    assert (weights.sum(-1) - 1).abs().max() > 0.01
+    assert_near(loaded.eval()(x, x, x)[1].sum(-1), torch.ones(2, 20))
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_exported_layer_computes_the_same_for_other_sizes(need_weights: bool, is_causal: bool) -> None:
+    layer = make_layer().eval()
+    x = torch.randn(2, 5, 8)
+    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=2, max=512)
+    options = {"need_weights": need_weights, "is_causal": is_causal}
+    axes = {name: {0: batch, 1: length} for name in ("query", "key", "value")}
+    program = torch.export.export(layer, (x, x, x), options, dynamic_shapes=axes | dict.fromkeys(options)).module()
+    for y in (x, torch.randn(3, 40, 8)):
+        expected, expected_weights = layer(y, y, y, **options)
+        output, weights = program(y, y, y, **options)
+        assert_near(output, expected)
+        assert (weights is None) == (expected_weights is None)
+        if need_weights:
+            assert_near(weights, expected_weights)
+
+
+def test_compiled_layer_has_one_graph_and_computes_the_same() -> None:
+    layer = make_layer()
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[0, 3:] = True
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    expected = layer(x, x, x, padding, is_causal=True)
+    found = compiled(x, x, x, padding, is_causal=True)
+    gradients = []
+    for output, weights in (expected, found):
+        assert_near(output, expected[0])
+        assert_near(weights, expected[1])
+        gradients.append(torch.autograd.grad(output.square().sum() + weights.square().sum(), x)[0])
+    assert_near(gradients[1], gradients[0])
+
+
+def test_traced_graph_is_of_whole_operations() -> None:
+    layer = make_layer().eval()
+    x, y = torch.randn(1, 300, 8), torch.randn(1, 300, 8)
+    graph = make_fx(lambda x: layer(x, x, x))(x)
+    assert_near(graph(y)[0], layer(y, y, y)[0])
+    traced = torch.jit.trace(layer, (x, x, x))
+    assert_near(traced(y, y, y)[1], layer(y, y, y)[1])
+
+
+def test_functional_derivatives_and_batches_go_through() -> None:
+    layer = make_layer(dtype=torch.float64)
+    x = torch.randn(3, 4, 8, dtype=torch.float64)
+
+    def lose(x: Tensor) -> Tensor:
+        output, weights = layer(x, x, x, is_causal=True)
+        total: Tensor = output.sum() + weights.square().sum()
+        return total
+
+    leaf = x.clone().requires_grad_()
+    lose(leaf).backward()
+    assert_near(torch.func.grad(lose)(x), leaf.grad)
+    each = torch.func.vmap(torch.func.grad(lose))(x.unsqueeze(1))
+    assert_near(each.squeeze(1), leaf.grad)
+    direction = torch.randn_like(x)
+    slope = torch.func.jvp(lose, (x,), (direction,))[1]
+    assert_near(slope, (leaf.grad * direction).sum())
+    with torch.autograd.forward_ad.dual_level():
+        dual = lose(torch.autograd.forward_ad.make_dual(x, direction))
+        assert_near(torch.autograd.forward_ad.unpack_dual(dual).tangent, slope)
+
+
+def test_tensors_without_data_have_the_right_shapes() -> None:
+    layer = make_layer(device="meta")
+    x = torch.empty(2, 5, 8, device="meta")
+    assert [y.shape for y in layer(x, x, x)] == [(2, 5, 8), (2, 5, 5)]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        y = torch.empty(2, 5, 8)
+        assert [z.shape for z in make_layer()(y, y, y)] == [(2, 5, 8), (2, 5, 5)]
+
+
+class Logged(Tensor):
+    """A tensor of another class: it says which operations it took part in."""
+
+    names: ClassVar[list[str]] = []
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cls.names.append(function.__name__)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_tensors_of_another_class_see_each_operation() -> None:
+    layer = make_layer()
+    x = torch.randn(2, 5, 8)
+    logged = x.as_subclass(Logged)
+    output, weights = layer(logged, logged, logged)
+    assert type(output) is type(weights) is Logged
+    assert {"linear", "softmax", "matmul"} <= set(Logged.names)
+    assert_near(output.as_subclass(Tensor), layer(x, x, x)[0])
+
+
+def test_nested_tensors_are_taken_and_given() -> None:
+    layer = make_layer().eval()
+    entries = [torch.randn(length, 8) for length in (3, 5, 1)]
+    nested = torch.nested.nested_tensor(entries)
+    output, weights = layer(nested, nested, nested)
+    assert output.is_nested
+    assert weights.shape == (3, 5, 5)
+    for entry, found, its_weights in zip(entries, output.unbind(), weights, strict=True):
+        expected, expected_weights = layer(entry, entry, entry)
+        assert_near(found, expected)
+        assert_near(its_weights[: len(entry), : len(entry)], expected_weights)
+        assert (its_weights[:, len(entry) :] == 0).all()
+
+
+def test_nested_tensors_that_cannot_be_taken_are_refused() -> None:
+    layer = make_layer()
+    nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(2, 8)])
+    jagged = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(2, 8)], layout=torch.jagged)
+    with pytest.raises(AttentionInputError, match="the same tensor alone"):
+        layer(nested, torch.randn(2, 3, 8), torch.randn(2, 3, 8))
+    with pytest.raises(AttentionInputError, match="a mask was given with it"):
+        layer(nested, nested, nested, attn_mask=torch.zeros(3, 3))
+    with pytest.raises(AttentionInputError, match=r"strided layout alone, and this is torch\.jagged"):
+        layer(jagged, jagged, jagged)
