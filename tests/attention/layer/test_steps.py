@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jubako.attention.layer.blocks import Pass, draw_all_kept, run_forward
 from jubako.attention.layer.masks import Masks
-from jubako.attention.layer.steps import Sizes, plan_steps
+from jubako.attention.layer.steps import STEP_BYTES, Sizes, plan_steps
 from jubako.attention.layer.wanted import Want
 from jubako.attention.layer.whole import run_whole
 
@@ -33,7 +33,7 @@ MOST = [1, 100, 1000, 5000, 1 << 20]
 def test_steps_cover_each_score_that_may_be_seen_exactly_once(sizes: Sizes, most: int, is_causal: bool) -> None:
     lengths = [sizes.keys - entry % (sizes.keys + 1) for entry in range(sizes.batch)]
     seen = torch.zeros(sizes.batch, sizes.heads, sizes.queries, sizes.keys, dtype=torch.int64)
-    steps = list(plan_steps(sizes, most, is_causal=is_causal, lengths=lengths))
+    steps = list(plan_steps(sizes, most, 1, is_causal=is_causal, lengths=lengths))
     for step in steps:
         seen[step.batch, step.heads, step.rows, : step.keys] += 1
     assert [step.number for step in steps] == list(range(len(steps)))
@@ -45,7 +45,7 @@ def test_steps_cover_each_score_that_may_be_seen_exactly_once(sizes: Sizes, most
 
 def test_heads_of_the_same_rows_follow_each_other_from_first_to_last() -> None:
     sizes = Sizes(2, 5, 16, 64, 4)
-    steps = list(plan_steps(sizes, 2 * 16 * 64, is_causal=False))
+    steps = list(plan_steps(sizes, 2 * 16 * 64, 1, is_causal=False))
     for rows, group in itertools.groupby(steps, key=lambda step: (step.batch, step.rows)):
         heads = [step.heads for step in group]
         assert [h.start for h in heads] == [0, 2, 4], rows
@@ -58,7 +58,7 @@ def test_causal_steps_leave_out_about_half() -> None:
     sizes = Sizes(1, 8, 2048, 2048, 64)
     done = sum(
         (s.rows.stop - s.rows.start) * s.keys * (s.heads.stop - s.heads.start)
-        for s in plan_steps(sizes, 1 << 19, is_causal=True)
+        for s in plan_steps(sizes, STEP_BYTES, 4, is_causal=True)
     )
     assert done / (8 * 2048 * 2048) < 0.54
 

@@ -7,7 +7,6 @@ lower precisions in float32.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -40,8 +39,9 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def plan_pass(masks: Masks, todo: Pass, like: Tensor) -> tuple[list[Step], Tensor]:
     """The steps of a pass, and space for the scores of the largest of them."""
-    most = todo.step_bytes // like.element_size()
-    steps = list(plan_steps(todo.sizes, most, is_causal=masks.is_causal, lengths=find_lengths(masks)))
+    lengths = find_lengths(masks)
+    sizes, item_bytes = todo.sizes, like.element_size()
+    steps = list(plan_steps(sizes, todo.step_bytes, item_bytes, is_causal=masks.is_causal, lengths=lengths))
     return steps, like.new_empty(max((_count_scores(step) for step in steps), default=0))
 
 
@@ -53,17 +53,18 @@ def _count_scores(step: Step) -> int:
 
 
 def run_forward(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
-    """The context (B, H, L, D) as `output`, and what is wanted, of heads (B, H, L, D) and (B, H, S, D).
+    """The context (B, H, L, D) as `output`, and what is wanted, of scaled queries (B, H, L, D) and keys (B, H, S, D).
 
     Fastest where the heads are contiguous. No gradient is recorded; the caller sees to that.
     """
     sizes = todo.sizes
     steps, space = plan_pass(masks, todo, q)
-    found = _allocate(v, sizes, todo.want, is_sparse=any(step.keys < sizes.keys for step in steps))
+    found = _allocate(v, sizes, todo.want)
     sums = torch.empty(0)
     for step in steps:
+        if step.keys < sizes.keys or step.keys == 0:
+            _clear_unseen(found, step)
         if step.keys == 0:
-            found.output[step.batch, step.heads, step.rows] = 0.0
             continue
         weights = weigh(q, k, masks, step, todo.sizes, space)
         if found.row_entropy is not None:
@@ -82,9 +83,9 @@ def weigh(q: Tensor, k: Tensor, masks: Masks, step: Step, sizes: Sizes, space: T
     """The weights of a step before dropout, (b, h, rows, keys), made in `space`, which the next step overwrites."""
     queries = q[step.batch, step.heads, step.rows]
     keys = k[step.batch, step.heads, : step.keys].flatten(0, 1)
-    b, h, rows, head_dim = queries.shape
+    b, h, rows, _ = queries.shape
     flat = space[: b * h * rows * step.keys].view(b * h, rows, step.keys)
-    flat.baddbmm_(queries.flatten(0, 1), keys.transpose(1, 2), beta=0, alpha=1.0 / math.sqrt(head_dim))
+    torch.bmm(queries.flatten(0, 1), keys.transpose(1, 2), out=flat)
     scores = flat.view(b, h, rows, step.keys)
     blind = None if masks.is_empty else add_masks(scores, masks, step, sizes)
     # In place where each row is read before it is written; elsewhere nobody promises that.
@@ -110,21 +111,30 @@ def draw_all_kept(masks: Masks, todo: Pass, like: Tensor) -> Tensor:
     return kept
 
 
-def _allocate(like: Tensor, sizes: Sizes, want: Want, *, is_sparse: bool) -> Attended:
-    """Room for the results; zeros where no step may come to."""
+def _allocate(like: Tensor, sizes: Sizes, want: Want) -> Attended:
+    """Room for the results; zeros in what is summed up and in rows that may stay as they are."""
     rows = (sizes.batch, sizes.heads, sizes.queries)
-    make = like.new_zeros if is_sparse else like.new_empty
     exact = sum_dtype(like.dtype)
     top = min(want.top_keys, sizes.keys)
     return Attended(
         like.new_empty((*rows, like.shape[-1])),
-        averaged=make((sizes.batch, sizes.queries, sizes.keys)) if want.averaged else None,
-        per_head=make((*rows, sizes.keys)) if want.per_head else None,
+        averaged=like.new_empty((sizes.batch, sizes.queries, sizes.keys)) if want.averaged else None,
+        per_head=like.new_empty((*rows, sizes.keys)) if want.per_head else None,
         column_sums=like.new_zeros((sizes.batch, sizes.heads, sizes.keys), dtype=exact) if want.column_sums else None,
         row_entropy=like.new_zeros(rows, dtype=exact) if want.row_entropy else None,
         top_keys=torch.arange(top, device=like.device).repeat(*rows, 1) if want.top_keys else None,
         top_weights=like.new_zeros((*rows, top)) if want.top_keys else None,
     )
+
+
+def _clear_unseen(found: Attended, step: Step) -> None:
+    """Puts zeros where the rows of a step have keys that none of them may see."""
+    if step.keys == 0:
+        found.output[step.batch, step.heads, step.rows] = 0.0
+    if found.averaged is not None and step.is_first_of_rows:
+        found.averaged[step.batch, step.rows, step.keys :] = 0.0
+    if found.per_head is not None:
+        found.per_head[step.batch, step.heads, step.rows, step.keys :] = 0.0
 
 
 def _gather(found: Attended, weights: Tensor, step: Step) -> None:
@@ -143,15 +153,15 @@ def _gather(found: Attended, weights: Tensor, step: Step) -> None:
 
 def _average(averaged: Tensor, weights: Tensor, step: Step, sizes: Sizes, sums: Tensor) -> Tensor:
     """Adds the heads of a step to the averaged map of its rows, and returns the sums so far, to be handed in next."""
-    part = weights.squeeze(1) if weights.shape[1] == 1 else weights.sum(1, dtype=sum_dtype(weights.dtype))
     target = averaged[step.batch, step.rows, : step.keys]
-    if step.is_first_of_rows:
-        sums = target if sum_dtype(target.dtype) == target.dtype else torch.empty_like(target, dtype=torch.float32)
-        sums.copy_(part)
+    if weights.shape[1] == sizes.heads:
+        torch.sum(weights, 1, out=target).mul_(1.0 / sizes.heads)
+        return sums
+    if step.is_first_of_rows:  # in place, or apart in float32
+        sums = target if target.dtype == sum_dtype(target.dtype) else torch.empty_like(target, dtype=torch.float32)
+        torch.sum(weights, 1, dtype=sums.dtype, out=sums)
     else:
-        sums += part
+        sums += weights.squeeze(1) if weights.shape[1] == 1 else weights.sum(1, dtype=sums.dtype)
     if step.is_last_of_rows(sizes):
-        sums.mul_(1.0 / sizes.heads)
-        if sums.dtype != target.dtype:
-            target.copy_(sums)
+        torch.mul(sums, 1.0 / sizes.heads, out=target)
     return sums

@@ -7,7 +7,6 @@ sums, and the entropies of their rows. Second derivatives come from the pass in 
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -85,7 +84,6 @@ class _Backward:
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> None:
         self._q, self._k, self._v, self._masks, self._todo = q, k, v, masks, todo
-        self._scale = 1.0 / math.sqrt(q.shape[-1])
 
     def run(self, given: _Given, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """The gradients of queries, keys, values, attention mask and padding mask, those that are needed."""
@@ -115,9 +113,9 @@ class _Backward:
         d_scores = self._differentiate_softmax(step, weights, kept, given)
         low = d_scores.to(weights.dtype)
         if dq is not None:
-            dq[at_rows] += torch.matmul(low, self._k[at_keys]) * self._scale
+            dq[at_rows] += torch.matmul(low, self._k[at_keys])
         if dk is not None:
-            dk[at_keys] += torch.matmul(low.transpose(2, 3), self._q[at_rows]) * self._scale
+            dk[at_keys] += torch.matmul(low.transpose(2, 3), self._q[at_rows])
         if d_attn is not None:
             entries = step.batch if d_attn.shape[0] > 1 else slice(None)
             heads = step.heads if d_attn.shape[1] > 1 else slice(None)

@@ -116,12 +116,11 @@ def _check_masks(call: Call, layer: Layer) -> list[str]:
 
 def _check_kinds(call: Call, layer: Layer) -> list[str]:
     """Dtypes and devices. Autocast takes all floating dtypes."""
+    kind = layer.device.type
+    is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     problems = []
-    for name in ("query", "key", "value"):
-        tensor: Tensor = getattr(call, name)
-        is_cast = torch.amp.is_autocast_available(layer.device.type) and torch.is_autocast_enabled(layer.device.type)
-        is_fit = tensor.is_floating_point() if is_cast else tensor.dtype == layer.dtype
-        if not is_fit:
+    for name, tensor in (("query", call.query), ("key", call.key), ("value", call.value)):
+        if not (tensor.is_floating_point() if is_cast else tensor.dtype == layer.dtype):
             problems.append(f"{name} is {tensor.dtype}, and the weights of the layer are {layer.dtype}")
         if tensor.device != layer.device:
             problems.append(f"{name} is on {tensor.device}, and the weights of the layer are on {layer.device}")

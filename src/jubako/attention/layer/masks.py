@@ -92,14 +92,11 @@ def add_masks(scores: Tensor, masks: Masks, step: Step, sizes: Sizes) -> Tensor 
     if merged is not None:
         scores += merged
     blocked = None if merged is None else merged == float("-inf")
-    if masks.is_causal:
-        first = step.rows.start
-        last = min(step.keys, sizes.keys - sizes.appended)
-        if first < last:
-            rows = torch.arange(first, step.rows.stop, device=scores.device)[:, None]
-            later = torch.arange(first, last, device=scores.device)[None] > rows
-            scores[..., first:last].masked_fill_(later, float("-inf"))
-            if blocked is not None:
-                blocked = blocked.expand(-1, -1, rows.shape[0], -1).clone()
-                blocked[..., first:last] |= later
+    first, last = step.rows.start, min(step.keys, sizes.keys - sizes.appended)
+    if masks.is_causal and first < last:
+        later = scores.new_full((step.rows.stop - first, last - first), float("-inf")).triu_(1)
+        scores[..., first:last] += later
+        if blocked is not None:
+            blocked = blocked.expand(-1, -1, later.shape[0], -1).clone()
+            blocked[..., first:last] |= later < 0.0
     return None if blocked is None else blocked.all(-1, keepdim=True)

@@ -7,7 +7,6 @@ torch's own results instead.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jubako.attention.layer import plain
-from jubako.attention.layer.blocks import Pass, run_forward
-from jubako.attention.layer.gradient import run_with_gradient
+from jubako.attention.layer.blocks import Pass
 from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call
-from jubako.attention.layer.masks import Masks, gather_masks, merge
+from jubako.attention.layer.masks import gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
+from jubako.attention.layer.ways import is_fused, run_fused, run_in_steps
 from jubako.attention.layer.whole import is_traced, is_whole_needed, run_whole
 
 __all__ = ["MultiheadAttention", "keep_off_fast_path"]
@@ -140,11 +139,21 @@ class MultiheadAttention(nn.MultiheadAttention):
         return Attended(found.output.squeeze(axis), *single)
 
     def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
-        q, k, v = self._project(call.query, call.key, call.value)
+        heads = self._project(call.query, call.key, call.value)
+        q, k = heads[:2]
         sizes = Sizes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), self._count_appended())
         masks = gather_masks(call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes)
-        dropout = self.dropout if self.training else 0.0
-        found = _attend(q, k, v, masks, Pass(sizes, want, dropout))
+        todo = Pass(sizes, want, self.dropout if self.training else 0.0)
+        if is_whole_needed(*heads, masks.attn, masks.padding):
+            found = run_whole(plain.scale(q), *heads[1:], masks, todo, plain.draw_kept(q, k, todo.dropout))
+        elif is_fused(q, todo):
+            found = run_fused(*heads, masks, todo)
+        else:
+            require_memory(estimate_bytes(sizes, want, q.element_size(), is_whole=False), sizes, q.device)
+            heads = (plain.scale(q.contiguous()), k.contiguous(), heads[2].contiguous())
+            del q, k  # with the last view of them, the projections in one piece go before the pass begins
+            found = run_in_steps(*heads, masks, todo)
+        del heads
         context = plain.join_heads(found.output, self.batch_first)
         return found._replace(output=F.linear(context, self.out_proj.weight, self.out_proj.bias))
 
@@ -199,7 +208,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             causal = (q.size(2), k.size(2), appended)
         mask = plain.merge_masks(attn_mask, key_padding_mask, causal, q)
         kept = plain.draw_kept(q, k, float(self.dropout) if self.training else 0.0)
-        context, weights, _ = plain.attend(q, k, v, mask, kept)
+        context, weights, _ = plain.attend(plain.scale(q), k, v, mask, kept)
         output = F.linear(plain.join_heads(context, self.batch_first), self.out_proj.weight, self.out_proj.bias)
         if not is_batched:
             output, weights = output.squeeze(axis), weights.squeeze(0)
@@ -219,38 +228,3 @@ def keep_off_fast_path(module: nn.MultiheadAttention) -> None:
 
 def _stay_off_fast_path(self: Any, input: tuple[Tensor]) -> None:
     """A hook that does nothing. TorchScript asks for these names."""
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
-    """The context, (B, H, L, D), and what is wanted, by the way that suits."""
-    sizes, inputs = todo.sizes, (q, k, v, masks.attn, masks.padding)
-    if is_whole_needed(*inputs):
-        return run_whole(q, k, v, masks, todo, plain.draw_kept(q, k, todo.dropout))
-    if _is_fused(q, todo):
-        return Attended(_attend_fused(q, k, v, masks, sizes, todo.dropout))
-    require_memory(estimate_bytes(sizes, todo.want, q.element_size(), is_whole=False), sizes, q.device)
-    if todo.dropout > 0.0:
-        todo = todo._replace(seed=int(torch.randint(1 << 62, ())))
-    run = run_forward
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        run = run_with_gradient
-    off = torch.autocast(q.device.type, enabled=False) if torch.is_autocast_enabled(q.device.type) else nullcontext()
-    with off:
-        return run(q.contiguous(), k.contiguous(), v.contiguous(), masks, todo)
-
-
-def _is_fused(q: Tensor, todo: Pass) -> bool:
-    """Whether torch's own fused attention does it: nothing but the context is wanted, of something.
-
-    On a processor it holds all weights where there is dropout, and steps don't.
-    """
-    if todo.want != Want() or 0 in (todo.sizes.batch, todo.sizes.queries, todo.sizes.keys):
-        return False
-    return todo.dropout == 0.0 or q.device.type != "cpu"
-
-
-def _attend_fused(q: Tensor, k: Tensor, v: Tensor, masks: Masks, sizes: Sizes, dropout: float) -> Tensor:
-    """The context by torch's scaled_dot_product_attention, whose rows that see nothing are zeros too."""
-    if masks.is_causal and masks.attn is None and masks.padding is None and not sizes.appended:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    return F.scaled_dot_product_attention(q, k, v, merge(masks, q, sizes), dropout)

@@ -23,6 +23,7 @@ __all__ = [
     "join_heads",
     "merge_masks",
     "project",
+    "scale",
     "shape_mask",
     "split_heads",
     "to_additive",
@@ -81,6 +82,11 @@ def split_heads(projected: Tensor, num_heads: int, batch_first: bool) -> Tensor:
     """A view (B, H, L, D) of what is (B, L, E), or (L, B, E) without `batch_first`; heads are slices of E in order."""
     heads = torch.unflatten(projected, -1, [num_heads, projected.size(-1) // num_heads])
     return heads.permute(0, 2, 1, 3) if batch_first else heads.permute(1, 2, 0, 3)
+
+
+def scale(q: Tensor) -> Tensor:
+    """The queries divided by the square root of their size; scores are products of these with the keys."""
+    return q * q.size(-1) ** -0.5
 
 
 def join_heads(context: Tensor, batch_first: bool) -> Tensor:
@@ -148,10 +154,10 @@ def merge_masks(
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The context (B, H, L, D), the weights applied, and the weights before dropout, both (B, H, L, S).
 
-    `mask` is additive. `kept` is what dropout multiplies the weights with, (B, H, L, S), or None. A query that may see
-    no key has weights and a context of zeros, and passes no gradient on.
+    The queries are scaled. `mask` is additive. `kept` is what dropout multiplies the weights with, (B, H, L, S), or
+    None. A query that may see no key has weights and a context of zeros, and passes no gradient on.
     """
-    scores = torch.matmul(q * q.size(-1) ** -0.5, k.transpose(-2, -1))
+    scores = torch.matmul(q, k.transpose(-2, -1))
     if mask is None:
         weights = torch.softmax(scores, -1)
     else:

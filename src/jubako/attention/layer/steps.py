@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 __all__ = ["Sizes", "Step", "plan_steps"]
 
-STEP_BYTES = 2 << 20  # of scores; the second-level cache of a server's core, at which all shapes measured were fastest
-LEAST_ROWS = 16  # a product of fewer rows is no longer bound by arithmetic
-CAUSAL_PARTS = 16  # steps of a causal layer are at most this part of the rows: what lies above the diagonal is skipped
+STEP_BYTES = 4 << 20  # of scores; a step of less takes its time from calls, one of more leaves the cache
+MOST_ROWS = 256  # of a step that has not all heads: products of more rows are hardly faster
+LEAST_ROWS = 16  # a product of fewer is no longer bound by arithmetic
+CAUSAL_PARTS = 16  # into which the rows of a causal layer are cut at least, as far as steps of CAUSAL_ROWS allow
+CAUSAL_ROWS = 64
 
 
 class Sizes(NamedTuple):
@@ -46,19 +48,24 @@ class Step(NamedTuple):
         return bool(self.heads.stop == sizes.heads)
 
 
-def plan_steps(sizes: Sizes, most: int, *, is_causal: bool, lengths: list[int] | None = None) -> Iterator[Step]:
-    """The steps in the order in which they are done, the same each time; each of at most `most` scores if it can be.
+def plan_steps(
+    sizes: Sizes, step_bytes: int, item_bytes: int, *, is_causal: bool, lengths: list[int] | None = None
+) -> Iterator[Step]:
+    """The steps in the order in which they are done, the same each time; each of `step_bytes` of scores if it can be.
 
     `lengths` says up to which key each batch entry has one that may be seen; the rest is skipped, and so are keys that
     no row of a causal step sees, unless keys were appended after them.
     """
-    rows = min(max(1, sizes.queries), max(LEAST_ROWS, most // max(1, sizes.keys)))
+    most = step_bytes // item_bytes
+    of_row = max(1, sizes.keys)
+    rows = max(LEAST_ROWS, min(MOST_ROWS, most // of_row), most // (max(1, sizes.heads) * of_row))
+    rows = min(rows, max(1, sizes.queries))
     if is_causal:
-        rows = min(rows, max(4 * LEAST_ROWS, sizes.queries // CAUSAL_PARTS))
-    heads = min(sizes.heads, max(1, most // max(1, rows * sizes.keys)))
+        rows = min(rows, max(CAUSAL_ROWS, sizes.queries // CAUSAL_PARTS))
+    heads = _divide(sizes.heads, most // (rows * of_row))
     batch = 1
     if heads == sizes.heads and rows == sizes.queries:
-        batch = max(1, most // max(1, heads * rows * sizes.keys))
+        batch = _divide(sizes.batch, most // (heads * rows * of_row))
     number = 0
     for b in range(0, sizes.batch, batch):
         entries = slice(b, min(sizes.batch, b + batch))
@@ -70,3 +77,9 @@ def plan_steps(sizes: Sizes, most: int, *, is_causal: bool, lengths: list[int] |
             for h in range(0, sizes.heads, heads):
                 yield Step(number, entries, slice(h, min(sizes.heads, h + heads)), slice(i, stop), keys)
                 number += 1
+
+
+def _divide(count: int, most: int) -> int:
+    """How many of `count` go into each of as few equal parts as there can be of at most `most`; at least one."""
+    parts = -(-count // max(1, most))
+    return max(1, -(-count // max(1, parts)))

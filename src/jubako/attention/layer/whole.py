@@ -33,7 +33,10 @@ def is_whole_needed(*tensors: Tensor | None) -> bool:
 
 
 def run_whole(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass, kept: Tensor | None) -> Attended:
-    """What `blocks.run_forward` gives, differentiably. `kept` is what dropout multiplies the weights with, or None."""
+    """What `blocks.run_forward` gives, differentiably.
+
+    The queries are scaled. `kept` is what dropout multiplies the weights with, (B, H, L, S), or None.
+    """
     want = todo.want
     context, applied, weights = plain.attend(q, k, v, merge(masks, q, todo.sizes), kept)
     exact = sum_dtype(q.dtype)

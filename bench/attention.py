@@ -1,0 +1,185 @@
+"""What attention costs: ours against both paths of torch's layer, and against torch's fused attention without weights.
+
+One process, one thread. The sides take turns, round by round, and the least processor time of each counts, so others
+on the machine disturb little. "fast" is torch's layer as it evaluates, "slow" is what it does in training, and with an
+odd number of heads, without bias, under autocast and in cross attention. Results are compared before they are timed.
+Peak memory is measured in a process for each side: how far the resident set rises above what it was.
+
+    python bench/attention.py              all goals, a few minutes
+    python bench/attention.py --rounds 5   quicker and less sure
+
+Prints a line for each goal: what is compared, the ratio, the goal, and whether it is met; exit code 1 if one is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jubako.attention import MultiheadAttention
+
+Call = Callable[[], object]
+SHAPES = {"small": (1, 512, 512, 8), "long": (1, 2048, 512, 8), "wide": (4, 1024, 768, 12)}
+
+
+class Goal(NamedTuple):
+    """One line of the table."""
+
+    ours: str
+    peers: tuple[str, ...]  # the quickest of them
+    most: float
+
+
+class Sides:
+    """The calls that are compared at one shape and in one dtype."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+        batch, self.length, width, self.heads = shape
+        torch.manual_seed(0)
+        self.ours = MultiheadAttention(width, self.heads, batch_first=True, dtype=dtype).eval()
+        self.torchs = nn.MultiheadAttention(width, self.heads, batch_first=True, dtype=dtype).eval()
+        self.torchs.load_state_dict(self.ours.state_dict())
+        self.x = torch.randn(batch, self.length, width, dtype=dtype)
+
+    def fast(self) -> tuple[Tensor, Tensor | None]:
+        torch.backends.mha.set_fastpath_enabled(True)
+        return self.torchs(self.x, self.x, self.x)  # type: ignore[no-any-return]
+
+    def slow(self) -> tuple[Tensor, Tensor | None]:
+        torch.backends.mha.set_fastpath_enabled(False)
+        return self.torchs(self.x, self.x, self.x)  # type: ignore[no-any-return]
+
+    def run(self) -> tuple[Tensor, Tensor | None]:
+        return self.ours(self.x, self.x, self.x)  # type: ignore[no-any-return]
+
+    def causal(self) -> tuple[Tensor, Tensor | None]:
+        return self.ours(self.x, self.x, self.x, is_causal=True)  # type: ignore[no-any-return]
+
+    def without_weights(self) -> tuple[Tensor, Tensor | None]:
+        return self.ours(self.x, self.x, self.x, need_weights=False)  # type: ignore[no-any-return]
+
+    def fused(self) -> Tensor:
+        """Projections and scaled_dot_product_attention, written down by hand."""
+        layer = self.torchs
+        packed = F.linear(self.x, layer.in_proj_weight, layer.in_proj_bias)
+        q, k, v = packed.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        context = F.scaled_dot_product_attention(q, k, v)
+        return F.linear(context.transpose(1, 2).flatten(2), layer.out_proj.weight, layer.out_proj.bias)
+
+    def compare(self) -> None:
+        """Fails if one side computes something else."""
+        near = 1e-5 if self.x.dtype == torch.float32 else 2e-2
+        output, weights = self.run()
+        for theirs, their_weights in (self.fast(), self.slow()):
+            torch.testing.assert_close(output, theirs, rtol=0.0, atol=near)
+            torch.testing.assert_close(weights, their_weights, rtol=0.0, atol=near)
+        torch.testing.assert_close(self.without_weights()[0], self.fused(), rtol=0.0, atol=near)
+        row = self.length // 3
+        assert self.causal()[1][:, row, row + 1 :].count_nonzero() == 0
+
+
+def time_calls(calls: dict[str, Call], rounds: int) -> dict[str, float]:
+    """The least processor time of each call in seconds; they take turns, and each round starts with another."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            began = time.process_time()
+            calls[name]()
+            taken[name].append(time.process_time() - began)
+    return {name: min(times) for name, times in taken.items()}
+
+
+def measure_peak(side: str) -> int:
+    """How far the resident set of a new process rises while it makes one call at the long shape, in bytes."""
+    # Blocks above 64 KiB are then pages of their own, which are given back when they are freed, mallopt(3).
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(64 << 10)}
+    command = [sys.executable, __file__, "--peak", side]
+    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def print_peak(side: str) -> None:
+    """What `measure_peak` asks of the new process. A short call comes first: libraries make themselves comfortable."""
+    call = getattr(Sides(SHAPES["long"], torch.float32), side)
+    with torch.inference_mode():
+        getattr(Sides(SHAPES["small"], torch.float32), side)()
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew, proc(5)
+        before = _read_status("VmRSS")
+        call()
+        print(_read_status("VmHWM") - before)
+
+
+def _read_status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What attention costs, as ratios.")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--peak", choices=("run", "fast", "slow"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.peak:
+        print_peak(options.peak)
+        return 0
+    met = [is_met for shape, dtype, goals in PLAN for is_met in compare_at(shape, dtype, goals, options.rounds)]
+    return 0 if all(met) else 1
+
+
+def compare_at(shape: str, dtype: torch.dtype, goals: list[Goal], rounds: int) -> list[bool]:
+    """Prints what belongs to one shape; returns whether each goal is met."""
+    sides = Sides(SHAPES[shape], dtype)  # made without inference mode, under which torch projects some inputs slowly
+    with torch.inference_mode():
+        sides.compare()
+        names = dict.fromkeys(name for goal in goals for name in (goal.ours, *goal.peers))
+        taken = time_calls({name: getattr(sides, name) for name in names}, rounds)
+        print(f"{describe(shape, dtype)}: " + ", ".join(f"{name} {t * 1e3:.1f} ms" for name, t in taken.items()))
+        met = [say(goal, taken[goal.ours] / min(taken[name] for name in goal.peers)) for goal in goals]
+        if (shape, dtype) == ("long", torch.float32):
+            peaks = {name: measure_peak(name) for name in ("run", "fast", "slow")}
+            print("peak memory: " + ", ".join(f"{name} {peak / (1 << 20):.0f} MiB" for name, peak in peaks.items()))
+            met.append(say(Goal("run", ("fast",), 0.3), peaks["run"] / peaks["fast"]))
+    return met
+
+
+def describe(shape: str, dtype: torch.dtype) -> str:
+    batch, length, width, heads = SHAPES[shape]
+    return f"B={batch} L={length} E={width} H={heads} {str(dtype).removeprefix('torch.')}"
+
+
+def say(goal: Goal, ratio: float) -> bool:
+    """Prints a line of the table; returns whether the goal is met."""
+    is_met = ratio <= goal.most
+    compared = f"{goal.ours} / {' or '.join(goal.peers)}"
+    print(f"    {compared:<28} {ratio:5.2f}   at most {goal.most:.2f}   {'met' if is_met else 'MISSED'}", flush=True)
+    return is_met
+
+
+def with_weights(slow: float, fast: float) -> list[Goal]:
+    return [Goal("run", ("slow",), slow), Goal("run", ("fast",), fast)]
+
+
+ALONE = Goal("without_weights", ("fused",), 1.05)
+LOW = [Goal("run", ("fast", "slow"), 1.05)]
+PLAN = [
+    ("small", torch.float32, [Goal("run", ("fast",), 1.1), ALONE]),
+    ("long", torch.float32, [*with_weights(0.65, 0.85), Goal("causal", ("run",), 0.7), ALONE]),
+    ("wide", torch.float32, [*with_weights(0.70, 0.90), ALONE]),
+    ("small", torch.bfloat16, LOW),
+    ("long", torch.bfloat16, LOW),
+    ("wide", torch.bfloat16, LOW),
+]
+
+if __name__ == "__main__":
+    sys.exit(main())

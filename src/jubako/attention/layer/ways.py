@@ -1,0 +1,44 @@
+"""The ways in which a pass is done: by torch's fused attention, or in steps, with gradients if they are asked for."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jubako.attention.layer.blocks import Pass, run_forward
+from jubako.attention.layer.gradient import run_with_gradient
+from jubako.attention.layer.masks import Masks, merge
+from jubako.attention.layer.wanted import Attended, Want
+
+__all__ = ["is_fused", "run_fused", "run_in_steps"]
+
+
+def is_fused(q: Tensor, todo: Pass) -> bool:
+    """Whether torch's fused attention does it: nothing but the context is wanted, of something.
+
+    On a processor that one holds all weights where there is dropout, and steps don't.
+    """
+    if todo.want != Want() or 0 in (todo.sizes.batch, todo.sizes.queries, todo.sizes.keys):
+        return False
+    return todo.dropout == 0.0 or q.device.type != "cpu"
+
+
+def run_fused(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
+    """The context by torch's scaled_dot_product_attention, whose rows that see nothing are zeros too."""
+    is_only_causal = masks.is_causal and masks.attn is None and masks.padding is None and not todo.sizes.appended
+    mask = None if is_only_causal else merge(masks, q, todo.sizes)
+    return Attended(F.scaled_dot_product_attention(q, k, v, mask, todo.dropout, is_causal=is_only_causal))
+
+
+def run_in_steps(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
+    """The context, (B, H, L, D), and what is wanted, of heads that are contiguous, the queries scaled."""
+    if todo.dropout > 0.0:
+        todo = todo._replace(seed=int(torch.randint(1 << 62, ())))
+    inputs = (q, k, v, masks.attn, masks.padding)
+    needs_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    kind = q.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        return (run_with_gradient if needs_gradient else run_forward)(q, k, v, masks, todo)
