@@ -169,7 +169,7 @@ def test_estimate_names_what_is_allocated() -> None:
     want = Want(averaged=True, per_head=True, top_keys=5)
     assert estimate_bytes(sizes, want, 4, is_whole=False) == {
         "projections and context": 2 * (2 * 8000 + 2 * 16000) * 16 * 4,
-        "scores": 4 << 20,
+        "scores": 8 << 20,
         "averaged map": 2 * 1000 * 2000 * 4,
         "maps of all heads": 8 * 1000 * 2000 * 4,
         "top keys": 8 * 1000 * 5 * 12,

@@ -71,8 +71,7 @@ def run_forward(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> At
             found.row_entropy[step.batch, step.heads, step.rows] = entropy(weights.to(found.row_entropy.dtype))
         if todo.dropout > 0.0:
             weights *= draw_kept(weights, todo, step)
-        values = v[step.batch, step.heads, : step.keys].flatten(0, 1)
-        torch.bmm(weights.flatten(0, 1), values, out=found.output[step.batch, step.heads, step.rows].flatten(0, 1))
+        _apply(weights, v, found.output, step)
         _gather(found, weights, step)
         if found.averaged is not None:
             sums = _average(found.averaged, weights, step, sizes, sums)
@@ -117,7 +116,8 @@ def _allocate(like: Tensor, sizes: Sizes, want: Want) -> Attended:
     exact = sum_dtype(like.dtype)
     top = min(want.top_keys, sizes.keys)
     return Attended(
-        like.new_empty((*rows, like.shape[-1])),
+        # In the order in which heads are joined, which then takes no copy.
+        like.new_empty((sizes.batch, sizes.queries, sizes.heads, like.shape[-1])).transpose(1, 2),
         averaged=like.new_empty((sizes.batch, sizes.queries, sizes.keys)) if want.averaged else None,
         per_head=like.new_empty((*rows, sizes.keys)) if want.per_head else None,
         column_sums=like.new_zeros((sizes.batch, sizes.heads, sizes.keys), dtype=exact) if want.column_sums else None,
@@ -125,6 +125,16 @@ def _allocate(like: Tensor, sizes: Sizes, want: Want) -> Attended:
         top_keys=torch.arange(top, device=like.device).repeat(*rows, 1) if want.top_keys else None,
         top_weights=like.new_zeros((*rows, top)) if want.top_keys else None,
     )
+
+
+def _apply(weights: Tensor, v: Tensor, context: Tensor, step: Step) -> None:
+    """Puts the weighted sums of values where the context of a step belongs."""
+    values = v[step.batch, step.heads, : step.keys]
+    target = context[step.batch, step.heads, step.rows]
+    if target.shape[0] == 1:
+        torch.bmm(weights[0], values[0], out=target[0])
+    else:
+        target.copy_(torch.matmul(weights, values))
 
 
 def _clear_unseen(found: Attended, step: Step) -> None:

@@ -69,29 +69,29 @@ def _check_ranks(call: Call) -> list[str]:
 def _check_shapes(call: Call, layer: Layer) -> list[str]:
     """The axes of query, key and value against the layer, and against each other."""
     is_batched = call.query.dim() == 3
-    order = ("B L" if layer.batch_first else "L B") if is_batched else "L"
-    of_query, of_keys = f"{order} E", order.replace("L", "S")
-    of = {"query": of_query, "key": f"{of_keys} kdim", "value": f"{of_keys} vdim"}
-    tensors = {"query": call.query, "key": call.key, "value": call.value}
 
-    def say(name: str) -> str:
-        return f"{name} {name_axes(tensors[name], of[name])}"
+    def say(name: str, tensor: Tensor) -> str:
+        order = ("B L " if layer.batch_first else "L B ") if is_batched else "L "
+        axes = f"{order}E" if name == "query" else f"{order.replace('L', 'S')}{name[0]}dim"
+        return f"{name} {name_axes(tensor, axes)}"
 
+    named = (("query", call.query), ("key", call.key), ("value", call.value))
     problems = [
-        f"{say(name)} has {tensor.shape[-1]} features, and the layer was made for {of[name].split()[-1]}={width}"
-        for (name, tensor), width in zip(tensors.items(), layer.widths, strict=True)
+        f"{say(name, tensor)} has {tensor.shape[-1]} features, and the layer was made for {width_name}={width}"
+        for (name, tensor), width_name, width in zip(named, ("E", "kdim", "vdim"), layer.widths, strict=True)
         if tensor.shape[-1] != width
     ]
     if is_batched:
         batch = 0 if layer.batch_first else 1
+        entries = call.query.shape[batch]
         problems += [
-            f"{say(name)} and {say('query')} differ in B"
-            for name in ("key", "value")
-            if tensors[name].shape[batch] != call.query.shape[batch]
+            f"{say(name, tensor)} and {say('query', call.query)} differ in B"
+            for name, tensor in named[1:]
+            if tensor.shape[batch] != entries
         ]
     keys = 1 if is_batched and layer.batch_first else 0
     if call.key.shape[keys] != call.value.shape[keys]:
-        problems.append(f"{say('key')} and {say('value')} differ in S")
+        problems.append(f"{say('key', call.key)} and {say('value', call.value)} differ in S")
     return problems
 
 

@@ -21,7 +21,7 @@ from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
-from jubako.attention.layer.ways import is_fused, run_fused, run_in_steps
+from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
 from jubako.attention.layer.whole import is_traced, is_whole_needed, run_whole
 
 __all__ = ["MultiheadAttention", "keep_off_fast_path"]
@@ -150,7 +150,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             found = run_fused(*heads, masks, todo)
         else:
             require_memory(estimate_bytes(sizes, want, q.element_size(), is_whole=False), sizes, q.device)
-            heads = (plain.scale(q.contiguous()), k.contiguous(), heads[2].contiguous())
+            heads = lay_out(*heads)
             del q, k  # with the last view of them, the projections in one piece go before the pass begins
             found = run_in_steps(*heads, masks, todo)
         del heads

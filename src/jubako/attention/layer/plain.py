@@ -86,7 +86,7 @@ def split_heads(projected: Tensor, num_heads: int, batch_first: bool) -> Tensor:
 
 def scale(q: Tensor) -> Tensor:
     """The queries divided by the square root of their size; scores are products of these with the keys."""
-    return q * q.size(-1) ** -0.5
+    return torch.mul(q, q.size(-1) ** -0.5)
 
 
 def join_heads(context: Tensor, batch_first: bool) -> Tensor:

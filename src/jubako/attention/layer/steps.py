@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 __all__ = ["Sizes", "Step", "plan_steps"]
 
-STEP_BYTES = 4 << 20  # of scores; a step of less takes its time from calls, one of more leaves the cache
+STEP_BYTES = 8 << 20  # of scores; a step of less takes its time from calls, one of more leaves the cache
 MOST_ROWS = 256  # of a step that has not all heads: products of more rows are hardly faster
 LEAST_ROWS = 16  # a product of fewer is no longer bound by arithmetic
-CAUSAL_PARTS = 16  # into which the rows of a causal layer are cut at least, as far as steps of CAUSAL_ROWS allow
-CAUSAL_ROWS = 64
+CAUSAL_PARTS = 16  # into which the rows of a causal layer are cut, to skip what lies above the diagonal,
+CAUSAL_ROW_BYTES = 512  # but rows times bytes of a number are no fewer: small products cost more than they spare
 
 
 class Sizes(NamedTuple):
@@ -61,7 +61,7 @@ def plan_steps(
     rows = max(LEAST_ROWS, min(MOST_ROWS, most // of_row), most // (max(1, sizes.heads) * of_row))
     rows = min(rows, max(1, sizes.queries))
     if is_causal:
-        rows = min(rows, max(CAUSAL_ROWS, sizes.queries // CAUSAL_PARTS))
+        rows = min(rows, max(CAUSAL_ROW_BYTES // item_bytes, sizes.queries // CAUSAL_PARTS))
     heads = _divide(sizes.heads, most // (rows * of_row))
     batch = 1
     if heads == sizes.heads and rows == sizes.queries:

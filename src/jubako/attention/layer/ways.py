@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass, run_forward
 from jubako.attention.layer.gradient import run_with_gradient
 from jubako.attention.layer.masks import Masks, merge
 from jubako.attention.layer.wanted import Attended, Want
 
-__all__ = ["is_fused", "run_fused", "run_in_steps"]
+__all__ = ["is_fused", "lay_out", "run_fused", "run_in_steps"]
 
 
 def is_fused(q: Tensor, todo: Pass) -> bool:
@@ -33,8 +34,17 @@ def run_fused(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Atte
     return Attended(F.scaled_dot_product_attention(q, k, v, mask, todo.dropout, is_causal=is_only_causal))
 
 
+def lay_out(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The heads as `run_in_steps` wants them: contiguous, the queries scaled."""
+    if torch.is_grad_enabled() and q.requires_grad:
+        scaled = plain.scale(q).contiguous()
+    else:  # in one go
+        scaled = torch.mul(q, q.shape[-1] ** -0.5, out=q.new_empty(q.shape))
+    return scaled, k.contiguous(), v.contiguous()
+
+
 def run_in_steps(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
-    """The context, (B, H, L, D), and what is wanted, of heads that are contiguous, the queries scaled."""
+    """The context, (B, H, L, D), and what is wanted, of heads that are laid out."""
     if todo.dropout > 0.0:
         todo = todo._replace(seed=int(torch.randint(1 << 62, ())))
     inputs = (q, k, v, masks.attn, masks.padding)

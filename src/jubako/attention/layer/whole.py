@@ -12,6 +12,8 @@ from jubako.attention.layer.wanted import Attended
 
 __all__ = ["is_traced", "is_whole_needed", "run_whole"]
 
+_PLAIN = (Tensor, torch.nn.Parameter)
+
 
 def is_traced() -> bool:
     """Whether a graph is being made by torch.compile, torch.export or torch.jit.trace."""
@@ -28,8 +30,7 @@ def is_whole_needed(*tensors: Tensor | None) -> bool:
         return True
     if torch.autograd.forward_ad._current_level >= 0:
         return True
-    given = [tensor for tensor in tensors if tensor is not None]
-    return any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type == "meta" for tensor in given)
+    return any(tensor is not None and (type(tensor) not in _PLAIN or tensor.is_meta) for tensor in tensors)
 
 
 def run_whole(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass, kept: Tensor | None) -> Attended:
