@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jubako.attention import MultiheadAttention
+from jubako.attention import MultiheadAttention, use_kernel
 
 Call = Callable[[], object]
 SHAPES = {"small": (1, 512, 512, 8), "long": (1, 2048, 512, 8), "wide": (4, 1024, 768, 12)}
@@ -62,6 +62,14 @@ class Sides:
     def run(self) -> tuple[Tensor, Tensor | None]:
         return self.ours(self.x, self.x, self.x)  # type: ignore[no-any-return]
 
+    def kernel(self) -> tuple[Tensor, Tensor | None]:
+        """`run` with the compiled kernel."""
+        before = use_kernel("compiled")
+        try:
+            return self.run()
+        finally:
+            use_kernel(before)
+
     def causal(self) -> tuple[Tensor, Tensor | None]:
         return self.ours(self.x, self.x, self.x, is_causal=True)  # type: ignore[no-any-return]
 
@@ -80,7 +88,7 @@ class Sides:
         """Fails if one side computes something else."""
         near = 1e-5 if self.x.dtype == torch.float32 else 2e-2
         output, weights = self.run()
-        for theirs, their_weights in (self.fast(), self.slow()):
+        for theirs, their_weights in (self.fast(), self.slow(), self.kernel()):
             torch.testing.assert_close(output, theirs, rtol=0.0, atol=near)
             torch.testing.assert_close(weights, their_weights, rtol=0.0, atol=near)
         torch.testing.assert_close(self.without_weights()[0], self.fused(), rtol=0.0, atol=near)
@@ -170,11 +178,20 @@ def with_weights(slow: float, fast: float) -> list[Goal]:
     return [Goal("run", ("slow",), slow), Goal("run", ("fast",), fast)]
 
 
+def with_kernel(slow: float, fast: float) -> list[Goal]:
+    return [Goal("kernel", ("slow",), slow), Goal("kernel", ("fast",), fast)]
+
+
 ALONE = Goal("without_weights", ("fused",), 1.05)
+CAUSAL = Goal("causal", ("run",), 0.7)
 LOW = [Goal("run", ("fast", "slow"), 1.05)]
 PLAN = [
     ("small", torch.float32, [Goal("run", ("fast",), 1.1), ALONE]),
-    ("long", torch.float32, [*with_weights(0.65, 0.85), Goal("causal", ("run",), 0.7), ALONE]),
+    (
+        "long",
+        torch.float32,
+        [*with_weights(0.65, 0.85), *with_kernel(0.45, 0.60), Goal("causal", ("run",), 0.7), ALONE],
+    ),
     ("wide", torch.float32, [*with_weights(0.70, 0.90), ALONE]),
     ("small", torch.bfloat16, LOW),
     ("long", torch.bfloat16, LOW),

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from jubako.attention.layer.compiled import use_kernel as use_kernel
     from jubako.attention.layer.inputs import AttentionInputError as AttentionInputError
     from jubako.attention.layer.memory import SizeError as SizeError
     from jubako.attention.layer.module import MultiheadAttention as MultiheadAttention
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jubako.attention.layer.wanted import Want as Want
 
 _NAMES_IN = {
+    "jubako.attention.layer.compiled": ("use_kernel",),
     "jubako.attention.layer.inputs": ("AttentionInputError",),
     "jubako.attention.layer.memory": ("SizeError",),
     "jubako.attention.layer.module": ("MultiheadAttention",),

@@ -19,6 +19,8 @@ from jubako.attention.layer.whole import run_whole
 from .by_hand import assert_near
 from .settings import make_setting
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 SIZES = Sizes(2, 2, 20, 5, 3)  # two steps of rows for each head when a step may hold little
 ALL = Want(averaged=True, per_head=True, column_sums=True, row_entropy=True, top_keys=2)
 

@@ -17,6 +17,8 @@ from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Want
 from jubako.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 
 def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.ones(*shape, dtype=dtype)

@@ -13,6 +13,8 @@ from jubako.attention.layer.module import MultiheadAttention
 
 from .by_hand import assert_near, attend_by_hand
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 
 def make_layer(**options: object) -> MultiheadAttention:
     torch.manual_seed(0)

@@ -19,6 +19,8 @@ from jubako.attention.layer.module import MultiheadAttention
 from .by_hand import assert_near, attend_by_hand
 from .settings import Setting, make_setting
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 Outcome = tuple[Tensor, Tensor | None]
 
 

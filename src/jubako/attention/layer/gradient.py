@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jubako.attention.layer.blocks import Pass, draw_all_kept, draw_kept, plan_pass, run_forward, sum_dtype, weigh
+from jubako.attention.layer.compiled import is_kernel_fit, run_kernel
 from jubako.attention.layer.masks import Masks
 from jubako.attention.layer.steps import Step
 from jubako.attention.layer.wanted import Attended
@@ -45,7 +46,8 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, attn, padding)
         ctx.is_causal, ctx.todo = is_causal, todo
         ctx.set_materialize_grads(False)
-        found = run_forward(q, k, v, Masks(attn, padding, is_causal), todo)
+        run = run_kernel if is_kernel_fit(q, todo) else run_forward
+        found = run(q, k, v, Masks(attn, padding, is_causal), todo)
         if found.top_keys is not None:
             ctx.mark_non_differentiable(found.top_keys, found.top_weights)
         return tuple(found)

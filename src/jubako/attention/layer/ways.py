@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass, run_forward
+from jubako.attention.layer.compiled import is_kernel_fit, run_kernel
 from jubako.attention.layer.gradient import run_with_gradient
 from jubako.attention.layer.masks import Masks, merge
 from jubako.attention.layer.wanted import Attended, Want
@@ -51,4 +52,6 @@ def run_in_steps(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> A
     needs_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     kind = q.device.type
     with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-        return (run_with_gradient if needs_gradient else run_forward)(q, k, v, masks, todo)
+        if needs_gradient:
+            return run_with_gradient(q, k, v, masks, todo)
+        return (run_kernel if is_kernel_fit(q, todo) else run_forward)(q, k, v, masks, todo)
