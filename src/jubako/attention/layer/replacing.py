@@ -30,7 +30,7 @@ class Replacement(NamedTuple):
         """The same as lines of text."""
         lines = [f"replaced {name}" for name in self.replaced]
         lines += [f"left {name}: {reason}" for name, reason in self.left]
-        lines += [f"{name} makes no nested tensors any more" for name in self.without_nesting]
+        lines += [f"{name or 'the model'} makes no nested tensors any more" for name in self.without_nesting]
         return "\n".join(lines) if lines else "there is no torch.nn.MultiheadAttention in it"
 
 
