@@ -60,6 +60,12 @@ def test_scripted_layer_can_be_saved_and_has_dropout() -> None:
     assert_near(loaded.eval()(x, x, x)[1].sum(-1), torch.ones(2, 20))
 
 
+def test_scripted_strict_layer_says_that_it_is_none() -> None:
+    scripted, x = torch.jit.script(make_layer(strict_torch=True)), torch.randn(2, 5, 8)
+    with pytest.raises(torch.jit.Error, match="script torch's own with its state_dict"):
+        scripted(x, x, x)
+
+
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_exported_layer_computes_the_same_for_other_sizes(need_weights: bool, is_causal: bool) -> None:

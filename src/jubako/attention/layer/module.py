@@ -191,6 +191,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         is_causal: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """`forward` in what TorchScript knows."""
+        if self.strict_torch:
+            raise RuntimeError(
+                "a layer with strict_torch=True can't be scripted: script torch's own with its state_dict"
+            )
         is_batched = query.dim() == 3
         axis = 0 if self.batch_first else 1
         if not is_batched:
