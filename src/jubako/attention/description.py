@@ -17,10 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
-    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+    Array: TypeAlias = Any  # numpy.ndarray
     Pairing: TypeAlias = Literal["halves", "interleaved"]
 
-__all__ = ["NO_MASKS", "Array", "Masks", "Rotary", "Settings", "Weights", "rotary_of"]
+__all__ = ["NO_MASKS", "Masks", "Rotary", "Settings", "Weights", "rotary_of"]
 
 
 @record

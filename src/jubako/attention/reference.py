@@ -184,7 +184,7 @@ def rotate(heads: Array, rotary: Rotary) -> Array:
             f"the rotary positions are (L={cosines.shape[-2]}, R={turned}), "
             f"and the heads are (L={heads.shape[-2]}, D={heads.shape[-1]})"
         )
-    first, second = _pairs(turned, rotary)
+    first, second = pairs_of(rotary)
     x1, x2 = heads[..., first], heads[..., second]  # (B, H, L, R/2) each
     result = heads.copy()  # (B, H, L, D)
     result[..., first] = x1 * cosines - x2 * sines
@@ -192,8 +192,9 @@ def rotate(heads: Array, rotary: Rotary) -> Array:
     return result  # (B, H, L, D)
 
 
-def _pairs(turned: int, rotary: Rotary) -> tuple[slice, slice]:
-    """Which features are the first of their pairs, and which the second."""
+def pairs_of(rotary: Rotary) -> tuple[slice, slice]:
+    """Which features of a head are the first of their pairs, and which the second."""
+    turned = 2 * rotary.cosines.shape[-1]  # R
     if rotary.pairing == "halves":
         return slice(0, turned // 2), slice(turned // 2, turned)
     return slice(0, turned, 2), slice(1, turned, 2)
