@@ -1,3 +1,50 @@
-"""Attention layers, re-derived and checked; maps; and a layer that can take the place of torch's."""
+"""Attention layers, re-derived and checked; maps; and a layer that can take the place of torch's.
+
+The public names are loaded on first use: importing this imports neither NumPy nor torch.
+"""
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jubako.attention.checker import assert_attention_matches as assert_attention_matches
+    from jubako.attention.checker import capture as capture
+    from jubako.attention.checker import check as check
+    from jubako.attention.checking.options import CheckOptions as CheckOptions
+    from jubako.attention.checking.report import Report as Report
+    from jubako.attention.description import Masks as Masks
+    from jubako.attention.description import Rotary as Rotary
+    from jubako.attention.description import Settings as Settings
+    from jubako.attention.description import Weights as Weights
+    from jubako.attention.description import rotary_of as rotary_of
+    from jubako.attention.reference import Steps as Steps
+    from jubako.attention.reference import attend as attend
+
+_NAMES_IN = {
+    "jubako.attention.checker": ("assert_attention_matches", "capture", "check"),
+    "jubako.attention.checking.options": ("CheckOptions",),
+    "jubako.attention.checking.report": ("Report",),
+    "jubako.attention.description": ("Masks", "Rotary", "Settings", "Weights", "rotary_of"),
+    "jubako.attention.reference": ("Steps", "attend"),
+}
+_HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (names come from the table)
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOME_OF[name]
+    except KeyError:
+        raise AttributeError(f"module 'jubako.attention' has no attribute {name!r}") from None
+    from jubako.attention.libraries import load
+
+    value = getattr(load(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,7 +11,7 @@ import numpy as np
 from jubako.attention.checking.bounds import Known, expected_error, expected_errors, row_sum_bound
 from jubako.attention.checking.compare import compare, forgive_forbidden
 from jubako.attention.checking.rederive import Fixed, rederive
-from jubako.attention.checking.verdicts import FAILING, RowSum, RunReport, StepVerdict
+from jubako.attention.checking.verdicts import RowSum, RunReport, StepVerdict
 from jubako.attention.description import NO_MASKS, check_weights
 from jubako.attention.inputs import arrange, merge_masks, require_memory
 from jubako.attention.reference import derive, in_double
@@ -53,6 +53,7 @@ class Observed:
     values: Mapping[str, Array] = field(default_factory=dict)
     refused: str = ""
     notes: Sequence[str] = ()
+    dropout: float = 0.0  # where "dropped_weights" is among the values: the share of weights that are left out
 
 
 @record
@@ -102,6 +103,7 @@ class _Judge:
 
     def __init__(self, observed: Observed, expected: Expected, tolerance: Tolerance | None) -> None:
         self._observed = observed.values
+        self._dropout = observed.dropout
         self._expected = expected
         self._tolerance = tolerance
         self._precision = expected.known.precision
@@ -133,8 +135,11 @@ class _Judge:
             is_finite_before = bool(np.isfinite(own).all()) or step == "masked_scores"
             isolated = compare(seen, own, self._local_errors[step], self._precision, self._tolerance)
         row_sum = self._row_sum(seen) if step.endswith("weights") else None
+        if step == "weights" and "dropped_weights" in self._observed:
+            isolated = self._worse_of(isolated, self._compare_dropped(seen))
         verdict, origin = _decide(isolated, cumulative, row_sum, is_finite_before=is_finite_before)
-        self._take(step, seen, is_wrong=verdict in FAILING)
+        self._local[step] = seen.astype(np.float64)  # what the next steps start from
+        self._is_local.add(step)
         return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, cumulative, row_sum, origin)
 
     def _fill_in(self, step: str) -> None:
@@ -145,10 +150,16 @@ class _Judge:
         self._local_errors[step] = expected_error(step, known)
         self._is_local.add(step)
 
-    def _take(self, step: str, seen: Array, *, is_wrong: bool) -> None:
-        """What was observed is what the next steps start from."""
-        self._local[step] = seen.astype(np.float64)
-        self._is_local.add(step)
+    def _compare_dropped(self, weights: Array) -> Comparison:
+        """Weights after dropout: each is left out, or scaled up so that the mean stays what it was."""
+        dropped = self._observed["dropped_weights"]
+        scaled = np.where(dropped == 0, 0.0, weights.astype(np.float64) / (1.0 - self._dropout))
+        error = 2 * self._precision.rounding * scaled + self._precision.floor
+        return compare(dropped, scaled, error, self._precision, self._tolerance)
+
+    @staticmethod
+    def _worse_of(one: Comparison | None, other: Comparison) -> Comparison:
+        return other if one is None or not other.holds else one
 
     def _row_sum(self, seen: Array) -> RowSum | None:
         if seen.shape[-1] == 0 or seen.size == 0 or self._tolerance is not None:
