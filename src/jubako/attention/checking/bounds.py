@@ -134,6 +134,8 @@ def _scores(known: Known) -> Array:
 def _masked_scores(known: Known) -> Array:
     """Per row, (B, H, L, 1), or (B, H, L, S): adding a mask rounds once more."""
     masked, before = known.values["masked_scores"], known.errors.get("scores", 0.0)
+    if masked is known.values["scores"]:  # there is no mask
+        return before + known.precision.floor + np.zeros((*masked.shape[:-1], 1))
     if masked.shape[-1] == 0:
         return np.zeros((*masked.shape[:-1], 1))
     lowest = np.where(np.isneginf(masked), 0.0, masked).min(axis=-1, keepdims=True)
@@ -149,7 +151,9 @@ def score_error(known: Known) -> Array:
     if masked.shape[-1] == 0:
         return np.zeros((*masked.shape[:-1], 1))
     largest = masked.max(axis=-1, keepdims=True)
-    lowest = np.where(np.isneginf(masked), np.inf, masked).min(axis=-1, keepdims=True)
+    lowest = masked.min(axis=-1, keepdims=True)
+    if np.isneginf(lowest).any():
+        lowest = np.where(np.isneginf(masked), np.inf, masked).min(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
         span = np.clip(np.nan_to_num(largest - lowest, nan=0.0, posinf=0.0, neginf=0.0), 0.0, _SPAN)
     own = 0.5 * known.precision.unit_of_sums * span  # the argument of exp is rounded

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["explain_bounds", "largest_score"]
 
 
+_HUGE = 1e4
+
+
 def explain_bounds(expected: Expected) -> dict[str, str]:
     """A sentence for each step: what may be off, how the bound grows, and the largest it is in this call."""
     precision, values = expected.known.precision, expected.values
@@ -47,4 +50,7 @@ def largest_score(expected: Expected) -> float:
 
 
 def _largest_bound(expected: Expected, step: str) -> float:
-    return FACTOR * float(np.max(expected.errors[step], initial=0.0))
+    error = expected.errors[step]
+    if step == "masked_scores" and error.shape == expected.values[step].shape:
+        error = error[np.abs(expected.values[step]) < _HUGE]  # what stands for -inf is of no interest
+    return FACTOR * float(np.max(error, initial=0.0))

@@ -53,6 +53,7 @@ class Observed:
     values: Mapping[str, Array] = field(default_factory=dict)
     refused: str = ""
     notes: Sequence[str] = ()
+    is_result: bool = False  # what the call gave back and nothing else: to be compared from the inputs only
     dropout: float = 0.0  # where "dropped_weights" is among the values: the share of weights that are left out
 
 
@@ -104,6 +105,7 @@ class _Judge:
     def __init__(self, observed: Observed, expected: Expected, tolerance: Tolerance | None) -> None:
         self._observed = observed.values
         self._dropout = observed.dropout
+        self._is_result = observed.is_result
         self._expected = expected
         self._tolerance = tolerance
         self._precision = expected.known.precision
@@ -117,9 +119,9 @@ class _Judge:
 
     def _judge(self, step: str) -> StepVerdict:
         is_local = any(name in self._is_local for name in before(step))
-        if is_local:
-            self._fill_in(step)
         seen = self._observed.get(step)
+        if is_local and (seen is not None or step != "averaged_weights"):  # from which nothing follows
+            self._fill_in(step)
         reference = self._expected.values[step]
         if seen is None:
             return StepVerdict(step, axes_of(step), reference.shape, "not_observable")
@@ -138,8 +140,9 @@ class _Judge:
         if step == "weights" and "dropped_weights" in self._observed:
             isolated = self._worse_of(isolated, self._compare_dropped(seen))
         verdict, origin = _decide(isolated, cumulative, row_sum, is_finite_before=is_finite_before)
-        self._local[step] = seen.astype(np.float64)  # what the next steps start from
-        self._is_local.add(step)
+        if not self._is_result:
+            self._local[step] = seen.astype(np.float64)  # what the next steps start from
+            self._is_local.add(step)
         return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, cumulative, row_sum, origin)
 
     def _fill_in(self, step: str) -> None:

@@ -26,7 +26,7 @@ class Precision:
         however many they are; where the first is far larger than the rest, to 0.3 units times the root of their number
         (a kernel that adds in several places at once, as all do, has less).
         """
-        return self.unit_of_sums * (0.3 + 0.2 * math.sqrt(terms))
+        return self.unit_of_sums * (0.3 + 0.25 * math.sqrt(terms))
 
     @property
     def rounding(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jubako.attention.checking.data import layer_facts, layer_rows
 from jubako.attention.checking.junit import format_junit
-from jubako.attention.checking.text import format_layer, format_summary
+from jubako.attention.checking.text import format_layers, format_summary
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class Report:
         parts = [f"note: {note}" for note in self.notes]
         if self.tolerance:
             parts.append(f"note: the bounds were replaced by a tolerance: {self.tolerance}")
-        parts += [format_layer(layer) for layer in self.layers]
+        parts += [format_layers(self.layers)] if self.layers else []
         return "\n".join([*parts, format_summary(self.layers)])
 
     def to_rows(self) -> list[dict[str, object]]:

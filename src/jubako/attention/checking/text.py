@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from jubako.attention.checking.compare import Comparison
     from jubako.attention.checking.verdicts import LayerReport, RunReport, StepVerdict
 
-__all__ = ["format_layer", "format_summary"]
+__all__ = ["format_layers", "format_summary"]
 
-_HEADS = ("STEP", "SHAPE", "VERDICT", "OFF BY", "OF ITS BOUND", "FROM THE INPUTS")
+_HEADS = ("STEP", "SHAPE", "VERDICT", "OFF BY", "OF ALLOWED", "FROM THE INPUTS")
 _VERDICTS = {
     "exact": "exact",
     "within_bound": "within bound",
@@ -23,9 +23,11 @@ _VERDICTS = {
 }
 
 
-def format_layer(layer: LayerReport) -> str:
-    """Everything about a layer."""
-    return "\n".join(_layer_lines(layer))
+def format_layers(layers: Sequence[LayerReport]) -> str:
+    """Everything about each layer; how bounds come about, of the first one and of those that depart."""
+    return "\n".join(
+        line for place, layer in enumerate(layers) for line in _layer_lines(layer, is_explained=place == 0 or not layer)
+    )
 
 
 def format_summary(layers: Sequence[LayerReport]) -> str:
@@ -40,7 +42,7 @@ def format_summary(layers: Sequence[LayerReport]) -> str:
     return f"{count} checked, {len(wrong)} DEPART{'S' if len(wrong) == 1 else ''}: {shown}"
 
 
-def _layer_lines(layer: LayerReport) -> Iterator[str]:
+def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
     facts = ", ".join(_format_fact(name, value) for name, value in layer.facts.items() if value not in (None, False))
     yield f"{layer.name}: {layer.kind}{f'; {facts}' if facts else ''}"
     if layer.broken:
@@ -49,7 +51,7 @@ def _layer_lines(layer: LayerReport) -> Iterator[str]:
         yield from _run_lines(run)
     for trap in layer.traps:
         yield f"  {'TRAP' if trap.is_failure else 'note'}: {trap.name.replace('_', ' ')}: {trap.sentence}"
-    if layer.explained:
+    if layer.explained and is_explained:
         yield "  bounds, each 8 times the expected error of rounding:"
         width = max(map(len, layer.explained))
         yield from (f"    {step:<{width}}  {words}" for step, words in layer.explained.items())

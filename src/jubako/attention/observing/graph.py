@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,12 +14,15 @@ __all__ = [
     "PRODUCTS",
     "adds_constant",
     "ancestors",
+    "before_layout",
+    "before_rounding",
     "between",
     "factor",
     "find_linear",
     "forward",
     "ignores_addend",
     "is_layout",
+    "is_rounding",
     "operands",
 ]
 
@@ -103,6 +108,31 @@ def factor(node: Node) -> float | None:
     if len(numbers) != 1 or numbers[0] == 0:
         return None
     return float(numbers[0]) if node.op.startswith("mul") else 1 / float(numbers[0])
+
+
+def before_layout(node: Node, dtype: torch.dtype) -> Node:
+    """The same numbers before they were laid out otherwise, or rounded to a type less precise than `dtype`."""
+    while is_layout(node) and node.inputs and node.inputs[0].tensor.numel() == node.tensor.numel():
+        if node.op == "_to_copy" and not is_rounding(node, dtype):
+            break
+        node = node.inputs[0]
+    return node
+
+
+def before_rounding(node: Node, dtype: torch.dtype) -> Node:
+    """What a tensor was before it was rounded to a type less precise than `dtype`; itself if it was not."""
+    source = node
+    while is_layout(source) and source.inputs and source.inputs[0].tensor.numel() == source.tensor.numel():
+        if is_rounding(source, dtype):
+            return source.inputs[0]
+        source = source.inputs[0]
+    return node
+
+
+def is_rounding(node: Node, dtype: torch.dtype) -> bool:
+    """True if that is where a tensor is rounded to a type less precise than `dtype`."""
+    own = node.tensor.dtype
+    return node.op == "_to_copy" and own.is_floating_point and torch.finfo(own).eps > torch.finfo(dtype).eps
 
 
 def ignores_addend(node: Node) -> bool:

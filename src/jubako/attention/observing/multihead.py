@@ -169,7 +169,7 @@ def sizes_of(described: Described, reference: Mapping[str, Array]) -> Sizes:
     batch, heads, length, keys = reference["weights"].shape
     given = reference["key_projection"].shape[1]
     size = reference["query_heads"].shape[-1]
-    return Sizes(batch, length, keys, given, heads, described.settings.groups, size)
+    return Sizes(batch, length, keys, given, heads, described.settings.groups, size, described.precision.name)
 
 
 def _run(
@@ -193,7 +193,7 @@ def _run(
     is_whole = how == _WAYS[0][1] or (how["need_weights"] is False)
     values = find_steps(trace, sizes, reference, is_training=False) if is_whole else {}
     _take_result(values, output, weights, arguments, module, sizes)
-    return Observed(name, values), took_fast
+    return Observed(name, values, is_result=took_fast or not is_whole), took_fast
 
 
 def _run_training(

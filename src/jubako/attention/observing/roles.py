@@ -17,12 +17,15 @@ from jubako.attention.observing.graph import (
     PRODUCTS,
     adds_constant,
     ancestors,
+    before_layout,
+    before_rounding,
     between,
     factor,
     find_linear,
     forward,
     ignores_addend,
     is_layout,
+    is_rounding,
     operands,
 )
 from jubako.records import record
@@ -58,6 +61,7 @@ class Sizes:
     heads: int
     groups: int
     size: int
+    dtype: str  # of the parameters
 
     @property
     def maps(self) -> int:
@@ -67,7 +71,7 @@ class Sizes:
 
 def find_steps(trace: Trace, sizes: Sizes, reference: Mapping[str, Array], *, is_training: bool) -> dict[str, Array]:
     """What was found, batch first. "dropped_weights" are the weights after dropout, where that is in the way."""
-    found = _Finder(trace.nodes, sizes, reference)
+    found = _Finder(trace.nodes, sizes, reference, sizes.dtype)
     found.look(is_training=is_training)
     return found.values
 
@@ -81,8 +85,9 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 
 class _Finder:
-    def __init__(self, nodes: Sequence[Node], sizes: Sizes, reference: Mapping[str, Array]) -> None:
+    def __init__(self, nodes: Sequence[Node], sizes: Sizes, reference: Mapping[str, Array], dtype: str) -> None:
         self._nodes = nodes
+        self._dtype = getattr(torch, dtype)
         self._sizes = sizes
         self._reference = reference
         self.values: dict[str, Array] = {}
@@ -118,7 +123,7 @@ class _Finder:
         is_plain = score.op != "baddbmm" or ignores_addend(score)
         if is_plain:
             for node in path[1:]:
-                if not (is_layout(node) or factor(node) is not None):
+                if is_rounding(node, self._dtype) or not (is_layout(node) or factor(node) is not None):
                     break
                 end = node
             self._take_map("scores", end)
@@ -127,12 +132,14 @@ class _Finder:
             if node.op not in _MASKS and not is_layout(node):
                 break
             masked = node
-        self._take_map("masked_scores", masked if softmax is None else softmax.inputs[0])
-        if is_training and softmax is not None and softmax is not weights:
+        before_softmax = masked if softmax is None else softmax.inputs[0]
+        self._take_map("masked_scores", before_rounding(before_softmax, self._dtype))
+        used = before_layout(weights, self._dtype)
+        if is_training and softmax is not None and softmax is not used:
             self._take_map("weights", softmax)
-            self._take_map("dropped_weights", weights)
+            self._take_map("dropped_weights", used)
         else:
-            self._take_map("weights", weights)
+            self._take_map("weights", used)
         self._take("context", _reshaped(context.value, self._heads_shape("query")))
         self._take_outputs(context)
 
@@ -155,16 +162,22 @@ class _Finder:
                     if own is not None:
                         scaled *= own
                         source = each.inputs[0]
-            value = node.value
+            exact = before_rounding(node, self._dtype)
+            value = exact.value
             if scaled != 1.0 and which == "query" and source.value.shape[-2:] == value.shape[-2:]:
                 value, scaled = source.value, 1.0  # what it was before it was scaled
-            if which == "key" and keys_are_turned:
-                value = value.transpose(-1, -2)
-            heads = _reshaped(value, self._heads_shape(which))
-            if heads is None:
-                heads = self._share(value)
+            heads = self._as_heads(which, value, is_turned=which == "key" and keys_are_turned and exact is node)
             if heads is not None:
                 self._take(f"{which}_heads", heads if scaled == 1.0 else heads.to(torch.float64) / scaled)
+
+    def _as_heads(self, which: str, value: torch.Tensor, *, is_turned: bool) -> torch.Tensor | None:
+        """(B, H, S, D) from what a product takes, in which keys are turned, (B, H, D, S), or a fused kernel."""
+        shape = self._heads_shape(which)
+        upright = value.transpose(-1, -2) if is_turned else value
+        heads = _reshaped(upright, shape)
+        if heads is None and which == "key" and not is_turned:  # it was turned before it was rounded
+            heads = _reshaped(value.transpose(-1, -2), shape)
+        return self._share(upright) if heads is None else heads
 
     def _heads_shape(self, which: str) -> tuple[int, ...]:
         s = self._sizes

@@ -33,7 +33,7 @@ class Node:
         self.frozen: torch.Tensor | None = None
         self.inputs = inputs
         self.arguments = arguments  # as given, with None for tensors
-        self.is_constant = False  # follows from parameters alone
+        self.is_constant = False  # follows from parameters alone, and from indices
 
     @property
     def value(self) -> torch.Tensor:
@@ -54,9 +54,12 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         """Called by torch for each operation."""
         named = kwargs or {}
         inputs = [self._node_of(tensor) for tensor in _tensors((args, named))]
-        for tensor in _written(func, args, named):
+        written = list(_written(func, args, named))
+        for tensor in written:
             self._freeze(tensor)
         result = func(*args, **named)
+        for tensor in written:
+            self._renew(tensor, inputs)
         arguments = tuple(None if isinstance(each, torch.Tensor) else each for each in (*args, *named.values()))
         for tensor in _tensors(result):
             node = self._add(func.overloadpacket.__name__, tensor, inputs, arguments)
@@ -67,7 +70,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         node = self._latest.get(id(tensor))
         if node is None:
             node = self._add("", tensor, [], ())
-            node.is_constant = _storage(tensor) in self._parameters
+            node.is_constant = _storage(tensor) in self._parameters or not tensor.is_floating_point()
         return node
 
     def _add(self, op: str, tensor: torch.Tensor, inputs: list[Node], arguments: tuple[Any, ...]) -> Node:
@@ -82,6 +85,13 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         for node in self.nodes:
             if node.frozen is None and _storage(node.tensor) == storage:
                 node.frozen = node.tensor.clone()
+
+    def _renew(self, written: torch.Tensor, inputs: list[Node]) -> None:
+        """What is seen through other tensors of the same memory is something else from now on."""
+        storage = _storage(written)
+        for node in list(self._latest.values()):
+            if node.tensor is not written and node.frozen is not None and _storage(node.tensor) == storage:
+                self._add("written", node.tensor, [node, *inputs], ()).is_constant = node.is_constant
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:

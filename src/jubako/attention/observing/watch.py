@@ -13,7 +13,7 @@ from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.described import find_broken
-from jubako.attention.observing.roles import Sizes, find_steps, to_array
+from jubako.attention.observing.roles import find_steps, to_array
 from jubako.attention.observing.trace import Trace
 from jubako.errors import JubakoError
 
@@ -120,9 +120,7 @@ class Watch:
             return LayerReport(name, described.kind, {}, broken=broken)
         call = huggingface.to_call(module, described, args, kwargs)
         expected = expect(call)
-        batch, heads, length, keys = expected.values["weights"].shape
-        size = expected.values["query_heads"].shape[-1]
-        sizes = Sizes(batch, length, keys, keys, heads, described.settings.groups, size)
+        sizes = multihead.sizes_of(described, expected.values)
         values = find_steps(trace, sizes, expected.values, is_training=module.training)
         results = result if isinstance(result, tuple) else (result,)
         if huggingface.gives_output(module):
