@@ -70,8 +70,9 @@ compileall.compile_dir(jubako.__path__[0], quiet=1)  # pytest's way of compiling
 
 def _import_late_modules() -> None:
     """Imports now whatever jubako imports late: a child that has become an ordinary user may not read this Python."""
+    heavy = ("jubako.__main__", "jubako.cli.live", "jubako.verify.arrays", "jubako.verify.parquet")
     for module in walk_packages(jubako.__path__, "jubako."):
-        if module.name not in ("jubako.__main__", "jubako.cli.live", "jubako.verify.arrays", "jubako.verify.parquet"):
+        if module.name not in heavy and not module.name.startswith("jubako.attention."):  # NumPy and torch: seconds
             import_module(module.name)
     for file in Path(jubako.__path__[0]).rglob("*.py"):
         for name in IMPORT.findall(file.read_text()):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jubako.attention.checker import assert_attention_matches as assert_attention_matches
     from jubako.attention.checker import capture as capture
     from jubako.attention.checker import check as check
+    from jubako.attention.checker import check_weights_file as check_weights_file
     from jubako.attention.checking.options import CheckOptions as CheckOptions
     from jubako.attention.checking.report import Report as Report
     from jubako.attention.description import Masks as Masks
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
     from jubako.attention.description import Settings as Settings
     from jubako.attention.description import Weights as Weights
     from jubako.attention.description import rotary_of as rotary_of
+    from jubako.attention.files.check import FileOptions as FileOptions
+    from jubako.attention.files.layers import Told as Told
     from jubako.attention.reference import Steps as Steps
     from jubako.attention.reference import attend as attend
 
 _NAMES_IN = {
-    "jubako.attention.checker": ("assert_attention_matches", "capture", "check"),
+    "jubako.attention.checker": ("assert_attention_matches", "capture", "check", "check_weights_file"),
     "jubako.attention.checking.options": ("CheckOptions",),
     "jubako.attention.checking.report": ("Report",),
     "jubako.attention.description": ("Masks", "Rotary", "Settings", "Weights", "rotary_of"),
+    "jubako.attention.files.check": ("FileOptions",),
+    "jubako.attention.files.layers": ("Told",),
     "jubako.attention.reference": ("Steps", "attend"),
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}

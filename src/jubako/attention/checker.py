@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jubako.attention.checking.report import Report
+    from jubako.attention.files.check import FileOptions
     from jubako.attention.observing.check import Captured
 
-__all__ = ["assert_attention_matches", "capture", "check"]
+__all__ = ["assert_attention_matches", "capture", "check", "check_weights_file"]
 
 _DEFAULT = CheckOptions()
 
@@ -34,6 +35,19 @@ def check(module: Any, *inputs: Any, options: CheckOptions = _DEFAULT, **argumen
     InputError for what does not fit together, or has no attention in it; HostError if it would take too much memory.
     """
     report: Report = load("jubako.attention.observing.check").check_module(module, inputs, arguments, options)
+    return report
+
+
+def check_weights_file(path: str, how: FileOptions | None = None, *, options: CheckOptions = _DEFAULT) -> Report:
+    """The report of all attention layers in a safetensors file, without torch; `how` names what goes with it.
+
+    A file holds no results. What is checked is that its layers are whole, and that in their own type they can be
+    computed within bounds; and more if activations or another file are given.
+    """
+    home = load("jubako.attention.files.check")
+    report: Report = home.check_file(
+        path, how or home.FileOptions(load("jubako.attention.files.layers").Told()), options
+    )
     return report
 
 

@@ -131,6 +131,15 @@ def check_weights(weights: Weights, settings: Settings) -> int:
     return size
 
 
+def find_bad_numbers(weights: Weights) -> str:
+    """A sentence for parameters that hold NaN or inf; "" if all is well."""
+    found = []
+    for name, array in weights.named().items():
+        if bad := int(np.count_nonzero(~np.isfinite(array))):
+            found.append(f"the weights hold NaN or inf: {name.replace('_', ' ')}, {bad} of {array.size} numbers")
+    return "; ".join(found)
+
+
 def scale_of(settings: Settings, size: int) -> float:
     """What products of query and key are multiplied by."""
     return 1.0 / math.sqrt(size) if settings.scale is None else settings.scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from jubako.attention.checking.sentences import describe_departure, failures_of
 from jubako.attention.checking.verdicts import FAILING
@@ -55,7 +55,7 @@ def _count(suites: Sequence[Sequence[str]]) -> str:
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(_allowed(text))
+    return '"' + escape(_allowed(text)).replace("\n", "&#10;").replace("\t", "&#9;") + '"'
 
 
 def _text(text: str) -> str:

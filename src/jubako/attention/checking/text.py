@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["format_layers", "format_summary"]
 
 _HEADS = ("STEP", "SHAPE", "VERDICT", "OFF BY", "OF ALLOWED", "FROM THE INPUTS")
+_MANY = 1e6
 _VERDICTS = {
     "exact": "exact",
     "within_bound": "within bound",
@@ -39,7 +40,7 @@ def format_summary(layers: Sequence[LayerReport]) -> str:
     if not wrong:
         return f"{count} checked: every step that was observed agrees within its bound"
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    return f"{count} checked, {len(wrong)} DEPART{'S' if len(wrong) == 1 else ''}: {shown}"
+    return f"{count} checked, {len(wrong)} WRONG: {shown}"
 
 
 def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
@@ -109,4 +110,6 @@ def _share(comparison: Comparison | None) -> str:
         return ""
     if comparison.used != comparison.used:
         return "not a number"
+    if comparison.used > _MANY:
+        return f"over {_MANY:.0e} times"
     return f"{comparison.used * 100:.2g} %" if comparison.used <= 1 else f"{number(comparison.used)} times"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from jubako.attention.checking.precision import precision_of
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from jubako.attention.checking.precision import Precision
     from jubako.attention.description import Array, Settings, Weights
 
-__all__ = ["Described", "array_of", "find_broken", "precision_of_module"]
+__all__ = ["Described", "array_of", "precision_of_module"]
 
 
 @record
@@ -41,16 +40,3 @@ def precision_of_module(module: torch.nn.Module) -> Precision:
             f"the parameters of {type(module).__name__} are of more than one type: {', '.join(sorted(types))}"
         )
     return precision_of(types.pop())
-
-
-def find_broken(weights: Weights) -> str:
-    """A sentence for parameters that hold NaN or inf; "" if all is well."""
-    found = []
-    for name, array in weights.named().items():
-        if bad := _count_bad(array):
-            found.append(f"the weights hold NaN or inf: {name.replace('_', ' ')}, {bad} of {array.size} numbers")
-    return "; ".join(found)
-
-
-def _count_bad(array: Array) -> int:
-    return int(np.count_nonzero(~np.isfinite(array)))

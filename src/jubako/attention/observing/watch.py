@@ -11,8 +11,8 @@ import torch
 from jubako.attention.checking.judge import Observed, expect
 from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.verdicts import LayerReport
+from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
-from jubako.attention.observing.described import find_broken
 from jubako.attention.observing.roles import find_steps, to_array
 from jubako.attention.observing.trace import Trace
 from jubako.errors import JubakoError
@@ -41,7 +41,7 @@ def check_multihead(
 ) -> LayerReport:
     """Torch's layer, or one that is called like it, run all its ways."""
     described = multihead.describe_multihead(module)
-    if broken := find_broken(described.weights):
+    if broken := find_bad_numbers(described.weights):
         return LayerReport(name, described.kind, {}, broken=broken)
     arguments = multihead.read_arguments(args, kwargs)
     call = multihead.to_call(described, arguments, options.memory_bytes)
@@ -116,7 +116,7 @@ class Watch:
         if trace is None:
             return check_multihead(name, module, args, kwargs, self._options)
         described = huggingface.describe_transformer(module)
-        if broken := find_broken(described.weights):
+        if broken := find_bad_numbers(described.weights):
             return LayerReport(name, described.kind, {}, broken=broken)
         call = huggingface.to_call(module, described, args, kwargs)
         expected = expect(call)
