@@ -18,15 +18,15 @@ __all__ = ["COLUMNS", "layer_facts", "layer_rows"]
 
 COLUMNS = (
     *("layer", "run", "step", "shape", "verdict", "origin", "is_exact", "isolated", "cumulative", "row_sum"),
-    *("place", "observed", "expected", "ulps", "refused"),
+    *("place", "observed", "expected", "ulps", "refused", "broken"),
 )
 
 
 def layer_rows(layer: LayerReport) -> Iterator[dict[str, object]]:
     """A row for each step of each run, and one for a run that was refused."""
     for run in layer.runs:
-        if run.refused:
-            yield {"layer": layer.name, "run": run.name, "refused": run.refused}
+        if run.refused or run.broken:
+            yield {"layer": layer.name, "run": run.name, "refused": run.refused or None, "broken": run.broken or None}
         for verdict in run.steps:
             yield {"layer": layer.name, "run": run.name, **_step(verdict)}
 

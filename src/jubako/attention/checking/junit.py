@@ -32,6 +32,8 @@ def _cases(layer: LayerReport) -> Iterator[str]:
     inside = f"<failure message={_attribute(failures[0])}>{_text(chr(10).join(failures))}</failure>" if failures else ""
     yield _case(layer.name, "the whole layer", inside)
     for run in layer.runs:
+        if run.broken:
+            yield _case(f"{layer.name}.{run.name}", "the call", f"<failure message={_attribute(run.broken)}/>")
         if run.refused:
             yield _case(f"{layer.name}.{run.name}", "the call", f"<skipped message={_attribute(run.refused)}/>")
         for verdict in run.steps:

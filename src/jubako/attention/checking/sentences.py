@@ -20,6 +20,8 @@ def failures_of(layer: LayerReport) -> list[str]:
     """A sentence for each thing that is wrong with a layer; none if it agrees."""
     found = [layer.broken] if layer.broken else []
     for run in layer.runs:
+        if run.broken:
+            found.append(f"{run.name}: {run.broken}")
         if run.first_departure is not None:
             found.append(f"{run.name}: {describe_departure(run.first_departure)}")
     found += [trap.sentence for trap in layer.traps if trap.is_failure]
@@ -31,13 +33,13 @@ def failures_of(layer: LayerReport) -> list[str]:
 
 def describe_departure(verdict: StepVerdict) -> str:
     """ "weights departs at batch 0, head 1, row 3, key 2: 0.25 instead of 0.31, off by 0.06 (4.1e+05 ulp), ..."."""
-    if verdict.row_sum is not None and not verdict.row_sum.holds:
+    told = verdict.told
+    if verdict.row_sum is not None and not verdict.row_sum.holds and (told is None or told.holds):
         place = describe_place((*verdict.axes[:-1],), verdict.row_sum.place)
         return (
             f"{verdict.step}: the weights of {place} add up to 1 but for {number(verdict.row_sum.error)}; "
             f"allowed: {number(verdict.row_sum.bound)}"
         )
-    told = verdict.told
     if told is None:
         return verdict.step
     where = describe_place(verdict.axes, told.place)

@@ -70,8 +70,8 @@ def _run_lines(run: RunReport) -> Iterator[str]:
     yield f"  {run.name}"
     for note in run.notes:
         yield f"    note: {note}"
-    if run.refused:
-        yield f"    refused: {run.refused}"
+    if run.refused or run.broken:
+        yield f"    refused: {run.refused}" if run.refused else f"    BROKEN: {run.broken}"
         return
     hidden = [verdict.step for verdict in run.steps if verdict.verdict == "not_observable"]
     rows = [_HEADS, *(_row(verdict) for verdict in run.steps if verdict.verdict != "not_observable")]

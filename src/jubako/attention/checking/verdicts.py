@@ -65,11 +65,15 @@ class StepVerdict:
 
 @record
 class RunReport:
-    """One way of calling the layer. `refused` says why it could not be called so; then there are no verdicts."""
+    """One way of calling the layer. `refused` says why it could not be called so; then there are no verdicts.
+
+    `broken` says why there is nothing that it could be compared with, which is a failure.
+    """
 
     name: str
     steps: Sequence[StepVerdict] = ()
     refused: str = ""
+    broken: str = ""
     notes: Sequence[str] = ()
 
     @property
@@ -107,7 +111,8 @@ class LayerReport:
 
     def __bool__(self) -> bool:
         """True if something was observed, and all that was is within its bound."""
-        is_wrong = self.broken or any(trap.is_failure for trap in self.traps) or self.first_departure is not None
+        is_broken = self.broken or any(run.broken for run in self.runs)
+        is_wrong = is_broken or any(trap.is_failure for trap in self.traps) or self.first_departure is not None
         return not is_wrong and any(run.is_compared for run in self.runs)
 
     @property

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.checking.judge import Observed
+from jubako.attention.checking.judge import Observed, expect, judge
 from jubako.attention.checking.sentences import number
-from jubako.attention.inputs import arrange, merge_masks
+from jubako.attention.checking.verdicts import RunReport
+from jubako.attention.inputs import arrange
 from jubako.attention.reference import derive
+from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,27 +22,38 @@ if TYPE_CHECKING:
     from jubako.attention.checking.judge import Call
     from jubako.attention.description import Weights
     from jubako.attention.files.layers import FileLayer
+    from jubako.verify.tolerance import Tolerance
 
 __all__ = ["compare_with"]
 
 
-def compare_with(other: FileLayer | None, layer: FileLayer, call: Call, path: str) -> Observed:
-    """What the layer of the other file gives for the same call, and notes of what differs in its weights."""
+def compare_with(
+    other: FileLayer | None, layer: FileLayer, call: Call, path: str, tolerance: Tolerance | None
+) -> RunReport:
+    """What the layer of the other file comes to for the same call, with notes of what differs in its weights."""
     name = f"weights of {path}"
     if other is None:
-        return Observed(name, refused=f"it has no layer called {layer.name}")
+        return _no_match(name, f"there is no layer called {layer.name}")
     if other.broken or other.weights is None or other.settings is None or other.precision is None:
-        return Observed(name, refused=other.broken)
+        return _no_match(name, other.broken)
     if other.settings != layer.settings:
-        return Observed(name, refused=f"its layer has other settings: {other.settings} instead of {layer.settings}")
+        return _no_match(name, f"its layer has other settings: {other.settings} instead of {layer.settings}")
     assert layer.weights is not None
     notes = list(_differences(layer.weights, other.weights))
     if any("shape" in note for note in notes):
-        return Observed(name, refused="; ".join(notes))
+        return _no_match(name, "; ".join(notes))
+    coarser = max(call.precision, other.precision, key=lambda precision: precision.unit)
+    if coarser.name != call.precision.name:  # each weight has been rounded, and that goes into each sum
+        coarser = replace(coarser, unit_of_sums=coarser.unit)
+    expected = expect(replace(call, precision=coarser))
     inputs = arrange(call.query, call.key, call.value, other.weights, call.settings)
-    mask = merge_masks(call.masks, call.settings, inputs.sizes)
-    values = derive(inputs, other.weights, call.settings, mask).named()
-    return Observed(name, values, notes=notes or ("all weights are the same",))
+    values = derive(inputs, other.weights, call.settings, expected.fixed.mask).named()
+    return judge(Observed(name, values, notes=notes or ("all weights are the same",)), expected, tolerance)
+
+
+def _no_match(name: str, why: str) -> RunReport:
+    """A run that departs before anything is computed."""
+    return RunReport(name, broken=why)
 
 
 def _differences(one: Weights, other: Weights) -> Iterator[str]:

@@ -24,7 +24,7 @@ from jubako.attention.files.layers import FileLayer, Told, find_file_layers, pat
 from jubako.attention.libraries import load
 from jubako.attention.steps import STEP_NAMES
 from jubako.errors import InputError
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,9 +96,11 @@ def _report(
     runs += _outputs_of(layer.name, outputs, expected, is_only=is_only)
     if how.uses_torch:
         runs += load("jubako.attention.observing.from_file").run_by_torch(call, expected, options.seed)
-    if how.against:
-        runs.append(compare_with(others.get(layer.name), layer, call, how.against))
-    return report_layer(layer.name, kind, call, expected, runs, options.tolerance)
+    report = report_layer(layer.name, kind, call, expected, runs, options.tolerance)
+    if not how.against:
+        return report
+    compared = compare_with(others.get(layer.name), layer, call, how.against, options.tolerance)
+    return replace(report, runs=[*report.runs, compared])
 
 
 def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOptions) -> Call:
@@ -106,14 +108,14 @@ def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOpt
     assert layer.weights is not None and layer.precision is not None
     if given is None:
         random = np.random.default_rng(options.seed)
-        drawn: dict[str, Array] = {}
+        drawn: dict[int, Array] = {}  # by the number of features: what is equally wide is the same
         for which in ("query", "key", "value"):
             features = getattr(layer.weights, which).shape[1]
-            same = next((array for array in drawn.values() if array.shape[-1] == features), None)
-            shape = (options.batch, options.length, features)
-            drawn[which] = random.normal(size=shape) if same is None else same
-        arrays = {which: round_to(array, layer.precision.name) for which, array in drawn.items()}
-        return layer.call((arrays["query"], arrays["key"], arrays["value"]))
+            if features not in drawn:
+                numbers = random.normal(size=(options.batch, options.length, features))
+                drawn[features] = round_to(numbers, layer.precision.name)
+        widths = (layer.weights.query.shape[1], layer.weights.key.shape[1], layer.weights.value.shape[1])
+        return layer.call((drawn[widths[0]], drawn[widths[1]], drawn[widths[2]]))
     query = next((given[name] for name in ("query", "hidden_states", "") if name in given), None)
     if query is None:
         raise InputError(f"the inputs have to have an array called query or hidden_states, not {', '.join(given)}")

@@ -73,8 +73,7 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     families = FAMILIES if told.family is None else (told.family,)
     layers = [
         _read_layer(file, family, name, parts, _config_for(family, config, told))
-        for family in families
-        for name, parts in find_tensors(family, file.tensors).items()
+        for family, name, parts in _best_matches(file, families)
     ]
     if not layers:
         raise InputError(
@@ -82,6 +81,18 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
             hint="--map FILE tells which tensors are query, key, value and output.",
         )
     return layers
+
+
+def _best_matches(file: WeightFile, families: Sequence[Family]) -> list[tuple[Family, str, dict[str, str]]]:
+    """For each layer the family of which it lacks least: some begin with the same names."""
+    best: dict[str, tuple[int, Family, str, dict[str, str]]] = {}
+    for family in families:
+        for name, parts in find_tensors(family, file.tensors).items():
+            lacks = len(family.templates.keys() - parts.keys() - {"added_key", "added_value"})
+            first = parts.get("packed") or parts["query"]
+            if first not in best or lacks < best[first][0]:
+                best[first] = (lacks, family, name, parts)
+    return [match[1:] for match in best.values()]
 
 
 def _config_for(family: Family, config: ModelConfig, told: Told) -> ModelConfig:
@@ -164,6 +175,8 @@ def _settings(weights: Weights, family: Family, config: ModelConfig) -> Settings
             "how many heads it has does not follow from its weights",
             hint="--heads N says it, or a config.json beside the file",
         )
+    if config.head_size is None and weights.query.shape[0] % heads:
+        raise InputError(f"its query has {weights.query.shape[0]} features, which {heads} heads do not divide")
     size = config.head_size or max(weights.query.shape[0] // heads, 1)
     groups = config.key_heads or weights.key.shape[0] // size
     return Settings(heads, key_heads=groups, scale=config.scale, is_causal=family.is_causal)

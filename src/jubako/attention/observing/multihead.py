@@ -123,7 +123,10 @@ def to_call(described: Described, arguments: Arguments, memory_bytes: int | None
     """The same call for the reference."""
     settings = described.settings
     for which in ("query", "key", "value"):
-        own = str(getattr(arguments, which).dtype).removeprefix("torch.")
+        tensor = getattr(arguments, which)
+        if tensor.is_nested:
+            raise InputError(f"the {which} is a nested tensor, which is not re-derived")
+        own = str(tensor.dtype).removeprefix("torch.")
         if own != described.precision.name:
             raise InputError(f"the {which} is of type {own}, and the layer's parameters are {described.precision.name}")
     return Call(
