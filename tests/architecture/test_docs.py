@@ -155,7 +155,8 @@ def commands_of(word: str) -> list[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize("word", COMMANDS)
 def test_command_has_a_page_that_names_each_of_its_options(word: str) -> None:
-    page = (COMMAND_PAGES / f"{word}.md").read_text()
+    pages = [COMMAND_PAGES / f"{word}.md", *COMMAND_PAGES.glob(f"{word}-*.md")]  # a command below it may have its own
+    page = "\n".join(each.read_text() for each in pages)
     for words, command in commands_of(word):
         assert words in page
         for parameter in command.params:
