@@ -120,6 +120,33 @@ def test_fast_path_that_torch_does_not_take_is_not_run() -> None:
     assert not any("fast" in name for name in runs(check(make(bias=False), torch.randn(2, 5, 12))))
 
 
+def test_fast_path_that_raises_where_the_slow_one_does_not_is_told() -> None:
+    class Raising(torch.nn.MultiheadAttention):
+        def forward(self, *inputs, **arguments):  # type: ignore[no-untyped-def]
+            if torch.backends.mha.get_fastpath_enabled():
+                raise RuntimeError("not today")
+            return super().forward(*inputs, **arguments)
+
+    report = check(Raising(12, 2, batch_first=True), torch.randn(2, 5, 12))
+    assert runs(report)["fast path, need_weights=False"].refused == "RuntimeError: not today"
+    assert runs(report)["slow path, need_weights=False"].is_compared
+
+
+def test_module_that_knows_no_paths_is_run_without_naming_one() -> None:
+    class Own(torch.nn.MultiheadAttention):
+        def forward(self, query, key, value, need_weights=True, **_):  # type: ignore[no-untyped-def]
+            return torch.nn.functional.multi_head_attention_forward(
+                *(each.transpose(0, 1) for each in (query, key, value)),
+                *(self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias, None, None, False, 0.0),
+                *(self.out_proj.weight, self.out_proj.bias),
+                need_weights=False,
+            )[0].transpose(0, 1)
+
+    report = check(Own(12, 2, batch_first=True), torch.randn(2, 5, 12))
+    assert report, report.describe()
+    assert list(runs(report)) == ["need_weights=True", "need_weights=True, per head", "need_weights=False"]
+
+
 OPTIONS = [
     {"bias": False},
     {"add_bias_kv": True},
