@@ -147,6 +147,18 @@ def test_module_that_knows_no_paths_is_run_without_naming_one() -> None:
     assert list(runs(report)) == ["need_weights=True", "need_weights=True, per head", "need_weights=False"]
 
 
+def test_result_of_another_shape_departs_with_both_shapes() -> None:
+    class Short(torch.nn.MultiheadAttention):
+        def forward(self, *inputs, **arguments):  # type: ignore[no-untyped-def]
+            output, weights = super().forward(*inputs, **arguments)
+            return output[:, 1:], weights
+
+    report = check(Short(12, 2, batch_first=True, bias=False), torch.randn(2, 5, 12))
+    assert "output is (B=2, L=4, E=12), and has to be (B=2, L=5, E=12)" in report.describe()
+    assert report.to_junit()
+    assert report.to_rows()
+
+
 OPTIONS = [
     {"bias": False},
     {"add_bias_kv": True},
