@@ -385,6 +385,15 @@ def test_empty_batch_query_or_key_is_nothing_to_depart_from(sizes: tuple[int, in
     assert report, report.describe()
 
 
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(InputError, match="a module of torch's, or the path of a file of weights, not a int"):
+        check(3)
+    with pytest.raises(InputError, match="a file of weights is not called"):
+        check("model.safetensors", torch.ones(1))
+    with pytest.raises(InputError, match="No such file"):
+        check("/nowhere/model.safetensors")
+
+
 def test_module_without_attention_is_refused_with_what_it_is_made_of() -> None:
     with pytest.raises(InputError, match="no attention in Sequential that is known") as refused:
         check(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), torch.ones(1, 2))

@@ -211,14 +211,15 @@ def _context(known: Known) -> Array:
 
 
 def _concatenated(known: Known) -> Array:
-    return concatenate(known.errors["context"]) if "context" in known.errors else np.zeros((1, 1, 1))
+    before = known.errors.get("context")
+    return np.zeros(known.values["concatenated"].shape) if before is None else concatenate(before)
 
 
 def _output(known: Known) -> Array:
     x, precision = known.values["concatenated"], known.precision
     before = known.errors.get("concatenated")
     if "output" not in known.weights:
-        return np.zeros((1, 1, 1)) if before is None else before
+        return np.zeros(x.shape) if before is None else before
     error = _linear(x, "output", known)
     if before is not None:
         error = error + np.sqrt(np.square(before) @ np.square(known.weights["output"]).T)
