@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from jubako.attention.maps.maps import Maps as Maps
     from jubako.attention.maps.show import show as show
+    from jubako.attention.maps.tracing import trace as trace
 
 _NAMES_IN = {
     "jubako.attention.maps.maps": ("Maps",),
     "jubako.attention.maps.show": ("show",),
+    "jubako.attention.maps.tracing": ("trace",),
 }
 
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}

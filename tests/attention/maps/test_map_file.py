@@ -188,9 +188,9 @@ def test_damaged_file_is_loaded_as_it_was_or_refused(
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match=r"maps\.npz cannot be read: No such file or directory"):
+    with pytest.raises(InputError, match=r"maps\.npz cannot be read: No such file or directory"):
         Maps.load(tmp_path / "maps.npz")
-    with pytest.raises(HostError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
         Maps.load(tmp_path)
 
 

@@ -61,6 +61,8 @@ def read_map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     except OSError as error:
         if error.errno == errno.EINVAL:  # the archive says that something is before its start
             raise _not_maps(name, error) from error
+        if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+            raise InputError(f"{name} cannot be read: {error.strerror}") from error
         raise HostError(f"{name} cannot be read: {error.strerror}") from error
     except MemoryError as error:
         raise HostError(f"{name} holds more than this machine has memory for") from error

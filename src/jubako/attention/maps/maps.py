@@ -7,8 +7,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jubako.attention.maps.drawable import describe_shape
+from jubako.attention.maps.drawable import describe_map, describe_shape
 from jubako.attention.maps.map_file import read_map_file, write_map_file
+from jubako.attention.maps.notebook import format_frame
+from jubako.attention.maps.page import format_page
+from jubako.attention.maps.palette import tint_codes
+from jubako.attention.maps.panel import encode
+from jubako.attention.maps.png import draw_png
+from jubako.attention.maps.svg import Figure, draw_svg
+from jubako.attention.maps.terminal import format_map, format_overview
 from jubako.errors import InputError
 from jubako.records import record, replace
 
@@ -16,6 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from jubako.attention.maps.palette import Scale, Theme
+    from jubako.attention.maps.panel import Coded
+    from jubako.attention.maps.terminal import Depth
 
 __all__ = ["Maps"]
 
@@ -95,10 +106,7 @@ class Maps:
     def select(self, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None) -> Maps:
         """The maps of these layers and heads, by their places; they keep their names."""
         count_layers, count_heads, *_ = self.weights.shape
-        chosen = [
-            _check_places("layer", layers, count_layers),
-            _check_places("head", heads, count_heads),
-        ]
+        chosen = [_check_places("layer", layers, count_layers), _check_places("head", heads, count_heads)]
         masked = self.masked
         if masked is not None:
             for axis, places in enumerate(chosen):
@@ -148,6 +156,41 @@ class Maps:
         if head is None:
             return part.all(axis=0)
         return part[head if len(part) > 1 else 0]
+
+    def png(self, layer: int, head: int | None = None, *, scale: Scale = "sqrt", theme: Theme = "light") -> bytes:
+        """A PNG of one map, without a head of the mean: a square a cell, on the longer side 512 pixels or more."""
+        coded = self._encode(layer, head)
+        tints = tint_codes(coded.levels, is_signed=coded.is_signed, scale=scale, theme=theme)
+        return draw_png(coded.codes, tints, -(-512 // max(coded.codes.shape)))
+
+    def svg(self, layer: int, head: int | None = None, *, scale: Scale = "sqrt", theme: Theme = "light") -> str:
+        """An SVG of one map with tokens and a scale; InputError if it has more than 256 rows or columns."""
+        coded = self._encode(layer, head)
+        title = " · ".join(filter(None, (self.title, describe_map(self, layer, head))))
+        return draw_svg(Figure(coded, self.queries, self.keys, title, scale, theme))
+
+    def text(self, layer: int | None = None, head: int | None = None, *, width: int = 80, depth: Depth = 0) -> str:
+        """One map for a terminal, without a head of the mean, or without a layer all of them.
+
+        `width`: columns; `depth`: bits of its colours, 24 or 8, or 0 for shades instead.
+        """
+        if layer is None:
+            return format_overview(self, width, depth)
+        self._check_place(layer, head)
+        return format_map(self, layer, head, width, depth)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return format_frame(b"".join(format_page([("maps", self)])), self.title)
+
+    def _encode(self, layer: int, head: int | None) -> Coded:
+        self._check_place(layer, head)
+        return encode(self.map_at(layer, head), self.masked_at(layer, head))
+
+    def _check_place(self, layer: int, head: int | None) -> None:
+        layers, heads, *_ = self.weights.shape
+        _check_places("layer", [layer], layers)
+        _check_places("head", [] if head is None else [head], heads)
 
     def _about(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in _ABOUT}
@@ -208,8 +251,6 @@ def _check_places(what: str, given: Sequence[int] | None, count: int) -> list[in
     for place in given:
         if not 0 <= place < count:
             raise InputError(f"there is no {what} {place}: there are {count}, from 0 on")
-    if not given:
-        raise InputError(f"no {what} is chosen")
     return list(given)
 
 

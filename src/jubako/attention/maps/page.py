@@ -71,10 +71,10 @@ def format_page(runs: Sequence[tuple[str, Drawable]]) -> list[bytes]:
     levels = _choose_levels([run for _, run in runs])
     packed = [_pack_run(run, number, levels) for number, (_, run) in enumerate(runs)]
     about = _describe(runs, levels) | {"maps": [facts for run in packed for facts in run.facts]}
-    script = "\n".join(['"use strict";', *map(_read_part, ("data.js", "draw.js", "page.js"))])
+    script = "\n".join(['"use strict";', *map(_read_part, ("data.js", "draw.js", "tiles.js", "page.js"))])
     style = _read_part("page.css")
     page = Template(_read_part("page.html")).substitute(
-        title=html.escape(first.title or "Attention"),
+        title=html.escape(runs[-1][1].title or "Attention"),
         version=__version__,
         script=script,
         script_hash=_digest(script),
@@ -171,7 +171,7 @@ def _describe(runs: Sequence[tuple[str, Drawable]], levels: int) -> dict[str, ob
     side = _thumbnail_side(first)
     shape = describe_shape(first.weights.shape)
     return {
-        "title": first.title,
+        "title": runs[-1][1].title,
         "subtitle": shape.replace(" x ", " × ") + (" · two runs and their difference" if len(runs) > 1 else ""),
         "footer": f"Made by jubako {__version__}. Numbers of the top keys of each row are exact "
         f"({first.weights.dtype}); colours have {levels} steps. Nothing is loaded from anywhere.",

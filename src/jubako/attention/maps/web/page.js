@@ -6,7 +6,6 @@ const CHIPS = 400;  // tokens of the text around the row that are shown
 const state = { run: about.runs.length - 1, layer: 0, head: MEAN, row: 0, column: null, scale: "sqrt", shared: false };
 const view = new View($("viewport"), $("spacer"), $("canvas"));
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-const tiles = [];  // [layer][head], the mean last
 let theme = null;  // chosen by the reader; else the system's
 let current = null;  // the map that is shown
 let pointed = null;  // the cell below the mouse
@@ -49,49 +48,6 @@ function start() {
   show();
 }
 
-// --- the list of all maps ---------------------------------------------------------------------------------------------
-
-function buildTiles() {
-  const heads = [...about.heads.keys(), MEAN];
-  const label = (head) => (head === MEAN ? "mean" : shown(about.heads[head]));
-  about.layers.forEach((_, layer) => tiles.push(heads.map((head) => {
-    const tile = element("button", { type: "button", className: "tile", "aria-pressed": "false", tabIndex: -1 }, element("canvas"));
-    tile.setAttribute("aria-label", mapName(layer, head));
-    tile.title = mapName(layer, head);
-    tile.addEventListener("click", () => go({ layer, head }));
-    return tile;
-  })));
-  if (about.layers.length === 1) {
-    $("overview-name").textContent = capital(layerName(0));
-    tiles[0].forEach((tile, head) => tile.append(element("span", {}, head === MEAN ? "mean" : headName(head))));
-    $("tiles").append(element("div", { className: "wall" }, ...tiles[0]));
-    return;
-  }
-  $("overview-name").textContent = "Layers and heads";
-  const top = element("tr", {}, element("td"), ...heads.map((head) => element("th", { scope: "col", className: head === MEAN ? "mean" : "" }, label(head))));
-  top.firstChild.className = "side";
-  const lines = tiles.map((line, layer) => {
-    const name = element("th", { scope: "row", className: "side", title: layerName(layer) }, shown(about.layers[layer]));
-    return element("tr", {}, name, ...line.map((tile, head) => element("td", { className: head === MEAN ? "mean" : "" }, tile)));
-  });
-  top.firstChild.replaceWith(element("th", { className: "side", "aria-label": "layer" }));
-  $("tiles").append(element("table", {}, element("thead", {}, top), element("tbody", {}, ...lines)));
-}
-
-let thumbnails = [];  // of a run, as one array
-async function paintTiles() {
-  thumbnails[state.run] ??= unpack($(`thumbnails-${state.run}`).textContent).then((buffer) => new Uint8Array(buffer));
-  const run = state.run;
-  const codes = await thumbnails[run];
-  if (run !== state.run) return;
-  const [rows, columns] = about.thumbnail;
-  tiles.flat().forEach((tile, place) => {
-    const map = about.maps[placeOf(run, 0, 0) + place];
-    const part = codes.subarray(place * rows * columns, (place + 1) * rows * columns);
-    paint(tile.firstChild, part, rows, columns, tintsOf(map, look(), reachOf(map, run)));
-  });
-}
-
 // --- showing -----------------------------------------------------------------------------------------------------------
 
 function go(changes) {
@@ -112,14 +68,7 @@ async function show() {
   if (run !== state.run || layer !== state.layer || head !== state.head) return;  // the reader was faster
   current = map;
   $("map-name").textContent = capital(mapName(layer, head));
-  tiles.flat().forEach((tile) => {
-    tile.setAttribute("aria-pressed", "false");
-    tile.tabIndex = -1;
-  });
-  const tile = tiles[layer][head];
-  tile.setAttribute("aria-pressed", "true");
-  tile.tabIndex = 0;
-  tile.scrollIntoView({ block: "nearest" });
+  pressTile(layer, head);
   redraw();
   showRow();
   document.documentElement.dataset.ready = placeOf(run, layer, head);
@@ -302,20 +251,6 @@ function moveInMap(event) {
   event.preventDefault();
   moveTo(...moves[event.key]);
 }
-
-function moveInTiles(event) {
-  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  if (!moves[event.key]) return;
-  event.preventDefault();
-  const [down, across] = moves[event.key];
-  const isWall = about.layers.length === 1;
-  const acrossWall = isWall && down ? down * wallWidth() : across;
-  const [layer, head] = [clamp(state.layer + (isWall ? 0 : down), about.layers.length), clamp(state.head + acrossWall, MEAN + 1)];
-  go({ layer, head });
-  tiles[layer][head].focus();
-}
-
-const wallWidth = () => getComputedStyle(document.querySelector(".wall")).gridTemplateColumns.split(" ").length;
 
 function listen() {
   document.addEventListener("keydown", (event) => {
