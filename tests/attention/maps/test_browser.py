@@ -95,6 +95,19 @@ def test_numbers_of_the_top_keys_are_exact(watched_once: Watched, tmp_path: Path
     assert [dtype(number) for *_, number in table_of(page)] == list(np.sort(mean[2])[::-1][:8])
 
 
+def test_colours_of_all_maps_count_from_one_largest_cell_if_asked(watched_once: Watched, tmp_path: Path) -> None:
+    weights = np.array([[[1.0, 0.0]], [[0.25, 0.0]]], np.float32)
+    show(Maps(weights), tmp_path / "page.html")
+    page = watched_once.open(tmp_path / "page.html", "head=1&scale=linear&row=0")
+    assert page.locator("#ticks span").all_inner_texts() == ["0", "0.063", "0.13", "0.19", "0.25"]
+    x, y = middle_of(page, 0, 0)
+    palette = palette_of("light", is_signed=False)
+    assert tuple(watched_once.colour_at(x, y)) == palette[253]
+    page.get_by_label("one scale for all").check()
+    assert page.locator("#ticks span").all_inner_texts() == ["0", "0.25", "0.5", "0.75", "1"]
+    assert tuple(watched_once.colour_at(x, y)) == palette[round(253 / 4)]
+
+
 def test_row_says_its_entropy_and_its_first_key(watched_once: Watched, tmp_path: Path) -> None:
     weights = np.array([[0.5, 0.25, 0.25, 0], [0, 1, 0, 0]], np.float32)
     show(Maps(weights), tmp_path / "page.html")

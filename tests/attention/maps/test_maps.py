@@ -104,7 +104,10 @@ def test_chosen_layers_and_heads_keep_their_names(maps: Maps) -> None:
     apart = Maps(maps.weights, masked=np.broadcast_to(maps.masked, maps.weights.shape)).select([1], [2])
     assert apart.masked.shape == apart.weights.shape == (1, 1, 5, 5)
     assert maps.select() == maps
-    for places, sentence in (([2], "there is no layer 2: there are 2, from 0 on"), ([], "there is nothing to show: layers of the maps")):
+    for places, sentence in (
+        ([2], "there is no layer 2: there are 2, from 0 on"),
+        ([], "there is nothing to show: layers of the maps"),
+    ):
         with pytest.raises(InputError, match=sentence):
             maps.select(places)
     with pytest.raises(InputError, match="there is no head -1: there are 3"):

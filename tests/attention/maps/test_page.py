@@ -84,6 +84,10 @@ def test_page_replaces_a_page_and_nothing_else(tmp_path: Path, maps: Maps) -> No
     assert show(maps, path) == path.stat().st_size
     show(maps.select([0]), path)
     assert about_of(path.read_text())["layers"] == ["0"]
+    (tmp_path / "link.html").symlink_to("page.html")
+    show(maps.select([1]), tmp_path / "link.html")
+    assert about_of(path.read_text())["layers"] == ["1"]
+    os.unlink(tmp_path / "link.html")
     path.write_text("<!doctype html>mine")
     with pytest.raises(InputError, match=r"page\.html is there already and no page of maps"):
         show(maps, path)

