@@ -73,13 +73,13 @@ def show(
         size = write_page(first, output, other=second)
         echo(f"{printable(output)}: {_describe(shown)}, {format_size(size)}")
     if png:
-        from jubako.attention.maps.publishing import publish_files
+        from jubako.verify.publishing import publish_files
 
         count = publish_files(png, _draw_all(shown, scale, theme))
         echo(f"{printable(png)}: {count} images")
     if svg:
-        from jubako.attention.maps.publishing import publishing
         from jubako.attention.maps.svg import SVG_MARK
+        from jubako.verify.publishing import publishing
 
         text = shown.svg(0, _one_head(shown), scale=scale, theme=theme)
         with publishing(svg, SVG_MARK, "figure of a map") as file:

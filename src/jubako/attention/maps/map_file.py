@@ -21,10 +21,10 @@ import zlib
 
 import numpy as np
 
-from jubako.attention.maps.publishing import publishing
 from jubako.errors import HostError, InputError
 from jubako.verify.arrays import read_array_head
 from jubako.verify.findings import Incomparable, Unreadable
+from jubako.verify.publishing import publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jubako.attention.maps.page import PAGE_MARK, format_page
-from jubako.attention.maps.publishing import publishing
+from jubako.verify.publishing import publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
