@@ -219,6 +219,16 @@ def test_hint_beside_a_mask_that_is_not_causal_shows_which_path_ignores_it() -> 
     assert right == ["slow path, need_weights=False"]
 
 
+@pytest.mark.parametrize("options", [{"add_bias_kv": True}, {"add_zero_attn": True}])
+def test_hint_that_hides_what_the_layer_itself_adds_to_the_keys_is_caught(options: dict[str, bool]) -> None:
+    """No mask forbids the added rows, says torch's weights path; with the hint and without weights they are hidden."""
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(5)
+    report = check(make(**options), torch.randn(2, 5, 12), attn_mask=mask, is_causal=True)
+    wrong = {name: run.first_departure.step for name, run in runs(report).items() if run.first_departure is not None}
+    assert wrong == {"slow path, need_weights=False": "context"}
+    assert check(make(**options), torch.randn(2, 5, 12), attn_mask=mask)
+
+
 def test_mask_made_for_the_other_polarity_is_named() -> None:
     keep = torch.ones(5, 5, dtype=torch.bool).tril()  # what scaled_dot_product_attention takes
     report = check(make(), torch.randn(2, 5, 12), attn_mask=keep)

@@ -67,9 +67,9 @@ def expected_errors(known: Known) -> dict[str, Array]:
 
 
 def row_sum_bound(keys: int, precision: Precision) -> float:
-    """How far the sum of a row of weights may be from 1: all of it is rounded once, and the sum and exp are rounded."""
+    """How far a row of weights may add up to other than 1: all are rounded twice, and the sum and exp are rounded."""
     own = (7.0 + 0.06 * math.sqrt(keys)) * precision.unit_of_sums
-    return precision.unit + own + FACTOR * keys * precision.floor
+    return 2 * precision.unit + own + FACTOR * keys * precision.floor
 
 
 def _projection(which: str) -> Rule:
@@ -87,7 +87,7 @@ def _linear(x: Array, which: str, known: Known) -> Array:
     size = np.abs(known.values[f"{which}_projection" if which != "output" else "output"])
     if (bias := known.weights.get(f"{which}_bias")) is not None:
         size = size + np.abs(bias)  # what it is added to was rounded, too
-    return error + precision.rounding * size + precision.floor
+    return error + precision.rounding * size + precision.floor + precision.loss_of_sum(x.shape[-1])
 
 
 def _heads(which: str) -> Rule:
@@ -128,7 +128,8 @@ def _scores(known: Known) -> Array:
         error = np.hypot(error, mean * key_length)
     if "key_heads" in known.errors:
         error = np.hypot(error, _longest(_mean_size(known.errors["key_heads"])) * query_length)
-    return scale * error + 2 * precision.rounding * _largest(known.values["scores"]) + precision.floor
+    small = precision.floor + precision.loss_of_sum(size)
+    return scale * error + 2 * precision.rounding * _largest(known.values["scores"]) + small
 
 
 def _masked_scores(known: Known) -> Array:
@@ -176,6 +177,8 @@ def _context(known: Known) -> Array:
     if "weights" in known.errors:
         relative = relative + 2 * score_error(known) + _SOFTMAX * precision.unit_of_sums + precision.rounding
     error: Array = relative * (weights @ np.abs(values))
+    lost = precision.loss_of_sum(1) if "weights" not in known.errors else precision.floor
+    error += lost * np.abs(values).sum(axis=-2, keepdims=True) + precision.loss_of_sum(weights.shape[-1])
     if "value_heads" in known.errors:
         error = error + _longest_row(known.errors["value_heads"])
     return error + precision.rounding * np.abs(known.values["context"]) + precision.floor

@@ -50,15 +50,17 @@ def compare(
     """`observed` against `expected`, with bounds from the expected `error`; or from `tolerance`, if one is given."""
     if observed.size == 0:
         return Comparison(0.0, 0.0, 0.0, (), 0.0, 0.0, 0.0, 0, 0, is_exact=True, is_finite=True)
-    errors = np.broadcast_to(error, observed.shape)
-    parts = [_Part(start, observed[start], expected[start], errors[start], tolerance) for start in _parts(observed)]
+    errors = np.reshape(error, (1,) * (observed.ndim - np.ndim(error)) + np.shape(error))
+    parts = [
+        _Part(start, observed[start], expected[start], _part_of(errors, start), tolerance) for start in _parts(observed)
+    ]
     out = sum(part.out for part in parts)
     part = next(part for part in parts if part.out) if out else max(parts, key=lambda part: part.used)
     place = (*part.start, *(int(i) for i in np.unravel_index(part.place, part.shape)))
     there = float(observed[place]), float(expected[place])
     return Comparison(
         error=float(np.max([part.error for part in parts])),
-        bound=float(_bound(expected[place], errors[place], tolerance)),
+        bound=float(_bound(expected[place], _part_of(errors, place), tolerance)),
         used=float(np.max([part.used for part in parts])),
         place=place,
         observed=there[0],
@@ -90,6 +92,11 @@ class _Part:
         is_out = None if self.used <= 1.0 else ~(used <= 1.0)
         self.out = 0 if is_out is None else int(np.count_nonzero(is_out))
         self.place = int(np.argmax(used if is_out is None else is_out))
+
+
+def _part_of(errors: Array, start: tuple[int, ...]) -> Array:
+    """The same part of what may have axes of length 1 in place of longer ones."""
+    return errors[tuple(index if size > 1 else 0 for index, size in zip(start, errors.shape, strict=False))]
 
 
 def _parts(array: Array) -> list[tuple[int, ...]]:

@@ -46,7 +46,8 @@ def explain_bounds(expected: Expected) -> dict[str, str]:
 
 def largest_score(expected: Expected) -> float:
     """The largest score before any mask, by size."""
-    return float(np.abs(expected.values["scores"]).max(initial=0.0))
+    scores = expected.values["scores"]
+    return max(float(scores.max(initial=0.0)), -float(scores.min(initial=0.0)))
 
 
 def _largest_bound(expected: Expected, step: str) -> float:

@@ -28,6 +28,10 @@ class Precision:
         """
         return self.unit_of_sums * (0.3 + 0.25 * math.sqrt(terms))
 
+    def loss_of_sum(self, terms: int) -> float:
+        """The largest error of a sum of so many products that are too small for the type it is kept in."""
+        return terms * (2.0**-1022 if self.unit_of_sums < 2.0**-40 else 2.0**-126)
+
     @property
     def rounding(self) -> float:
         """The expected relative error of rounding one number to what is stored."""

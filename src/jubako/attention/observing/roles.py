@@ -240,7 +240,8 @@ class _Finder:
         expected = self._reference[step]
         options = [option for option in options if option.shape == expected.shape]
         if options:
-            self.values[step] = min(options, key=lambda option: _distance(option, expected))
+            nearest = min(options, key=lambda option: _distance(option, expected)) if len(options) > 1 else options[0]
+            self.values[step] = nearest
 
     def _take_map(self, step: str, node: Node) -> None:
         s = self._sizes
