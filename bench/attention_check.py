@@ -1,12 +1,12 @@
 """What checking attention costs, and what it can see: the measurements that docs/attention-bounds.md rests on.
 
-    python bench/attention_check.py              all of it
+    python bench/attention_check.py              all of it (minutes)
     python bench/attention_check.py cost         time and memory of a check
     python bench/attention_check.py bounds       how much of its bound each step uses
     python bench/attention_check.py smallest     the smallest error that each step shows
 
-cost: a layer of 12 heads and 768 features, 512 rows, float32, checked all ways that torch has of calling it, against one
-call of it. Processor time, one thread, the least of several rounds that take turns. Goal: under a second.
+cost: a layer of 12 heads and 768 features, 512 rows, float32, checked all ways that torch has of calling it, against
+one call of it. Processor time, one thread, the least of several rounds that take turns. Goal: under a second.
 
 bounds: layers of torch with everything drawn (sizes, options, masks, scores up to some hundreds). For each type and
 step the largest error as a share of its bound, from the step's own inputs and from the beginning: 1 would be an alarm.
@@ -23,6 +23,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from attention.check.drawn import TYPES, draw_layer
 from jubako.attention import CheckOptions, check
 from jubako.attention.checking.arithmetic import compute
-from jubako.attention.checking.judge import Call, Observed, expect, judge
+from jubako.attention.checking.judge import Call, Expected, Observed, expect, judge
 from jubako.attention.checking.precision import PRECISIONS
 from jubako.attention.checking.rounding import round_to
 from jubako.attention.description import Settings, Weights
@@ -64,9 +65,9 @@ def cost(rounds: int = 9) -> bool:
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     is_reached = best["check"] < GOAL_S
     print(
-        f"check of 12 heads, L=512, E=768: {best['check']:.2f} s of a processor, {best['check'] / best['call']:.0f} times "
-        f"one call of the layer; {megabytes:.0f} MB more at most; goal under {GOAL_S:.0f} s: "
-        f"{'reached' if is_reached else 'NOT REACHED'}"
+        f"check of 12 heads, L=512, E=768: {best['check']:.2f} s of a processor, "
+        f"{best['check'] / best['call']:.0f} times one call of the layer; {megabytes:.0f} MB more at most; "
+        f"goal under {GOAL_S:.0f} s: {'reached' if is_reached else 'NOT REACHED'}"
     )
     return is_reached
 
@@ -97,10 +98,8 @@ def smallest() -> bool:
         found: dict[tuple[str, str], float] = {}
         for name in TYPES:
             call = make_call(name, size)
-            expected = expect(call)
-            right = compute(call)
             for step in STEP_NAMES:
-                found[name, step] = bisect(lambda x, step=step: is_seen(step, x, right, expected))
+                found[name, step] = bisect(partial(is_seen, step, compute(call), expect(call)))
         print(f"\nsmallest relative error of a whole step that is named there, scores up to about {words}")
         print_table(lambda name, step, found=found: f"{found[name, step]:.1g}")
     return True
@@ -118,10 +117,10 @@ def make_call(name: str, size: float) -> Call:
     return Call(weights, Settings(8), x, x, x, PRECISIONS[name])
 
 
-def is_seen(step: str, x: float, right: dict[str, np.ndarray], expected: object) -> bool:
+def is_seen(step: str, right: dict[str, np.ndarray], expected: Expected, x: float) -> bool:
     """True if a step that is off by so much is named."""
     changed = {**right, step: right[step].astype(np.float64) * (1 + x)}
-    departure = judge(Observed("changed", changed), expected).first_departure  # type: ignore[arg-type]
+    departure = judge(Observed("changed", changed), expected).first_departure
     return departure is not None and departure.step == step
 
 
@@ -159,7 +158,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = {"cost": cost, "bounds": lambda: bounds(options.layers), "smallest": smallest}
-    if not all([work[part]() for part in options.parts]):
+    reached = [work[part]() for part in options.parts]
+    if not all(reached):
         sys.exit("a goal is not reached")
 
 

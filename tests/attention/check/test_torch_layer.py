@@ -314,6 +314,8 @@ def test_inputs_that_do_not_fit_are_refused_in_a_sentence() -> None:
         check(module, torch.randn(2, 5, 8))
     with pytest.raises(InputError, match="the query is of type float64, and the layer's parameters are float32"):
         check(module, torch.randn(2, 5, 12, dtype=torch.float64))
+    with pytest.raises(InputError, match="the query is on meta, and the layer's parameters are on cpu"):
+        check(module, torch.randn(2, 5, 12, device="meta"))
     with pytest.raises(InputError, match="the query holds nan, first at batch 1, row 2, feature 3"):
         bad = torch.randn(2, 5, 12)
         bad[1, 2, 3] = math.nan
@@ -336,10 +338,12 @@ def test_weights_that_are_not_finite_make_the_layer_broken() -> None:
     assert the_layer(report).broken == "the weights hold NaN or inf: value, 1 of 144 numbers"
 
 
-@pytest.mark.parametrize("sizes", [(0, 5), (2, 0)])
-def test_empty_batch_and_empty_sequence_are_nothing_to_depart_from(sizes: tuple[int, int]) -> None:
-    report = check(make(), torch.randn(*sizes, 12))
-    assert all(run.first_departure is None for run in the_layer(report).runs)
+@pytest.mark.parametrize("sizes", [(0, 5, 5), (2, 0, 0), (2, 0, 3), (2, 3, 0)])
+def test_empty_batch_query_or_key_is_nothing_to_depart_from(sizes: tuple[int, int, int]) -> None:
+    batch, length, keys = sizes
+    query, key = torch.randn(batch, length, 12), torch.randn(batch, keys, 12)
+    report = check(make(), query, key, key)
+    assert report, report.describe()
 
 
 def test_module_without_attention_is_refused_with_what_it_is_made_of() -> None:

@@ -134,6 +134,7 @@ class _Judge:
             return StepVerdict(step, axes_of(step), reference.shape, "not_observable")
         if seen.shape != reference.shape:
             return self._wrong_shape(step, seen)
+        seen = seen.astype(np.float64, copy=False)
         if step == "masked_scores" and self._expected.fixed.mask is not None:
             seen = forgive_forbidden(seen, reference)
         cumulative = compare(seen, reference, self._expected.errors[step], self._precision, self._tolerance)
@@ -148,7 +149,7 @@ class _Judge:
             isolated = self._worse_of(isolated, self._compare_dropped(seen))
         verdict, origin = _decide(isolated, cumulative, row_sum, is_finite_before=is_finite_before)
         if not self._is_result:
-            self._local[step] = seen.astype(np.float64)  # what the next steps start from
+            self._local[step] = seen  # what the next steps start from
             self._is_local.add(step)
         return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, cumulative, row_sum, origin)
 

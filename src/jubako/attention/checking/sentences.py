@@ -66,7 +66,7 @@ def _describe_numbers(told: Comparison) -> str:
     by = abs(told.observed - told.expected)
     digits = 6 if by == 0 or not math.isfinite(by) else min(17, max(4, 3 - math.floor(math.log10(by / _size(told)))))
     shown = " instead of ".join(f"{value:.{digits}g}" for value in (told.observed, told.expected))
-    share = f"; {told.out:,} of {told.count:,} numbers are" if told.out > 1 else ""
+    share = f"; {told.out:,} of {told.count:,} numbers are out of bound" if told.out > 1 else ""
     return f"{shown}, off by {number(by)} ({number(told.ulps)} ulp), allowed {number(told.bound)}{share}"
 
 

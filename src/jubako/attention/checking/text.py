@@ -97,7 +97,7 @@ def _row(verdict: StepVerdict) -> tuple[str, ...]:
     return (
         verdict.step,
         format_shape(verdict.axes, verdict.shape),
-        _VERDICTS[verdict.verdict],
+        "carried on" if verdict.origin == "propagated" else _VERDICTS[verdict.verdict],
         "" if own is None else number(own.error),
         _share(own),
         "" if whole is None else f"{number(whole.error)}, {_share(whole)}",

@@ -25,6 +25,7 @@ class Described:
     weights: Weights
     settings: Settings
     precision: Precision
+    device: torch.device
 
 
 def array_of(tensor: torch.Tensor | None) -> Array | None:

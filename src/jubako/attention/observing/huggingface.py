@@ -96,7 +96,8 @@ def describe_transformer(module: Any) -> Described:
         scale=float(getattr(inner, "scaling", None) or size**-0.5),
     )
     kind = type(module)
-    return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision_of_module(module))
+    device = next(module.parameters()).device
+    return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision_of_module(module), device)
 
 
 def to_call(module: torch.nn.Module, described: Described, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:

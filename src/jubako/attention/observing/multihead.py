@@ -93,7 +93,8 @@ def describe_multihead(module: Any) -> Described:
         adds_zero=bool(getattr(module, "add_zero_attn", False)),
         batch_first=bool(getattr(module, "batch_first", False)),
     )
-    return Described(_name_of(module), weights, settings, precision_of_module(module))
+    device = next(module.parameters()).device
+    return Described(_name_of(module), weights, settings, precision_of_module(module), device)
 
 
 def read_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
@@ -126,6 +127,8 @@ def to_call(described: Described, arguments: Arguments, memory_bytes: int | None
         tensor = getattr(arguments, which)
         if tensor.is_nested:
             raise InputError(f"the {which} is a nested tensor, which is not re-derived")
+        if tensor.device != described.device:
+            raise InputError(f"the {which} is on {tensor.device}, and the layer's parameters are on {described.device}")
         own = str(tensor.dtype).removeprefix("torch.")
         if own != described.precision.name:
             raise InputError(f"the {which} is of type {own}, and the layer's parameters are {described.precision.name}")
