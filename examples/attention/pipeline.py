@@ -75,7 +75,7 @@ class DayOfAttention(Task):
     def check(self) -> bool:
         """Derives every layer once more. The error says which step of which layer departed first, and where."""
         model, tokenizer = load(self.model)
-        attention.assert_attention_matches(model, **tokenizer(self.read_sentence(), return_tensors="pt"))
+        attention.check(model, **tokenizer(self.read_sentence(), return_tensors="pt")).require()
         written = attention.Maps.load(self.output()["npz"].path)
         return bool(written == self.trace())
 
