@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from jubako.attention.checker import assert_attention_matches as assert_attention_matches
     from jubako.attention.checker import capture as capture
     from jubako.attention.checker import check as check
+    from jubako.attention.checker import check_steps as check_steps
     from jubako.attention.checker import check_weights_file as check_weights_file
+    from jubako.attention.checking.judge import Call as Call
     from jubako.attention.checking.options import CheckOptions as CheckOptions
+    from jubako.attention.checking.precision import precision_of as precision_of
     from jubako.attention.checking.report import Report as Report
     from jubako.attention.description import Masks as Masks
     from jubako.attention.description import Rotary as Rotary
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from jubako.attention.reference import attend as attend
 
 _NAMES_IN = {
-    "jubako.attention.checker": ("assert_attention_matches", "capture", "check", "check_weights_file"),
+    "jubako.attention.checker": ("assert_attention_matches", "capture", "check", "check_steps", "check_weights_file"),
+    "jubako.attention.checking.judge": ("Call",),
+    "jubako.attention.checking.precision": ("precision_of",),
     "jubako.attention.checking.options": ("CheckOptions",),
     "jubako.attention.checking.report": ("Report",),
     "jubako.attention.description": ("Masks", "Rotary", "Settings", "Weights", "rotary_of"),

@@ -7,19 +7,24 @@ assert report
 
 from __future__ import annotations
 
+import os
+
 from jubako.attention.checking.options import CheckOptions
 from jubako.attention.libraries import load
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from jubako.attention.checking.judge import Call
     from jubako.attention.checking.report import Report
     from jubako.attention.files.check import FileOptions
     from jubako.attention.observing.check import Captured
 
-__all__ = ["assert_attention_matches", "capture", "check", "check_weights_file"]
+__all__ = ["assert_attention_matches", "capture", "check", "check_steps", "check_weights_file"]
 
 _DEFAULT = CheckOptions()
 
@@ -32,8 +37,14 @@ def check(module: Any, *inputs: Any, options: CheckOptions = _DEFAULT, **argumen
     is given random ones. All ways of calling torch's layer are gone: both its paths, with weights and without; not in
     training, but for a look at what dropout does if the module is in training. The module stays as it was.
 
+    A path is that of a file of weights: `check_weights_file` says what is checked then.
+
     InputError for what does not fit together, or has no attention in it; HostError if it would take too much memory.
     """
+    if isinstance(module, (str, os.PathLike)):
+        if inputs or arguments:
+            raise InputError("a file of weights is not called; `check_weights_file` takes files of inputs")
+        return check_weights_file(os.fspath(module), options=options)
     report: Report = load("jubako.attention.observing.check").check_module(module, inputs, arguments, options)
     return report
 
@@ -48,6 +59,16 @@ def check_weights_file(path: str, how: FileOptions | None = None, *, options: Ch
     report: Report = home.check_file(
         path, how or home.FileOptions(load("jubako.attention.files.layers").Told()), options
     )
+    return report
+
+
+def check_steps(values: Mapping[str, Any], call: Call, *, options: CheckOptions = _DEFAULT) -> Report:
+    """The report of what some program gave for the steps of a call: arrays by the names of steps, batch first.
+
+    It takes what is there; what is not is not observable. So attention that was computed by any means can be checked.
+    """
+    home = load("jubako.attention.checking.layers")
+    report: Report = home.check_steps(values, call, options)
     return report
 
 

@@ -11,8 +11,12 @@ import pytest
 import torch
 import transformers
 from transformers import (
+    BartConfig,
+    BartModel,
     BertConfig,
     BertModel,
+    DistilBertConfig,
+    DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -143,6 +147,46 @@ def test_model_of_the_library_agrees_at_every_step(kind: str, implementation: st
         assert [layer.first_departure.step for layer in report.layers] == ["weights", "weights"]
     else:
         assert report, report.describe()
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_to_another_sequence_is_followed(implementation: str) -> None:
+    """Of an encoder and decoder, and of a decoder of BERT's kind that is told of an encoder's states."""
+    torch.manual_seed(4)
+    common = {"vocab_size": 50, "attn_implementation": implementation}
+    sizes = {"d_model": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 3, "encoder_ffn_dim": 16}
+    config = BartConfig(**sizes, **common, decoder_ffn_dim=16, encoder_layers=1, decoder_layers=1, init_std=0.4)
+    ids, mask = torch.randint(3, 50, (2, 7)), (torch.arange(7).expand(2, 7) < torch.tensor([[7], [5]])).long()
+    report = check(
+        BartModel(config).eval(), input_ids=ids, attention_mask=mask, decoder_input_ids=ids[:, :4], use_cache=False
+    )
+    assert report, report.describe()
+    assert [layer.name for layer in report.layers] == [
+        "encoder.layers.0.self_attn",
+        "decoder.layers.0.self_attn",
+        "decoder.layers.0.encoder_attn",
+    ]
+    assert (report.layers[2].facts["L"], report.layers[2].facts["S"]) == (4, 7)
+
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = BertConfig(**sizes, **common, is_decoder=True, add_cross_attention=True)
+    states = torch.randn(2, 7, 24)
+    report = check(
+        BertModel(config).eval(),
+        input_ids=ids[:, :4],
+        encoder_hidden_states=states,
+        encoder_attention_mask=mask,
+        use_cache=False,
+    )
+    assert report, report.describe()
+    assert [layer.facts["S"] for layer in report.layers] == [4, 7]
+
+
+def test_distilbert_is_known_by_its_parts() -> None:
+    config = DistilBertConfig(vocab_size=50, dim=24, n_heads=3, hidden_dim=32, n_layers=1, attn_implementation="eager")
+    report = check(DistilBertModel(config).eval(), input_ids=torch.arange(10).view(2, 5))
+    assert report, report.describe()
+    assert observed(report) >= ALL_BUT_AVERAGED
 
 
 def test_llama_is_known_by_its_groups_and_positions() -> None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jubako.attention import CheckOptions, check
+from jubako.attention import CheckOptions, check, check_steps
 from jubako.attention.checking.arithmetic import compute
 from jubako.attention.checking.judge import Call, Observed, expect, judge
 from jubako.attention.checking.precision import PRECISIONS
 from jubako.attention.checking.rounding import from_bfloat16, round_to, to_bfloat16
 from jubako.attention.description import Masks, Settings, Weights, rotary_of
+from jubako.attention.steps import STEP_NAMES
+from jubako.errors import InputError
 
 from .drawn import TYPES, draw_layer
 
@@ -82,6 +86,31 @@ def test_change_of_a_step_shows_at_that_step(name: str) -> None:
         run = judge(Observed("NumPy", changed), expected)
         assert run.first_departure is not None, step
         assert run.first_departure.step == step
+
+
+def test_steps_of_any_program_are_checked_as_far_as_they_are_given() -> None:
+    call = draw_call(8)
+    values = compute(call)
+    report = check_steps({step: values[step] for step in ("query_heads", "context", "output")}, call)
+    assert report, report.describe()
+    wrong = check_steps({"context": np.flip(values["context"], -1), "output": values["output"]}, call)
+    assert wrong.layers[0].first_departure.step == "context"
+    with pytest.raises(InputError, match="there is no step called contexts") as refused:
+        check_steps({"contexts": values["context"]}, call)
+    assert "averaged_weights" in refused.value.hint
+    with pytest.raises(InputError, match="no step was given"):
+        check_steps({}, call)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 40), steps=st.sets(st.sampled_from(STEP_NAMES), min_size=1))
+def test_any_of_the_steps_may_be_all_that_is_seen(seed: int, steps: set[str]) -> None:
+    call = draw_call(seed)
+    values = compute(call)
+    report = check_steps({step: values[step] for step in steps}, call)
+    assert report, report.describe()
+    seen = {verdict.step for verdict in report.layers[0].runs[0].steps if verdict.verdict != "not_observable"}
+    assert seen == steps
 
 
 def test_bfloat16_is_rounded_as_torch_does() -> None:

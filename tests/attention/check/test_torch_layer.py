@@ -120,6 +120,45 @@ def test_fast_path_that_torch_does_not_take_is_not_run() -> None:
     assert not any("fast" in name for name in runs(check(make(bias=False), torch.randn(2, 5, 12))))
 
 
+def test_fast_path_that_raises_where_the_slow_one_does_not_is_told() -> None:
+    class Raising(torch.nn.MultiheadAttention):
+        def forward(self, *inputs, **arguments):  # type: ignore[no-untyped-def]
+            if torch.backends.mha.get_fastpath_enabled():
+                raise RuntimeError("not today")
+            return super().forward(*inputs, **arguments)
+
+    report = check(Raising(12, 2, batch_first=True), torch.randn(2, 5, 12))
+    assert runs(report)["fast path, need_weights=False"].refused == "RuntimeError: not today"
+    assert runs(report)["slow path, need_weights=False"].is_compared
+
+
+def test_module_that_knows_no_paths_is_run_without_naming_one() -> None:
+    class Own(torch.nn.MultiheadAttention):
+        def forward(self, query, key, value, need_weights=True, **_):  # type: ignore[no-untyped-def]
+            return torch.nn.functional.multi_head_attention_forward(
+                *(each.transpose(0, 1) for each in (query, key, value)),
+                *(self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias, None, None, False, 0.0),
+                *(self.out_proj.weight, self.out_proj.bias),
+                need_weights=False,
+            )[0].transpose(0, 1)
+
+    report = check(Own(12, 2, batch_first=True), torch.randn(2, 5, 12))
+    assert report, report.describe()
+    assert list(runs(report)) == ["need_weights=True", "need_weights=True, per head", "need_weights=False"]
+
+
+def test_result_of_another_shape_departs_with_both_shapes() -> None:
+    class Short(torch.nn.MultiheadAttention):
+        def forward(self, *inputs, **arguments):  # type: ignore[no-untyped-def]
+            output, weights = super().forward(*inputs, **arguments)
+            return output[:, 1:], weights
+
+    report = check(Short(12, 2, batch_first=True, bias=False), torch.randn(2, 5, 12))
+    assert "output is (B=2, L=4, E=12), and has to be (B=2, L=5, E=12)" in report.describe()
+    assert report.to_junit()
+    assert report.to_rows()
+
+
 OPTIONS = [
     {"bias": False},
     {"add_bias_kv": True},
@@ -344,6 +383,15 @@ def test_empty_batch_query_or_key_is_nothing_to_depart_from(sizes: tuple[int, in
     query, key = torch.randn(batch, length, 12), torch.randn(batch, keys, 12)
     report = check(make(), query, key, key)
     assert report, report.describe()
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(InputError, match="a module of torch's, or the path of a file of weights, not a int"):
+        check(3)
+    with pytest.raises(InputError, match="a file of weights is not called"):
+        check("model.safetensors", torch.ones(1))
+    with pytest.raises(InputError, match="No such file"):
+        check("/nowhere/model.safetensors")
 
 
 def test_module_without_attention_is_refused_with_what_it_is_made_of() -> None:

@@ -26,15 +26,16 @@ from jubako.records import record, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from jubako.attention.checking.precision import Precision
     from jubako.attention.description import Array, Settings
 
     Values: TypeAlias = Mapping[str, Array]
-    Rule: TypeAlias = Callable[["Known"], Array]
+    Errors: TypeAlias = Mapping[str, Any]  # arrays; of the weights they are Proportional
+    Rule: TypeAlias = Callable[["Known"], Any]
 
-__all__ = ["FACTOR", "Known", "expected_error", "expected_errors", "row_sum_bound", "score_error"]
+__all__ = ["FACTOR", "Known", "Proportional", "expected_error", "expected_errors", "row_sum_bound", "score_error"]
 
 FACTOR = 8.0
 _SOFTMAX = 4.0  # roundings in exp, in its argument, in the sum and the division; a vectorised exp may be off by 20 ulp
@@ -43,24 +44,49 @@ _SPAN = 104.0  # a score so far below the largest of its row has a weight of 0 i
 
 
 @record
+class Proportional:
+    """Errors in relation to numbers, not written out: they would take as much memory as the maps they are about."""
+
+    numbers: Array  # (B, H, L, S)
+    relative: Array  # (B, H, L, 1)
+    floor: float
+
+    def part(self, start: tuple[int, ...]) -> Array:
+        """The errors at a place, or in a part that starts with these indices."""
+        row = (*start[:-1], 0) if len(start) == self.numbers.ndim else start
+        return self.numbers[start] * self.relative[row] + self.floor
+
+    def mean_over_heads(self) -> Array:
+        """(B, L, S)."""
+        total = np.einsum("bhls,bhl->bls", self.numbers, self.relative[..., 0])
+        return total / max(self.numbers.shape[1], 1) + self.floor
+
+    def largest(self) -> float:
+        """The largest of them."""
+        if self.numbers.size == 0:
+            return 0.0
+        return float((self.numbers.max(axis=-1, keepdims=True) * self.relative).max()) + self.floor
+
+
+@record
 class Known:
     """What the error of a step follows from."""
 
     values: Values  # what steps give, by name, and "query", "key" and "value", the inputs; all batch first
-    errors: Values  # the expected errors of the steps before; a step that isn't there is exact
+    errors: Errors  # the expected errors of the steps before; a step that isn't there is exact
     weights: Values  # the parameters
     settings: Settings
     precision: Precision
 
 
-def expected_error(step: str, known: Known) -> Array:
+def expected_error(step: str, known: Known) -> Any:
     """The expected error of a step that is computed from `known.values`; these hold what it gives, too."""
     return _RULES[step](known)
 
 
-def expected_errors(known: Known) -> dict[str, Array]:
+def expected_errors(known: Known) -> dict[str, Any]:
     """The expected errors of all steps from the beginning."""
-    errors: dict[str, Array] = {}
+    errors: dict[str, Any] = {}
     for step, rule in _RULES.items():
         errors[step] = rule(replace(known, errors=errors))
     return errors
@@ -164,10 +190,10 @@ def score_error(known: Known) -> Array:
     return own + known.errors.get("scores", 0.0) + known.precision.rounding * size
 
 
-def _weights(known: Known) -> Array:
+def _weights(known: Known) -> Proportional:
     """(B, H, L, S): in relation to each weight, which so may be tiny; what is forbidden is 0 and nothing else."""
     relative = 2 * score_error(known) + _SOFTMAX * known.precision.unit_of_sums + known.precision.rounding
-    return known.values["weights"] * relative + known.precision.floor
+    return Proportional(known.values["weights"], relative, known.precision.floor)
 
 
 def _context(known: Known) -> Array:
@@ -185,14 +211,15 @@ def _context(known: Known) -> Array:
 
 
 def _concatenated(known: Known) -> Array:
-    return concatenate(known.errors["context"]) if "context" in known.errors else np.zeros((1, 1, 1))
+    before = known.errors.get("context")
+    return np.zeros(known.values["concatenated"].shape) if before is None else concatenate(before)
 
 
 def _output(known: Known) -> Array:
     x, precision = known.values["concatenated"], known.precision
     before = known.errors.get("concatenated")
     if "output" not in known.weights:
-        return np.zeros((1, 1, 1)) if before is None else before
+        return np.zeros(x.shape) if before is None else before
     error = _linear(x, "output", known)
     if before is not None:
         error = error + np.sqrt(np.square(before) @ np.square(known.weights["output"]).T)
@@ -204,7 +231,7 @@ def _averaged_weights(known: Known) -> Array:
     averaged, precision = known.values["averaged_weights"], known.precision
     error: Array = (precision.rounding_of_sum(known.settings.heads) + precision.rounding) * averaged
     if "weights" in known.errors:
-        error += known.errors["weights"].mean(axis=1)
+        error += known.errors["weights"].mean_over_heads()
     return error + precision.floor
 
 

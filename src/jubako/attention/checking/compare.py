@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from jubako.attention.checking.bounds import FACTOR
+from jubako.attention.checking.bounds import FACTOR, Proportional
 from jubako.attention.checking.rounding import round_to
 from jubako.records import record
 
@@ -45,12 +45,16 @@ class Comparison:
 
 
 def compare(
-    observed: Array, expected: Array, error: Array, precision: Precision, tolerance: Tolerance | None = None
+    observed: Array,
+    expected: Array,
+    error: Array | Proportional,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
 ) -> Comparison:
     """`observed` against `expected`, with bounds from the expected `error`; or from `tolerance`, if one is given."""
     if observed.size == 0:
         return Comparison(0.0, 0.0, 0.0, (), 0.0, 0.0, 0.0, 0, 0, is_exact=True, is_finite=True)
-    errors = np.reshape(error, (1,) * (observed.ndim - np.ndim(error)) + np.shape(error))
+    errors = error if isinstance(error, Proportional) else _with_axes(error, observed.ndim)
     parts = [
         _Part(start, observed[start], expected[start], _part_of(errors, start), tolerance) for start in _parts(observed)
     ]
@@ -94,8 +98,14 @@ class _Part:
         self.place = int(np.argmax(used if is_out is None else is_out))
 
 
-def _part_of(errors: Array, start: tuple[int, ...]) -> Array:
+def _with_axes(error: Array, ndim: int) -> Array:
+    return np.reshape(error, (1,) * (ndim - np.ndim(error)) + np.shape(error))
+
+
+def _part_of(errors: Array | Proportional, start: tuple[int, ...]) -> Array:
     """The same part of what may have axes of length 1 in place of longer ones."""
+    if isinstance(errors, Proportional):
+        return errors.part(start)
     return errors[tuple(index if size > 1 else 0 for index, size in zip(start, errors.shape, strict=False))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.checking.bounds import FACTOR, row_sum_bound
+from jubako.attention.checking.bounds import FACTOR, Proportional, row_sum_bound
 from jubako.attention.checking.sentences import number
 from jubako.attention.steps import STEP_NAMES
 
@@ -52,6 +52,8 @@ def largest_score(expected: Expected) -> float:
 
 def _largest_bound(expected: Expected, step: str) -> float:
     error = expected.errors[step]
+    if isinstance(error, Proportional):
+        return FACTOR * error.largest()
     if step == "masked_scores" and error.shape == expected.values[step].shape:
         error = error[np.abs(expected.values[step]) < _HUGE]  # what stands for -inf is of no interest
     return FACTOR * float(np.max(error, initial=0.0))

@@ -21,6 +21,7 @@ from jubako.records import field, record, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from jubako.attention.checking.compare import Comparison
     from jubako.attention.checking.precision import Precision
@@ -64,7 +65,7 @@ class Expected:
     known: Known
     fixed: Fixed
     values: Mapping[str, Array]
-    errors: Mapping[str, Array]
+    errors: Mapping[str, Any]  # arrays; of the weights they are in relation to these
 
     @property
     def rows_without_keys(self) -> Array:
@@ -110,7 +111,7 @@ class _Judge:
         self._tolerance = tolerance
         self._precision = expected.known.precision
         self._local = dict(expected.values)
-        self._local_errors: dict[str, Array] = dict(expected.errors)
+        self._local_errors: dict[str, Any] = dict(expected.errors)
         self._is_local: set[str] = set()  # steps that follow from something observed
         self._verdicts: list[StepVerdict] = []
 
@@ -197,10 +198,8 @@ class _Judge:
         return RowSum(float(sums[place]), row_sum_bound(seen.shape[-1], self._precision), tuple(map(int, place)))
 
     def _wrong_shape(self, step: str, seen: Array) -> StepVerdict:
-        inf = float("inf")
-        nowhere = compare(np.zeros(0), np.zeros(0), np.zeros(0), self._precision)
-        wrong = replace(nowhere, error=inf, used=inf, out=seen.size or 1, count=seen.size, is_exact=False)
-        return StepVerdict(step, axes_of(step), seen.shape, "out_of_bound", None, wrong, origin="producer")
+        right = self._expected.values[step].shape
+        return StepVerdict(step, axes_of(step), seen.shape, "out_of_bound", origin="producer", right_shape=right)
 
 
 def _decide(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from jubako.attention.checking.explain import explain_bounds, largest_score
-from jubako.attention.checking.judge import judge
+from jubako.attention.checking.judge import Observed, expect, judge
+from jubako.attention.checking.report import Report
 from jubako.attention.checking.sentences import number
 from jubako.attention.checking.traps import find_traps
 from jubako.attention.checking.verdicts import LayerReport
+from jubako.attention.steps import STEP_NAMES
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from jubako.attention.checking.judge import Call, Expected, Observed
+    from jubako.attention.checking.judge import Call, Expected
+    from jubako.attention.checking.options import CheckOptions
+    from jubako.attention.description import Array
     from jubako.verify.tolerance import Tolerance
 
-__all__ = ["facts_of", "report_layer"]
+__all__ = ["check_steps", "facts_of", "report_layer"]
+
+_STEPS = f"Steps are {', '.join(STEP_NAMES)}."
 
 
 def report_layer(
@@ -36,6 +45,18 @@ def report_layer(
         find_traps(call, expected, observations, runs),
         {} if tolerance is not None else explain_bounds(expected),
     )
+
+
+def check_steps(values: Mapping[str, Array], call: Call, options: CheckOptions) -> Report:
+    """The report of values that were given for the steps of a call. InputError for a step there is not."""
+    unknown = sorted(values.keys() - set(STEP_NAMES))
+    if unknown or not values:
+        raise InputError(
+            f"there is no step called {', '.join(unknown)}" if unknown else "no step was given", hint=_STEPS
+        )
+    observed = Observed("as given", {step: np.asarray(array) for step, array in values.items()})
+    layer = report_layer("the layer", "values that were given", call, expect(call), [observed], options.tolerance)
+    return Report("values", [layer], tolerance="" if options.tolerance is None else options.tolerance.describe())
 
 
 def facts_of(call: Call, expected: Expected) -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from jubako.attention.steps import format_shape
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,8 @@ def describe_departure(verdict: StepVerdict) -> str:
             f"allowed: {number(verdict.row_sum.bound)}"
         )
     if told is None:
-        return verdict.step
+        right = format_shape(verdict.axes, verdict.right_shape)
+        return f"{verdict.step} is {format_shape(verdict.axes, verdict.shape)}, and has to be {right}"
     where = describe_place(verdict.axes, told.place)
     whence = " (what came in was wrong already)" if verdict.origin == "propagated" else ""
     if verdict.verdict == "non_finite":

@@ -54,6 +54,7 @@ class StepVerdict:
     cumulative: Comparison | None = None  # computed from the inputs
     row_sum: RowSum | None = None
     origin: Origin = ""
+    right_shape: tuple[int, ...] = ()  # if its shape is another
 
     @property
     def told(self) -> Comparison | None:

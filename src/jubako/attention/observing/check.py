@@ -26,6 +26,8 @@ def check_module(
 ) -> Report:
     """The report of all attention in a module, called with these arguments; without any, with random ones."""
     kind = type(model).__name__
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"what is checked is a module of torch's, or the path of a file of weights, not a {kind}")
     notes: list[str] = []
     if not args and not kwargs:
         args = make_inputs(model, options)

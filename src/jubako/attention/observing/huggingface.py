@@ -4,6 +4,7 @@
     {query,key,value}                        the same without an output of its own
     c_attn, c_proj                           GPT-2: one product for all three, weights stored (in, out)
     {q,k,v}_proj, o_proj or out_proj         LLaMA and its kin (rotary, grouped), ViT, BART
+    {q,k,v}_lin, out_lin                     DistilBERT
 
 They are observed while they are called: which kernel computes them is what the model was set to.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["count_cached", "describe_transformer", "find_reason_against", "gives_output", "is_transformer", "to_call"]
 
+_NAMES = ((("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj")), (("q_lin", "k_lin", "v_lin"), ("out_lin",)))
 _UNKNOWN = ("q_norm", "k_norm", "sinks", "rotary_fn", "distance_embedding", "relative_attention_bias")
 
 
@@ -108,9 +110,9 @@ def to_call(module: torch.nn.Module, described: Described, args: tuple[Any, ...]
     others = next(
         (given[name] for name in ("encoder_hidden_states", "key_value_states") if given.get(name) is not None), None
     )
-    is_cross = bool(getattr(module, "is_cross_attention", False)) or (
-        others is not None and "Bert" not in type(module).__name__
-    )
+    is_cross = bool(
+        getattr(module, "is_cross_attention", others is not None)
+    )  # some are told of others and ignore them
     keys = others if is_cross and others is not None else hidden
     mask = given.get("encoder_attention_mask" if is_cross and "encoder_attention_mask" in given else "attention_mask")
     is_causal = given.get("is_causal")
@@ -139,9 +141,11 @@ def _find_parts(module: Any) -> _Parts | None:
     if _is_linear(getattr(module, "c_attn", None)) and _is_linear(getattr(module, "c_proj", None)):
         is_cross = hasattr(module, "q_attn")
         return None if is_cross else _Parts(None, None, None, module.c_proj, packed=module.c_attn)
-    if all(_is_linear(getattr(module, name, None)) for name in ("q_proj", "k_proj", "v_proj")):
-        output = getattr(module, "o_proj", None) or getattr(module, "out_proj", None)
-        return _Parts(module.q_proj, module.k_proj, module.v_proj, output)
+    for names, outputs in _NAMES:
+        parts = [getattr(module, name, None) for name in names]
+        if all(map(_is_linear, parts)):
+            output = next((getattr(module, name) for name in outputs if hasattr(module, name)), None)
+            return _Parts(parts[0], parts[1], parts[2], output)
     return None
 
 

@@ -17,11 +17,11 @@ from jubako.attention.observing.described import Described, array_of, precision_
 from jubako.attention.observing.roles import Sizes, find_steps, to_array
 from jubako.attention.observing.trace import Trace
 from jubako.errors import InputError
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from jubako.attention.description import Array
@@ -158,16 +158,31 @@ def run_all_ways(
         if module.training and float(getattr(module, "dropout", 0.0) or 0.0) > 0:
             yield _run_training(module, arguments, sizes, reference, seed)
         module.eval()
-        for path in ("slow", "fast"):
-            for words, how in _WAYS:
-                name = f"{path} path, {words}"
-                observed, took_fast = _run(module, arguments, sizes, reference, name, how, fast=path == "fast")
-                if path == "fast" and not took_fast and not observed.refused:
-                    return  # the layer does not take it, and the slow one has been seen
-                yield observed
+        slow = [_run(module, arguments, sizes, reference, words, how, fast=False)[0] for words, how in _WAYS]
+        fast = list(_run_fast(module, arguments, sizes, reference, slow))
+        has_paths = bool(fast) or type(module).forward is torch.nn.MultiheadAttention.forward
+        for run in slow:
+            yield replace(run, name=f"slow path, {run.name}") if has_paths else run
+        yield from fast
     finally:
         for each, is_training in modes.items():
             each.training = is_training
+
+
+def _run_fast(
+    module: torch.nn.Module,
+    arguments: Arguments,
+    sizes: Sizes,
+    reference: Mapping[str, Array],
+    slow: Sequence[Observed],
+) -> Iterator[Observed]:
+    """The runs on torch's fast path, if that is taken, or raises something else than the slow one."""
+    for (words, how), other in zip(_WAYS, slow, strict=True):
+        run, took_fast = _run(module, arguments, sizes, reference, f"fast path, {words}", how, fast=True)
+        if took_fast or run.refused != other.refused:
+            yield run
+        elif not run.refused:
+            return
 
 
 def sizes_of(described: Described, reference: Mapping[str, Array]) -> Sizes:
