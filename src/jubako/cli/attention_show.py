@@ -54,7 +54,9 @@ def show(
     scale: Scale,
     theme: Theme,
 ) -> None:
-    """Show the attention maps in the file MAPS, which 'jubako.attention.trace(...).save(MAPS)' wrote.
+    """Show maps: as a page, images, on the terminal.
+
+    The file MAPS is one that 'jubako.attention.trace(...).save(MAPS)' wrote.
 
     Without -o, --png or --svg they are drawn on the terminal.
     """
