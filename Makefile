@@ -1,5 +1,5 @@
 # make demo    a year of hourly data, day by day, each task in its own box
-# make test    everything that proves it (five minutes)
+# make test    everything that proves it (ten minutes)
 # make check   the fast half: style, types, imports, and the tests that need no box
 # make soak    the long proofs          make bench   the claims about speed, as ratios
 # make clean   remove what these made (.venv, caches, the demo's output)
@@ -26,8 +26,10 @@ demo: .venv/installed
 	$(DEMO)
 	@printf '\nThe page: %s\n' "$(CURDIR)/examples/weather/out/report/2010.html"
 
+# Attention has a process of its own: with torch in it, all that the others fork would take longer.
 test: system-packages static
-	$(RUN)python -m pytest -m "not soak"
+	$(RUN)python -m pytest -m "not soak" --ignore tests/attention
+	$(RUN)python -m pytest -m "not soak" tests/attention tests/system/test_leaks.py
 
 check: static
 	$(RUN)python -m pytest -m "not soak and not box" tests/architecture tests/kernel tests/layers tests/flow tests/cli

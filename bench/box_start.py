@@ -22,7 +22,7 @@ not installed, and without root.
     python bench/box_start.py --folder DIR    with the boxes' files on another file system than that of /var/tmp
     python bench/box_start.py --sustained     100 boxes a second for a minute, and 500 alive at once
 
-A box makes some ten files in its folder and takes them away. ext4 without a journal passes over each file that was
+A box makes seven to twenty files there and takes them away. ext4 without a journal passes over each file that was
 removed within the last minute when it makes one: back to back there, boxes cost up to three times as much.
 """
 

@@ -51,6 +51,11 @@ USERS = ("root", "rootless") if os.geteuid() == 0 else ("rootless",)
 PLAYGROUND = "/mnt"  # covered in the child's own mount namespace only
 IMPORT = re.compile(r"^ *(?:from|import) ([\w.]+)(?: import .*|,.*| as .*| *#.*)?$", re.M)  # parsing takes 1.3 s more
 MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests start
+# What no child needs that has become an ordinary user, and what would make every fork slower: NumPy, torch.
+LEFT_OUT = (
+    *("jubako.__main__", "jubako.attention.", "jubako.cli.live"),
+    *("jubako.verify.arrays", "jubako.verify.images", "jubako.verify.parquet"),
+)
 DONT_WRITE_BYTECODE = sys.dont_write_bytecode
 
 Result = TypeVar("Result")
@@ -70,9 +75,8 @@ compileall.compile_dir(jubako.__path__[0], quiet=1)  # pytest's way of compiling
 
 def _import_late_modules() -> None:
     """Imports now whatever jubako imports late: a child that has become an ordinary user may not read this Python."""
-    heavy = ("jubako.__main__", "jubako.cli.live", "jubako.verify.arrays", "jubako.verify.parquet")
     for module in walk_packages(jubako.__path__, "jubako."):
-        if module.name not in heavy and not module.name.startswith("jubako.attention."):  # NumPy and torch: seconds
+        if not module.name.startswith(LEFT_OUT):
             import_module(module.name)
     for file in Path(jubako.__path__[0]).rglob("*.py"):
         for name in IMPORT.findall(file.read_text()):

@@ -93,25 +93,19 @@ def test_third_party_packages_are_imported_where_they_are_meant_to_be_only() -> 
         for name in top_level_imports(module)
         if name not in sys.stdlib_module_names and name not in {"jubako", "typing_extensions"}
     }
-    assert {name for _, name in foreign} == {
-        "click",
-        "rich",
-        "cronsim",
-        "fsspec",
-        "numpy",
-        "pyarrow",
-        "pytest",
-        "torch",
-    }
+    names = {"click", "rich", "cronsim", "fsspec", "numpy", "PIL", "pyarrow", "pytest", "torch"}
+    assert {name for _, name in foreign} == names
     assert {module.split("/")[1] for module, name in foreign if name == "click"} == {"cli"}
     assert {module for module, name in foreign if name == "pytest"} == {"jubako/pytest_plugin.py"}
     assert {module for module, name in foreign if name == "rich"} == {"jubako/cli/live.py"}
     assert {module for module, name in foreign if name == "cronsim"} == {"jubako/flow/schedules/cron.py"}
     assert {module for module, name in foreign if name == "fsspec"} == {"jubako/flow/stores/store_connection.py"}
-    numpy = {module for module, name in foreign if name == "numpy"}
-    assert {module for module in numpy if not module.startswith("jubako/attention/")} == {"jubako/verify/arrays.py"}
+    with_numpy = {module for module, name in foreign if name == "numpy" and "/attention/" not in module}
+    assert with_numpy == {"jubako/verify/arrays.py", "jubako/verify/images.py"}
+    assert {module for module, name in foreign if name == "PIL"} == {"jubako/verify/images.py"}
     torch = {module for module, name in foreign if name == "torch"}
-    assert all(module.startswith(("jubako/attention/observing/", "jubako/attention/layer/")) for module in torch)
+    rooms = ("jubako/attention/observing/", "jubako/attention/layer/", "jubako/attention/maps/tracing.py")
+    assert all(module.startswith(rooms) for module in torch)
     assert {module for module, name in foreign if name == "pyarrow"} == {"jubako/verify/parquet.py"}
 
 

@@ -81,6 +81,24 @@ def test_verify_of_a_range_counts_what_is_not_done(past: Past, say: Say, file: s
 
 
 @pytest.mark.box
+def test_verify_writes_a_page_with_every_output_and_replaces_nothing_else(past: Past, say: Say, file: str) -> None:
+    Path("2010-01-02.txt").write_text("2010-01-<b>\n")
+    words = ["verify", file, "Day", "--from", "2010-01-01", "--to", "2010-01-04", "--html", "report.html"]
+    said = say(*words)
+    page = Path("report.html").read_text()
+    assert said.code == 1
+    assert page.index("2010-01-02.txt") < page.index("2010-01-01.txt") < page.index("2010-01-03.txt")
+    assert "2010-01-&lt;b&gt;" in page
+    assert "3 verified = 2 same + 1 different" in page
+    Path("notes.html").write_text("mine")
+    said = say(*words[:-1], "notes.html")
+    assert said.code == 2
+    assert "is there already" in said.err
+    assert "3 verified = 2 same + 1 different" in said.out  # what was found is not lost
+    assert Path("notes.html").read_text() == "mine"
+
+
+@pytest.mark.box
 def test_verify_says_its_seed_and_takes_it_again(past: Past, say: Say, file: str) -> None:
     line = ("verify", file, "Day", "--from", "2010-01-01", "--to", "2010-01-05", "--sample", "2", "--format", "json")
     first = json.loads(say(*line).out)

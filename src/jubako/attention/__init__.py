@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from jubako.attention.description import rotary_of as rotary_of
     from jubako.attention.files.check import FileOptions as FileOptions
     from jubako.attention.files.layers import Told as Told
+    from jubako.attention.maps.maps import Maps as Maps
+    from jubako.attention.maps.show import show as show
+    from jubako.attention.maps.tracing import trace as trace
     from jubako.attention.reference import Steps as Steps
     from jubako.attention.reference import attend as attend
 
@@ -37,6 +40,9 @@ _NAMES_IN = {
     "jubako.attention.description": ("Masks", "Rotary", "Settings", "Weights", "rotary_of"),
     "jubako.attention.files.check": ("FileOptions",),
     "jubako.attention.files.layers": ("Told",),
+    "jubako.attention.maps.maps": ("Maps",),
+    "jubako.attention.maps.show": ("show",),
+    "jubako.attention.maps.tracing": ("trace",),
     "jubako.attention.reference": ("Steps", "attend"),
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}

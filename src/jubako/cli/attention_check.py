@@ -50,10 +50,11 @@ Exit code 0: all that was observed agrees. 1: a step departs, or a layer is brok
 @click.option("--junit", metavar="FILE", type=click.Path(), default="", help="Write a report in JUnit XML there, too.")
 @format_option
 def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
-    """Recompute attention step by step in double precision, and say where it departs.
+    """Recompute each step, and say where it departs.
 
-    SUBJECT is a file of weights (.safetensors, or a folder with one), or FILE.py:NAME, where NAME is a module of
-    torch's or a function that returns one, with or without inputs.
+    Attention is recomputed in double precision, apart from whatever computed it. SUBJECT is a file of weights
+    (.safetensors, or a folder with one), or FILE.py:NAME, where NAME is a module of torch's or a function that returns
+    one, with or without inputs.
     """
     from jubako.attention.libraries import load
 

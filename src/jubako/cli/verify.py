@@ -69,6 +69,7 @@ def _read_tolerance(text: str) -> Decimal:
     "--workers", metavar="N|auto", type=read_workers, default="1", help="Tasks at a time (1); auto: one per CPU."
 )
 @click.option("--keep", metavar="FOLDER", type=click.Path(), default="", help="Keep what comes out different there.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), default="", help="Write a page of it, too.")
 @format_option
 @click.pass_context
 def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[str, ...], **given: Any) -> int:
@@ -82,7 +83,7 @@ def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[s
         return ask_which_task(asked.pipeline, format_)
 
     from jubako.cli.progress import show_progress
-    from jubako.cli.verify_report import echo_verification
+    from jubako.cli.verify_report import echo_verification, write_verification
     from jubako.flow.options import RunOptions
     from jubako.flow.verifying.verify_tasks import verify_tasks
 
@@ -96,6 +97,8 @@ def verify(ctx: click.Context, /, format_: Format, workers: int, ignore: tuple[s
             chosen.tasks, options, tolerance=tolerance, ignore=ignore, keep_in=given["keep"], observer=display
         )
     echo_verification(found, format_, facts=chosen.facts, is_single=not chosen.facts)
+    if given["html"]:
+        write_verification(found, given["html"], title=chosen.label or str(chosen.tasks[0]), plan=chosen.plan)
     if found.is_interrupted:
         return EXIT_INTERRUPTED
     return 0 if found and not chosen.lacks else EXIT_FAILED

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from jubako.flow.verifying.verification import OutputVerdict, TaskVerdict, Verification
 
-__all__ = ["echo_verification"]
+__all__ = ["echo_verification", "write_verification"]
 
 _SHOWN = 20
 _COLUMNS = (
@@ -51,6 +51,24 @@ def echo_verification(
     from jubako.flow.accounting import format_seconds
 
     echo(f"{found.describe()}, each made again in a box, {format_seconds(found.wall_s)}")
+
+
+def write_verification(found: Verification, path: str, *, title: str, plan: str) -> None:
+    """Write a page of what came of it, with every output."""
+    from jubako.verify.report import Entry, Report, entry_of_comparison  # for those who want a page
+
+    entries = []
+    for verdict in found.verdicts:
+        if not verdict.outputs:
+            entries.append(Entry(str(verdict.task), verdict.verdict, verdict.describe()))
+        entries += [entry_of_comparison(output.path, output.comparison) for output in verdict.outputs]
+    facts = {
+        "Run": found.run_id,
+        "Chosen": plan,
+        "Tasks": f"{found.describe()}, each made again in a box",
+        "Interrupted": "yes: the rest was not verified" if found.is_interrupted else "",
+    }
+    Report(title, entries, {name: value for name, value in facts.items() if value}).write_html(path)
 
 
 def _echo_verdict(verdict: TaskVerdict) -> None:

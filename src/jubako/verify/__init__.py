@@ -11,6 +11,7 @@ from jubako.verify.comparators import comparator
 from jubako.verify.compare import Rules, compare
 from jubako.verify.content import File
 from jubako.verify.findings import Comparison, Difference, Findings, Incomparable, Unreadable
+from jubako.verify.report import Entry, Report, entry_of_claim, entry_of_comparison
 from jubako.verify.tolerance import EXACT, Tolerance
 
 __all__ = [
@@ -18,13 +19,17 @@ __all__ = [
     "Claim",
     "Comparison",
     "Difference",
+    "Entry",
     "File",
     "Findings",
     "Incomparable",
+    "Report",
     "Rules",
     "Tolerance",
     "Unreadable",
     "comparator",
     "compare",
+    "entry_of_claim",
+    "entry_of_comparison",
     "require_all",
 ]

@@ -40,6 +40,7 @@ KINDS = {
     "npy": "jubako.verify.arrays:compare_array_files",
     "npz": "jubako.verify.arrays:compare_array_archives",
     "parquet": "jubako.verify.parquet:compare_parquet",
+    "image": "jubako.verify.images:compare_images",
 }
 _ENDINGS = {
     ".csv": "csv",
@@ -51,8 +52,10 @@ _ENDINGS = {
     ".npy": "npy",
     ".npz": "npz",
     ".parquet": "parquet",
+    **dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"), "image"),
 }
-_EXTRAS = {"numpy": "numpy", "pyarrow": "parquet"}  # what is missing -> the extra that brings it
+_EXTRAS = {"numpy": "numpy", "pyarrow": "parquet", "PIL": "images"}  # what is missing -> the extra that brings it
+_CALLED = {"PIL": "Pillow"}
 
 _registered: dict[str, Comparator] = {}
 
@@ -98,7 +101,7 @@ def load_kind(kind: str) -> Comparator:
         if error.name not in _EXTRAS:
             raise
         raise Incomparable(
-            f"{kind} files are compared with {error.name}, which is not installed: "
+            f"{kind} files are compared with {_CALLED.get(error.name, error.name)}, which is not installed: "
             f"pip install 'jubako[{_EXTRAS[error.name]}]'"
         ) from error
     return found

@@ -7,6 +7,7 @@ brings along. An ordinary user needs /dev/net/tun, which root here makes theirs 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,6 +155,39 @@ def test_server_makes_boxes_with_private_networks(site: Site) -> None:
     assert site.do(there) == (b"2\n", 0)
 
 
+def test_pasta_may_close_what_it_was_not_told_of(site: Site) -> None:
+    """As it does from 2024_08 on."""
+
+    def there() -> list[bytes]:
+        real = shutil.which("pasta", path=f"{os.environ['PATH']}:/usr/bin")
+        program = site.top / "bin/pasta"
+        program.parent.mkdir()
+        closing = f"os.closerange(3, 4096); os.execv({real!r}, sys.argv)"
+        signals = "signal.signal(signal.SIGPIPE, signal.SIG_DFL)"  # as whoever starts it did
+        program.write_text(f"#!{PYTHON} -IS\nimport os, signal, sys; {signals}; {closing}\n")
+        program.chmod(0o755)
+        os.environ["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+        line = [PYTHON, "-I", "-c", "import socket; print(len(socket.if_nameindex()))"]
+        box = Box(Host(whole=True), network="private")
+        state = open_state_root(f"{site.top}/state")
+        find_interpreter()
+        said = []
+        with (
+            BoxServer(box, state=state, compiled=False) as boxes,
+            boxes.popen(line, stdout=subprocess.PIPE) as process,
+        ):
+            said.append(process.communicate()[0])
+            assert process.wait() == 0
+        read_end, write_end = os.pipe()
+        run_in_box(line, box, state=state, stdio=(0, write_end, 2)).close()
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as pipe:
+            said.append(pipe.read())
+        return said
+
+    assert site.do(there) == [b"2\n", b"2\n"]
+
+
 def test_box_has_an_interface_an_address_and_a_route_of_its_own(site: Site) -> None:
     script = "print(sorted(name for _, name in socket.if_nameindex()), len(open('/proc/net/route').readlines()) > 1)"
     own = "'tap0'" if site.user == "root" else ""
@@ -209,7 +243,7 @@ else:
             if protocol == "udp":
                 one.send(b"bye")
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     # What answers over UDP sends to an address that stands for this machine.
     options: dict[str, Any] = {"host_loopback": True} if protocol == "udp" else {}

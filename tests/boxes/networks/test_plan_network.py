@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jubako.boxes.networks.plan_network import NetworkFacts, plan_network
+from jubako.boxes.networks.plan_network import USER_NAMESPACE, NetworkFacts, plan_network
 from jubako.boxes.networks.publish import Published
 from jubako.errors import HostError
 
@@ -18,7 +18,7 @@ def test_ordinary_users_network_is_carried_by_pasta() -> None:
     assert plan.program == "/bin/pasta"
     assert words[words.index("--tcp-ports") + 1] == "127.0.0.1/8080:80"
     assert words[words.index("--udp-ports") + 1] == "0.0.0.0/5353:53"
-    assert words[-4:] == ("--userns", "/proc/self/fd/7", "--netns", "/proc/self/fd/6")
+    assert words[-4:] == ("--userns", USER_NAMESPACE, "--netns", "/proc/self/fd/0")
     assert plan.nameserver in words
     assert plan.published == ()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +14,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from interpreter import find_interpreter
+from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.kept_boxes import kept_box_ids
+from jubako.boxes.commands.make import make_new_box, read_box_facts
+from jubako.boxes.commands.report import read_report
 from jubako.boxes.limits import Limits
 from jubako.boxes.serving.client import BoxServer
+from jubako.boxes.serving.messages import ENDED, Request, Started, receive
+from jubako.boxes.serving.supervised import start_supervised
 from jubako.boxes.spec import Box, Host
-from jubako.errors import InputError
+from jubako.boxes.state import open_state_root
+from jubako.errors import HostError, InputError
+from jubako.kernel.filesystems import tmpfs
+from jubako.kernel.mounts import attach, umount2
 
 if TYPE_CHECKING:
     from tests.boxes.conftest import Desk
+    from tests.conftest import Runner
 
 pytestmark = pytest.mark.box
 COUNTED = Box(Host(whole=True), limits=Limits())
@@ -139,8 +150,6 @@ def test_init_and_another_user_are_as_elsewhere(desk: Desk) -> None:
 
 
 def test_command_has_the_callers_limit_of_open_files(desk: Desk) -> None:
-    import resource
-
     def act(boxes: BoxServer) -> tuple[bytes, int]:
         with boxes.popen(["/bin/sh", "-c", "ulimit -n"], COUNTED, stdout=subprocess.PIPE) as process:
             said = process.communicate()[0]
@@ -162,6 +171,61 @@ def test_what_goes_wrong_is_raised_and_the_server_goes_on(desk: Desk) -> None:
     assert "cannot be entered in the box" in message
     assert status == 0
     assert left_in(desk) == []
+
+
+def test_supervisor_that_was_killed_is_told_truthfully_and_takes_the_box_with_it(desk: Desk) -> None:
+    mark = f"8{os.getpid()}"
+
+    def act(boxes: BoxServer) -> tuple[str, int]:
+        line = ["/bin/sh", "-c", "echo up; sleep 1000; :", mark]
+        with boxes.popen(line, COUNTED, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            os.kill(_find_supervisor(mark), signal.SIGKILL)
+            with pytest.raises(HostError) as caught:
+                process.wait()
+        with boxes.run(["true"], COUNTED) as result:
+            return caught.value.message, result.exit_status
+
+    message, status = with_server(desk, act)
+    assert message == "the process that sees to the box was killed, and everything in the box with it"
+    assert status == 0
+    assert [one for one in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _read(one)] == []
+    assert left_in(desk) == []
+
+
+def test_box_is_planned_anew_when_a_mount_it_was_planned_for_is_gone(in_namespace: Runner) -> None:
+    def act() -> tuple[bool, dict[str, str], int]:
+        os.mkdir("disk")
+        attach(tmpfs(), "/mnt/disk")
+        state = open_state_root("/mnt/state")
+        request = Request(COUNTED, ("/bin/true",), "/", dict(os.environ), state.path)
+        new = make_new_box(COUNTED, state, read_box_facts(state, request.environment, "/"))
+        umount2("/mnt/disk")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = Program(request.argv, "/", request.environment)
+        box = start_supervised(new, request, program, theirs.fileno(), resource.getrlimit(resource.RLIMIT_NOFILE))
+        message, _ = receive(ours)
+        said = dict(read_report(ours.recv(1 << 16)))
+        return isinstance(message, Started), said, box.bury()
+
+    is_started, said, status = in_namespace(act)
+    assert is_started
+    assert said[ENDED] == "0"
+    assert status == 0
+
+
+def _find_supervisor(mark: str) -> int:
+    """The supervisor of the box in which a command with `mark` as its last word runs."""
+    [path] = [one.parent for one in Path("/proc").glob("[0-9]*/cmdline") if _read(one).endswith(f"\0{mark}\0".encode())]
+    while ((above := _parent_of(path)) / "comm").read_text() != "jubako-boxes\n":  # the server
+        path = above
+    return int(path.name)
+
+
+def _parent_of(process: Path) -> Path:
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("PPid:"))
+    return Path("/proc", line.split()[1])
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from jubako.attention.checking.data import layer_facts, layer_rows
 from jubako.attention.checking.junit import format_junit
+from jubako.attention.checking.sentences import failures_of
 from jubako.attention.checking.text import format_layers, format_summary
+from jubako.errors import WorkError
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -28,6 +30,12 @@ class Report:
 
     def __bool__(self) -> bool:
         return bool(self.layers) and all(self.layers)
+
+    def require(self) -> None:
+        """WorkError that names each layer that is wrong, and where it departs first; for a task's `check()`."""
+        if not self:
+            wrong = [f"{layer.name}: {'; '.join(failures_of(layer))}" for layer in self.layers if not layer]
+            raise WorkError("; ".join(wrong) or f"no attention was checked in {self.subject}")
 
     def describe(self) -> str:
         """The whole report as text."""

@@ -159,7 +159,7 @@ class _Finder:
                 self._take_projection(which, linear, node)
                 for each in reversed(between(linear, node)):
                     own = factor(each)
-                    if own is not None:
+                    if own is not None and which != "value":  # nobody scales values: that would be an error
                         scaled *= own
                         source = each.inputs[0]
             exact = before_rounding(node, self._dtype)

@@ -13,9 +13,8 @@ from __future__ import annotations
 import os
 import time
 
-from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.first import Program
-from jubako.boxes.commands.make import NewBox, is_outdated, make_new_box, read_box_facts
+from jubako.boxes.commands.make import NewBox, make_new_box, read_box_facts, try_anew
 from jubako.boxes.commands.result import BoxResult, LockHold
 from jubako.boxes.commands.shortage import explained
 from jubako.boxes.commands.supervise import run_confined
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from jubako.boxes.commands.supervise import Ended, Watching
     from jubako.boxes.keeping.kept_record import BoxRecord
     from jubako.boxes.spec import Box
+    from jubako.boxes.views.plan_wide import WideFacts
 
     # Told the box's directory and its record; the record of what it holds from then on.
     Settle: TypeAlias = Callable[[str, BoxRecord], BoxRecord]
@@ -55,12 +55,6 @@ __all__ = [
     "run_in_new_box",
     "take_secrets",
 ]
-
-_TRIES = 5
-
-
-class _MachineChanged(NotStarted):
-    """The machine is not the one the view was planned for any more: a mount, or a directory, is gone."""
 
 
 def run_in_box(
@@ -121,7 +115,7 @@ def _keep_after(error: BaseException, result: BoxResult) -> None:
     finally:
         result.close()
     if isinstance(error, JubakoError):
-        error.hint = f"{error.hint} {said}".strip()
+        error.hint = f"{error.hint.rstrip('.')}. {said}" if error.hint else said
     else:
         error.add_note(said)
 
@@ -142,34 +136,24 @@ def run_in_new_box(
     """
     check_program(program, box)
     box, program = take_secrets(box, fit_program(program, box))
-    with explained("no box can be made"):
-        sweep_boxes(state.boxes_path)
-        for _ in range(_TRIES - 1):
-            try:
-                return _run_in_new_box(program, box, state, keep=keep, stack=stack, settle=settle)
-            except _MachineChanged:
-                continue
-        return _run_in_new_box(program, box, state, keep=keep, stack=stack, settle=settle)
+    if stack is not None and settle is None:
+        settle = _leave_unread
 
+    def read_facts() -> WideFacts:
+        return read_box_facts(state, program.environment, program.cwd)
 
-def _run_in_new_box(
-    program: Program, box: Box, state: StateRoot, *, keep: bool, stack: Stack | None, settle: Settle | None
-) -> BoxResult:
-    started_ns = time.time_ns()
-    facts = read_box_facts(state, program.environment, program.cwd)
-    try:
+    def attempt(facts: WideFacts) -> BoxResult:
+        started_ns = time.time_ns()
         new = make_new_box(box, state, facts, stack)
         try:
-            if stack is not None and settle is None:
-                settle = _leave_unread
             return _run_to_end(new, program, started_ns, state, keep=keep, settle=settle)
         except BaseException:
             new.abandon()
             raise
-    except NotStarted as error:
-        if not is_outdated(facts):
-            raise
-        raise _MachineChanged(error.message, hint=error.hint) from error
+
+    with explained("no box can be made"):
+        sweep_boxes(state.boxes_path)
+        return try_anew(attempt, read_facts(), read_facts)
 
 
 def _run_to_end(

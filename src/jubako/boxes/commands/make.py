@@ -34,8 +34,8 @@ from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Protocol
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol, TypeVar
 
     from jubako.boxes.commands.limited import Limited
     from jubako.boxes.networks.carrier import Carrier
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from jubako.boxes.state import StateRoot
     from jubako.boxes.views.bound_files import Copies
     from jubako.boxes.views.plan_wide import Stacked, WideFacts, WidePlan
+
+    Made = TypeVar("Made")
 
     class Stack(Protocol):
         """Makes what it stacks below `place`, in the new box's directory, and says where each part belongs. `targets`
@@ -56,11 +58,13 @@ __all__ = [
     "FACT_VARIABLES",
     "NewBox",
     "find_shared",
-    "is_outdated",
     "make_new_box",
     "plan_box",
     "read_box_facts",
+    "try_anew",
 ]
+
+_TRIES = 5
 
 FACT_VARIABLES = ("HOME", "TMPDIR", *SOCKET_VARIABLES)  # all of the environment that `read_box_facts` looks at
 
@@ -123,9 +127,21 @@ def read_box_facts(state: StateRoot, environment: Mapping[str, str], cwd: str) -
     return read_wide_facts(_find_hidden(state), environment, cwd)
 
 
-def is_outdated(facts: WideFacts) -> bool:
+def try_anew(attempt: Callable[[WideFacts], Made], facts: WideFacts, read_facts: Callable[[], WideFacts]) -> Made:
+    """What `attempt` makes of `facts`; of fresh ones where it raises NotStarted and this machine had changed."""
+    for _ in range(_TRIES - 1):
+        try:
+            return attempt(facts)
+        except NotStarted:
+            if not _is_outdated(facts):
+                raise
+        facts = read_facts()
+    return attempt(facts)
+
+
+def _is_outdated(facts: WideFacts) -> bool:
     """True if what a box was planned from is not so any more: a mount has come or gone, or a directory that was to be
-    copy-on-write. A plan made anew may work then."""
+    copy-on-write."""
     return tuple(read_mount_table()) != facts.host.mounts or not all(
         os.path.isdir(place.path) for place in facts.places
     )

@@ -10,10 +10,10 @@ import os
 import time
 from contextlib import suppress
 
-from jubako.boxes.commands.confine import NotStarted
 from jubako.boxes.commands.first import Program
 from jubako.boxes.commands.launch import fit_program
-from jubako.boxes.commands.make import find_shared, is_outdated, make_new_box, plan_box, read_box_facts
+from jubako.boxes.commands.make import find_shared, make_new_box, plan_box, read_box_facts, try_anew
+from jubako.boxes.commands.shortage import explained
 from jubako.boxes.keeping.kept import lock_box, remove_box, sweep_boxes
 from jubako.boxes.keeping.kept_record import format_command, save_record
 from jubako.boxes.living import control
@@ -26,7 +26,7 @@ from jubako.boxes.nesting import MARK, refuse_nesting
 from jubako.boxes.profiles import get_profile
 from jubako.boxes.views.bound_files import drop_untouched_files
 from jubako.boxes.views.wide_view import WideView
-from jubako.errors import ConflictError, HostError, InputError
+from jubako.errors import ConflictError, InputError
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from jubako.boxes.living.server import Lasting
     from jubako.boxes.spec import Box
     from jubako.boxes.state import StateRoot
+    from jubako.boxes.views.plan_wide import WideFacts
 
 __all__ = ["lock_again", "make_living", "read_umask", "remove_living", "start_living", "stop_living"]
 
-_TRIES = 5
 _PAUSE_S = 0.005
 _ERRAND_S = 1.0
 _LOCKED_S = 10.0  # a box that has answered its last question is let go of within that
@@ -72,8 +72,11 @@ def make_living(
         raise InputError("the command is empty or holds a null byte")
     _check_profile(box, origins)
     sweep_boxes(state.boxes_path)
-    for attempt in range(_TRIES):
-        facts = replace(read_box_facts(state, environment, cwd), terminal="")  # whose it is, is not in the box
+
+    def read_facts() -> WideFacts:
+        return replace(read_box_facts(state, environment, cwd), terminal="")  # whose it is, is not in the box
+
+    def attempt(facts: WideFacts) -> tuple[str, tuple[str, ...]]:
         new = make_new_box(box, state, facts, volatile=False)
         try:
             living, new = _record_new(state, new, box, name, argv, cwd, origins)
@@ -84,15 +87,14 @@ def make_living(
             raise
         try:
             line, notes = start_box(start)
-        except BaseException as error:
+        except BaseException:
             with lock_again(new.directory, is_ending=True):
                 _drop_new(state, new.directory, new.id)
-            if not isinstance(error, NotStarted) or not is_outdated(facts) or attempt == _TRIES - 1:
-                raise
-            continue
+            raise
         line.close()
         return new.id, notes
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    return try_anew(attempt, read_facts(), read_facts)
 
 
 def _check_profile(box: Box, origins: Origins) -> None:
@@ -255,12 +257,10 @@ def _record_new(
     record = _add_layers(record, again)
     name = claim_name(state.boxes_path, name, new.id)
     living = LivingRecord(name, box, tuple(argv), origins.directories, tops)
-    try:
+    with explained(f"box {name} cannot be made"):
         save_living(new.directory, living)
         save_record(new.directory, record)
         os.close(open_log(new.directory))
-    except OSError as error:
-        raise HostError(f"box {name} cannot be made: {error}", hint="Is the disk full?") from error
     return living, again
 
 

@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import suppress
 
+from jubako.boxes.commands.shortage import explained
 from jubako.boxes.keeping.keep import copy_top
 from jubako.boxes.keeping.kept import flush_box, make_box, remove_box
 from jubako.boxes.keeping.kept_record import format_created, save_record
@@ -19,7 +20,6 @@ from jubako.boxes.living.keeper import open_log
 from jubako.boxes.living.living_record import save_living
 from jubako.boxes.living.names import claim_name, release_name, validate_name
 from jubako.boxes.views.bound_files import is_untouched
-from jubako.errors import HostError
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -43,15 +43,11 @@ def take_snapshot(found: Found, state: StateRoot, name: str = "") -> str:
     try:
         if name:
             claim_name(state.boxes_path, name, box_id)
-        try:
+        with explained(f"box {found.name} cannot be copied"):
             with hold_contents(found):
                 _copy_tops(found, directory)
             flush_box(directory)
             _save(found, directory, box_id, name)
-        except OSError as error:
-            raise HostError(
-                f"box {found.name} cannot be copied: {error}", hint="Is the disk full? 'jubako box prune' makes room."
-            ) from error
     except BaseException:
         if name:
             release_name(state.boxes_path, name, box_id)

@@ -19,15 +19,12 @@ from contextlib import suppress
 
 from jubako.boxes.networks.plan_network import (
     API_NAME,
-    EXIT_FD,
-    FOLDER_FD,
-    NETWORK_FD,
-    READY_FD,
-    USER_FD,
+    USER_NAMESPACE,
     NetworkFacts,
     NetworkPlan,
 )
 from jubako.errors import HostError
+from jubako.kernel.capabilities import drop_all_capabilities
 from jubako.kernel.children import fork_child
 from jubako.kernel.mounts import MS_BIND, mount
 from jubako.kernel.namespaces import open_namespace
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Carrier", "read_network_facts"]
 
 _TEXT_BYTES = 4096
+_ABOVE = 10  # all the descriptors that a program is given
 _PATIENCE_S = 20  # what takes milliseconds
 _HARMLESS = int(signal.SIGCONT)  # the warden outlives its parent by what it has to do then
 _RESOLVER = "/etc/resolv.conf"
@@ -148,9 +146,8 @@ class Carrier:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             own = (ready, self._hold, self._ours.fileno())
-            self._warden = fork_child(
-                lambda: _guard(self._plan, own, (tell, alive, folder, network, user, said)), death_signal=_HARMLESS
-            )
+            given = {"ready": tell, "exit": alive, "folder": folder, "network": network, "user": user, "said": said}
+            self._warden = fork_child(lambda: _guard(self._plan, own, given), death_signal=_HARMLESS)
             os.close(tell)
             tell = -1
             poll = select.poll()
@@ -189,7 +186,7 @@ class Carrier:
             raise HostError(f"{place} cannot be published: it is taken, or not yours")
 
 
-def _guard(plan: NetworkPlan, foreign: tuple[int, ...], given: tuple[int, ...]) -> int:
+def _guard(plan: NetworkPlan, foreign: tuple[int, ...], given: dict[str, int]) -> int:
     """The warden's life: starts the program, and ends it when the caller closes its pipe, or is no more.
 
     The program cannot be asked to: it forgets a signal for its parent's death when it enters the box's user namespace.
@@ -197,33 +194,32 @@ def _guard(plan: NetworkPlan, foreign: tuple[int, ...], given: tuple[int, ...]) 
     for fd in foreign:
         os.close(fd)
     os.setsid()  # a Ctrl-C is for the command, which may live on
-    tell, alive, folder, network, user, said = (_duplicate(fd) for fd in given)  # above the numbers they are to have
-    places = {READY_FD: tell, EXIT_FD: alive, FOLDER_FD: folder, NETWORK_FD: network, USER_FD: user, 2: said}
+    held = {what: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for what, fd in given.items()}
+    # Of this process, as it is called in that /proc, which may be of another pid namespace than ours.
+    user_namespace = f"/proc/{os.readlink('/proc/self')}/fd/{held['user']}"
+    if os.geteuid() != 0:  # pasta gives up a server's capabilities, and may look at who has no more than it has
+        drop_all_capabilities()
     program = os.posix_spawn(
         plan.program,
-        list(plan.arguments),
+        [word if word != USER_NAMESPACE else user_namespace for word in plan.arguments],
         {"PATH": _STANDARD_PATH},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
             (os.POSIX_SPAWN_DUP2, 0, 1),
-            *((os.POSIX_SPAWN_DUP2, fd, place) for place, fd in places.items()),
+            *((os.POSIX_SPAWN_DUP2, held[what], place) for what, place in {**plan.places, "said": 2}.items()),
         ],
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
-    for fd in (tell, given[0]):  # or nobody would learn that the program has ended
+    for fd in (held["ready"], given["ready"]):  # or nobody would learn that the program has ended
         os.close(fd)
     poll = select.poll()
-    poll.register(alive, select.POLLIN)
+    poll.register(held["exit"], select.POLLIN)
     ended = pidfd_open(program)
     poll.register(ended, select.POLLIN)
     poll.poll()
     os.kill(program, signal.SIGKILL)  # our child: the number stays its own until it is waited for
     os.waitpid(program, 0)
     return 0
-
-
-def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, USER_FD + 1)
 
 
 def _read_all(fd: int) -> str:

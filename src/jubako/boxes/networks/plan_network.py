@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_NAME",
-    "EXIT_FD",
-    "FOLDER_FD",
-    "NETWORK_FD",
-    "READY_FD",
-    "USER_FD",
+    "USER_NAMESPACE",
     "NetworkFacts",
     "NetworkPlan",
     "plan_network",
 ]
 
-READY_FD, EXIT_FD, FOLDER_FD, NETWORK_FD, USER_FD = 3, 4, 5, 6, 7  # of the program, when it is started
-API_NAME = "network"  # slirp4netns's socket, in the directory behind FOLDER_FD
+API_NAME = "network"  # slirp4netns's socket, in the box's directory
+USER_NAMESPACE = "USER-NAMESPACE"  # stands for a path, in the arguments
+# Where the program has what is given to it. pasta from 2024_08 on closes everything above 2.
+_PASTA_PLACES = {"network": 0, "ready": 1}
+_SLIRP_PLACES = {"ready": 3, "exit": 4, "folder": 5, "network": 6}
 _PASTA_NAMESERVER = "169.254.1.1"
 _SLIRP_NAMESERVER = "10.0.2.3"
 _SLIRP_BOX = "10.0.2.100"
@@ -50,10 +49,15 @@ class NetworkFacts:
 
 @record
 class NetworkPlan:
-    """`arguments` start the program, which finds the box's namespaces behind NETWORK_FD and USER_FD."""
+    """`arguments` start the program, with a path of the box's user namespace for USER_NAMESPACE.
+
+    `places` are the descriptors it finds things at: the box's `network` namespace, its `folder`, where to say that it
+    is `ready`, and what is closed when it has to `exit`.
+    """
 
     program: str
     arguments: tuple[str, ...]
+    places: dict[str, int]
     nameserver: str  # that the box asks, and the program answers for with this machine's
     published: tuple[Published, ...] = ()  # still to be asked for when it runs: with slirp4netns
     box_address: str = ""
@@ -82,7 +86,7 @@ def plan_network(facts: NetworkFacts, published: Sequence[Published], *, host_lo
 
 
 def _plan_pasta(program: str, published: Sequence[Published], *, host_loopback: bool) -> NetworkPlan:
-    arguments = ["pasta", "--foreground", "--quiet", "--pid", f"/proc/self/fd/{READY_FD}", "--config-net"]
+    arguments = ["pasta", "--foreground", "--quiet", "--pid", _path("ready", _PASTA_PLACES), "--config-net"]
     if not host_loopback:
         arguments.append("--no-map-gw")
     arguments += ["--tcp-ns", "none", "--udp-ns", "none", "--dns-forward", _PASTA_NAMESERVER]
@@ -90,16 +94,21 @@ def _plan_pasta(program: str, published: Sequence[Published], *, host_loopback: 
         ports = [f"{one.address}/{one.port}:{one.box_port}" for one in published if one.protocol == protocol]
         for port in ports or ["none"]:
             arguments += [option, port]
-    arguments += ["--userns", f"/proc/self/fd/{USER_FD}", "--netns", f"/proc/self/fd/{NETWORK_FD}"]
-    return NetworkPlan(program, tuple(arguments), _PASTA_NAMESERVER)
+    arguments += ["--userns", USER_NAMESPACE, "--netns", _path("network", _PASTA_PLACES)]
+    return NetworkPlan(program, tuple(arguments), _PASTA_PLACES, _PASTA_NAMESERVER)
 
 
 def _plan_slirp4netns(program: str, published: Sequence[Published], *, host_loopback: bool) -> NetworkPlan:
-    arguments = ["slirp4netns", "--configure", f"--ready-fd={READY_FD}", f"--exit-fd={EXIT_FD}"]
+    ready, leave = _SLIRP_PLACES["ready"], _SLIRP_PLACES["exit"]
+    arguments = ["slirp4netns", "--configure", f"--ready-fd={ready}", f"--exit-fd={leave}"]
     arguments += ["--enable-sandbox", "--enable-seccomp"]
     if not host_loopback:
         arguments.append("--disable-host-loopback")
     if published:
-        arguments.append(f"--api-socket=/proc/self/fd/{FOLDER_FD}/{API_NAME}")
-    arguments += ["--netns-type=path", f"/proc/self/fd/{NETWORK_FD}", "tap0"]
-    return NetworkPlan(program, tuple(arguments), _SLIRP_NAMESERVER, tuple(published), _SLIRP_BOX)
+        arguments.append(f"--api-socket={_path('folder', _SLIRP_PLACES)}/{API_NAME}")
+    arguments += ["--netns-type=path", _path("network", _SLIRP_PLACES), "tap0"]
+    return NetworkPlan(program, tuple(arguments), _SLIRP_PLACES, _SLIRP_NAMESERVER, tuple(published), _SLIRP_BOX)
+
+
+def _path(what: str, places: dict[str, int]) -> str:
+    return f"/proc/self/fd/{places[what]}"

@@ -1,7 +1,8 @@
 """What a program, its box server and the first process of a box say to each other: one packet a message.
 
     program ──── a socket for requests ────> server      Request, with an answer socket and the command's 0, 1 and 2
-    program <─── the answer socket ───────── server      Started, or facts that say why there is no box
+    program <─── the answer socket ───────── server      Started, or facts that say why there is no box; of a supervised
+                                                         box, from its supervisor, when it has ended
     program <─── the answer socket ───────── box         facts (`commands.report`), the last of them `ended STATUS`
     program <─── the answer socket ───────── server      gone STATUS: its processes and mounts are gone
     program ──── the answer socket ────────> server      KEEP, SIGNAL; closed: nobody waits, or holds the box
@@ -70,7 +71,7 @@ class Request:
 
 @record
 class Started:
-    """The command is about to run. The box is held until the answer socket is closed."""
+    """The command is about to run, or has run. The box is held until the answer socket is closed."""
 
     record: BoxRecord
     facts: tuple[tuple[str, str], ...]  # what the first process reported by now

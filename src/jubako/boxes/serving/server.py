@@ -26,9 +26,9 @@ from jubako.boxes.nesting import MARK
 from jubako.boxes.serving.messages import GONE, KEEP, SIGNAL, Refused, Started, receive, send
 from jubako.boxes.serving.remover import Remover
 from jubako.boxes.serving.stock import Stock
-from jubako.boxes.serving.supervised import needs_supervisor, start_supervised
+from jubako.boxes.serving.supervised import SupervisedBox, needs_supervisor, start_supervised
 from jubako.boxes.state import StateRoot
-from jubako.errors import JubakoError
+from jubako.errors import HostError, JubakoError
 from jubako.kernel.capabilities import capability_number, capget, keep_capabilities
 from jubako.kernel.children import fork_child, wait_for
 from jubako.kernel.idmap import enter_user_namespace
@@ -40,10 +40,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.boxes.serving.messages import Request
     from jubako.boxes.serving.ready import ReadyBox
-    from jubako.boxes.serving.supervised import SupervisedBox
 
 __all__ = ["main"]
 
+_KILLED = "the process that sees to the box was killed, and everything in the box with it"
 _CAP_SYS_ADMIN = capability_number("CAP_SYS_ADMIN")
 
 
@@ -110,10 +110,10 @@ class _Server:
         return True
 
     def _start(self, request: Request, answer: socket.socket, stdio: list[int]) -> None:
-        started_ns = time.time_ns()
         if needs_supervisor(request.box):
-            self._start_supervised(request, answer, stdio, started_ns)
+            self._start_supervised(request, answer, stdio)
             return
+        started_ns = time.time_ns()
         ready = self._stock.take(request)
         record = ready.new.describe(request.argv, request.cwd, started_ns)
         self._attend_to(_Running(ready, answer))
@@ -123,13 +123,12 @@ class _Server:
         except OSError:  # who asked is gone, or the box, which `_attend` will see
             return
 
-    def _start_supervised(self, request: Request, answer: socket.socket, stdio: list[int], started_ns: int) -> None:
+    def _start_supervised(self, request: Request, answer: socket.socket, stdio: list[int]) -> None:
         state = StateRoot(request.state)
         new = make_new_box(request.box, state, read_box_facts(state, request.environment, request.cwd))
         try:
-            record = new.describe(request.argv, request.cwd, started_ns)
-            send(answer, Started(record, (), new.copies, is_supervised=True))
-            box = start_supervised(new, _program_of(request, new.id, stdio), answer.fileno(), self._open_files)
+            program = _program_of(request, new.id, stdio)
+            box = start_supervised(new, request, program, answer.fileno(), self._open_files)
         except BaseException:
             new.abandon()
             raise
@@ -177,6 +176,8 @@ class _Server:
             self._remove(running)
             return
         try:
+            if status and isinstance(running.ready, SupervisedBox):
+                send(running.answer, Refused(tuple(describe_error(HostError(_KILLED)))))
             write_report(running.answer.fileno(), [(GONE, str(status))])
         except OSError:  # nobody waits any more, which `_hear` will see
             return

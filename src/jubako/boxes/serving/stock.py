@@ -13,7 +13,7 @@ import select
 import time
 
 from jubako.boxes.commands.confine import NotStarted
-from jubako.boxes.commands.make import FACT_VARIABLES, is_outdated, make_new_box, read_box_facts
+from jubako.boxes.commands.make import FACT_VARIABLES, make_new_box, read_box_facts, try_anew
 from jubako.boxes.commands.report import raise_reported
 from jubako.boxes.serving.ready import ReadyBox, start_ready
 from jubako.boxes.serving.scripts import Scripts
@@ -30,7 +30,6 @@ __all__ = ["Stock"]
 
 _AHEAD = 2  # one is given out while the next is being made
 _TRUSTED_S = 1.0
-_TRIES = 5
 _REFUSALS_AT_MOST = 3  # a mount that goes meanwhile is one; what this machine refuses, it goes on to refuse
 _FORGOTTEN_AT = 64  # requests of different kinds whose facts are remembered
 
@@ -72,14 +71,7 @@ class Stock:
             if self._fits(ready, facts) and _read_inodes(ready) == inodes and ready.wait_until_ready():
                 return ready
             throw_away(ready)
-        for _ in range(_TRIES - 1):
-            try:
-                return self._make(request, facts)
-            except NotStarted:
-                if not is_outdated(facts):
-                    raise
-                facts = self._read_facts(request, anew=True)
-        return self._make(request, facts)
+        return try_anew(lambda facts: self._make(request, facts), facts, lambda: self._read_facts(request, anew=True))
 
     @property
     def lacks(self) -> bool:
