@@ -16,11 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.attention.description import Array, Masks, Settings, Weights
 
-__all__ = ["Inputs", "arrange", "estimate_bytes", "find_memory_bytes", "merge_masks"]
+__all__ = ["Inputs", "arrange", "estimate_bytes", "find_memory_bytes", "merge_masks", "require_memory"]
 
-_MAPS = (
-    6  # arrays of (B, H, L, S) doubles that are alive at once: three steps, what they are compared with, their sizes
-)
+# Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
+_MAPS = 14
 
 
 @record

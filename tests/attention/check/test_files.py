@@ -18,7 +18,7 @@ from jubako.attention.checking.report import Report
 from jubako.attention.files.config import read_config
 from jubako.attention.files.families import read_table
 from jubako.attention.files.layers import find_file_layers
-from jubako.errors import InputError
+from jubako.errors import HostError, InputError
 
 BERT = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
 
@@ -289,6 +289,16 @@ def test_layer_with_a_norm_that_is_not_re_derived_is_broken_and_says_so(tmp_path
 def test_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no layer of .* has 'decoder' in its name"):
         check_weights_file(save(tmp_path, bert(), num_attention_heads=2), options=CheckOptions(layer="decoder"))
+
+
+def test_inputs_that_would_not_fit_memory_are_not_even_drawn(tmp_path: Path) -> None:
+    path = save(tmp_path, bert(), num_attention_heads=2)
+    with pytest.raises(
+        HostError, match=r"B=2, H=2, L=10000000, S=10000000 takes \d+\.\d GiB, and \d+\.\d GiB are free"
+    ):
+        check_weights_file(path, options=CheckOptions(length=10_000_000))
+    with pytest.raises(HostError, match=r"takes 0\.0 GiB, and 0\.0 GiB are free"):
+        check_weights_file(path, options=CheckOptions(memory_bytes=1000))
 
 
 # --- other files -----------------------------------------------------------------------------------------------------

@@ -267,6 +267,20 @@ def test_model_in_training_is_captured_as_far_as_dropout_lets_it(kind: str, impl
         assert "in training, with dropout" in report.describe()
 
 
+def test_module_that_only_looks_like_attention_is_told_of_and_nothing_breaks() -> None:
+    class Alike(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj, self.k_proj, self.v_proj = (torch.nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            return self.q_proj(hidden_states)
+
+    report = check(torch.nn.Sequential(Alike()), torch.ones(1, 2, 4))
+    assert not report
+    assert report.unchecked == ["0: Alike does not say how large its heads are"]
+
+
 def test_call_that_the_model_itself_refuses_is_left_to_it() -> None:
     model, _ = tiny("llama", "eager")
     with pytest.raises(TypeError), capture(model) as captured:

@@ -21,6 +21,7 @@ from jubako.attention.description import Masks, find_bad_numbers
 from jubako.attention.files.against import compare_with
 from jubako.attention.files.given import read_arrays
 from jubako.attention.files.layers import FileLayer, Told, find_file_layers, path_of_weights
+from jubako.attention.inputs import require_memory
 from jubako.attention.libraries import load
 from jubako.attention.steps import STEP_NAMES
 from jubako.errors import InputError
@@ -105,8 +106,10 @@ def _report(
 
 def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOptions) -> Call:
     """The layer with inputs that were given, or with random ones as they come out of a norm."""
-    assert layer.weights is not None and layer.precision is not None
+    assert layer.weights is not None and layer.settings is not None and layer.precision is not None
     if given is None:
+        sizes = (options.batch, options.length, options.length)
+        require_memory(layer.settings, sizes, layer.weights.query.shape[0], options.memory_bytes)
         random = np.random.default_rng(options.seed)
         drawn: dict[int, Array] = {}  # by the number of features: what is equally wide is the same
         for which in ("query", "key", "value"):
@@ -115,12 +118,14 @@ def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOpt
                 numbers = random.normal(size=(options.batch, options.length, features))
                 drawn[features] = round_to(numbers, layer.precision.name)
         widths = (layer.weights.query.shape[1], layer.weights.key.shape[1], layer.weights.value.shape[1])
-        return layer.call((drawn[widths[0]], drawn[widths[1]], drawn[widths[2]]))
+        inputs = (drawn[widths[0]], drawn[widths[1]], drawn[widths[2]])
+        return layer.call(inputs, memory_bytes=options.memory_bytes)
     query = next((given[name] for name in ("query", "hidden_states", "") if name in given), None)
     if query is None:
         raise InputError(f"the inputs have to have an array called query or hidden_states, not {', '.join(given)}")
     masks = Masks(given.get("attn_mask"), given.get("key_padding_mask"))
-    return layer.call((query, given.get("key", query), given.get("value", given.get("key", query))), masks)
+    inputs = (query, given.get("key", query), given.get("value", given.get("key", query)))
+    return layer.call(inputs, masks, options.memory_bytes)
 
 
 def _outputs_of(name: str, outputs: Mapping[str, Array], expected: Expected, *, is_only: bool) -> list[Observed]:

@@ -50,7 +50,9 @@ class FileLayer:
     precision: Precision | None = None
     broken: str = ""
 
-    def call(self, inputs: tuple[Array, Array, Array], masks: Masks = NO_MASKS) -> Call:
+    def call(
+        self, inputs: tuple[Array, Array, Array], masks: Masks = NO_MASKS, memory_bytes: int | None = None
+    ) -> Call:
         """A call of the layer, batch first, with positions from 0 on. InputError if that cannot be."""
         assert self.weights is not None and self.settings is not None and self.precision is not None
         settings = self.settings
@@ -58,7 +60,8 @@ class FileLayer:
             size = self.weights.query.shape[0] // settings.heads
             pairing: Pairing = "halves" if self.family.rotary == "halves" else "interleaved"
             settings = replace(settings, rotary=self.config.rotary(inputs[0].shape[-2], size, pairing))
-        return Call(self.weights, settings, *inputs, precision=self.precision, masks=masks)
+        query, key, value = inputs
+        return Call(self.weights, settings, query, key, value, self.precision, masks, memory_bytes)
 
 
 def path_of_weights(path: str) -> str:

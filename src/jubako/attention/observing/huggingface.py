@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _NAMES = ((("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj")), (("q_lin", "k_lin", "v_lin"), ("out_lin",)))
+_SIZES = ("head_dim", "attention_head_size")
 _UNKNOWN = ("q_norm", "k_norm", "sinks", "rotary_fn", "distance_embedding", "relative_attention_bias")
 
 
@@ -92,6 +93,8 @@ def describe_transformer(module: Any) -> Described:
         raise InputError(f"{type(module).__name__} has not the parts of an attention module")
     if parts.packed is not None:
         weight, bias = _linear(parts.packed)
+        if weight.shape[0] % 3:
+            raise InputError(f"{type(module).__name__} gives {weight.shape[0]} features, which 3 does not divide")
         projections = [*np.split(weight, 3)], [None] * 3 if bias is None else np.split(bias, 3)
     else:
         pairs = [_linear(part) for part in (parts.query, parts.key, parts.value)]
@@ -109,11 +112,9 @@ def describe_transformer(module: Any) -> Described:
         output_bias=output[1],
     )
     inner = getattr(module, "self", module)
-    size = next(
-        int(getattr(inner, name))
-        for name in ("head_dim", "attention_head_size")
-        if getattr(inner, name, None) is not None
-    )
+    size = next((getattr(inner, name) for name in _SIZES if getattr(inner, name, None) is not None), None)
+    if size is None:
+        raise InputError(f"{type(module).__name__} does not say how large its heads are")
     settings = Settings(
         heads=weights.query.shape[0] // size,
         key_heads=weights.key.shape[0] // size,
@@ -124,7 +125,13 @@ def describe_transformer(module: Any) -> Described:
     return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision_of_module(module), device)
 
 
-def to_call(module: torch.nn.Module, described: Described, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+def to_call(
+    module: torch.nn.Module,
+    described: Described,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    memory_bytes: int | None,
+) -> Call:
     """The same call for the reference. InputError for one that it cannot follow: with keys from earlier calls."""
     given = _bind(module, args, kwargs)
     hidden = given["hidden_states"]
@@ -132,9 +139,8 @@ def to_call(module: torch.nn.Module, described: Described, args: tuple[Any, ...]
     others = next(
         (given[name] for name in ("encoder_hidden_states", "key_value_states") if given.get(name) is not None), None
     )
-    is_cross = bool(
-        getattr(module, "is_cross_attention", others is not None)
-    )  # some are told of others and ignore them
+    # Some are told of others and ignore them.
+    is_cross = bool(getattr(module, "is_cross_attention", others is not None))
     keys = others if is_cross and others is not None else hidden
     mask = given.get("encoder_attention_mask" if is_cross and "encoder_attention_mask" in given else "attention_mask")
     is_causal = given.get("is_causal")
@@ -152,6 +158,7 @@ def to_call(module: torch.nn.Module, described: Described, args: tuple[Any, ...]
         to_array(keys),
         described.precision,
         Masks(None if mask is None else _mask(mask, keys.shape[1])),
+        memory_bytes,
     )
 
 

@@ -121,7 +121,7 @@ class Watch:
         described = huggingface.describe_transformer(module)
         if broken := find_bad_numbers(described.weights):
             return LayerReport(name, described.kind, {}, broken=broken)
-        call = huggingface.to_call(module, described, args, kwargs)
+        call = huggingface.to_call(module, described, args, kwargs, self._options.memory_bytes)
         expected = expect(call)
         sizes = multihead.sizes_of(described, expected.values)
         dropout, drops_output = huggingface.find_dropout(module)
