@@ -251,6 +251,18 @@ class LastValueMissing(Plain):
         return heads
 
 
+@mutant("value_heads")
+class ValuesOnePercentOff(Plain):
+    def value_heads(self, x):
+        return self.heads(x) * 1.01
+
+
+@mutant("scores")
+class KeysOnePercentOff(Plain):
+    def key_heads(self, x):
+        return self.heads(x) * 1.01
+
+
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 

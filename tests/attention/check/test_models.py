@@ -231,7 +231,8 @@ def test_calls_are_captured_while_a_model_generates() -> None:
     report = captured.report()
     assert report, report.describe()
     assert len(report.layers) == 2  # the first call of each; the next ones use its keys
-    assert any("keys of earlier calls" in note for note in report.notes)
+    assert "a call that uses keys of earlier calls" in report.unchecked[0]
+    assert report.describe().endswith("; 2 not checked")
     assert not model.model.layers[0].self_attn._forward_hooks
 
 
@@ -247,7 +248,31 @@ def test_module_that_does_something_more_is_not_checked_and_named() -> None:
     )
     report = check(Qwen3Model(config).eval(), input_ids=torch.arange(5)[None])
     assert not report
-    assert report.notes == ["layers.0.self_attn is not checked: it has q_norm, k_norm, which is not re-derived"]
+    assert report.unchecked == ["layers.0.self_attn: it has q_norm, k_norm, which is not re-derived"]
+    assert report.describe().endswith("no layer was checked; 1 not checked")
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+def test_model_in_training_is_captured_as_far_as_dropout_lets_it(kind: str, implementation: str) -> None:
+    model, arguments = tiny(kind, implementation)  # LLaMA has no dropout unless it is asked for
+    with capture(model.train()) as captured:
+        model(**arguments, use_cache=False)
+    report = captured.report()
+    assert report, report.describe()
+    assert ("output" in observed(report)) == (kind == "llama")
+    assert "value_heads" in observed(report)
+    if implementation == "eager" and kind != "llama":
+        assert "weights" in observed(report)
+        assert "in training, with dropout" in report.describe()
+
+
+def test_call_that_the_model_itself_refuses_is_left_to_it() -> None:
+    model, _ = tiny("llama", "eager")
+    with pytest.raises(TypeError), capture(model) as captured:
+        model.model.layers[0].self_attn(nothing=3)
+    assert captured.report().layers == []
+    assert "hidden_states" in captured.report().unchecked[0]
 
 
 # --- a pretrained model ----------------------------------------------------------------------------------------------

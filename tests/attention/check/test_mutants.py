@@ -43,6 +43,28 @@ def test_attention_written_out_rightly_agrees(call: str, dtype: torch.dtype) -> 
     assert report, report.describe()
 
 
+@pytest.mark.parametrize("where", ["projection", "heads", "both heads"])
+def test_scale_may_be_applied_anywhere(where: str) -> None:
+    class Elsewhere(Plain):
+        def project(self, x, number):  # type: ignore[no-untyped-def]
+            projected = super().project(x, number)
+            return projected * self.head_dim**-0.5 if where == "projection" and number == 0 else projected
+
+        def score(self, q, k):  # type: ignore[no-untyped-def]
+            if where == "heads":
+                q = q * self.head_dim**-0.5
+            if where == "both heads":
+                q, k = q * self.head_dim**-0.25, k * self.head_dim**-0.25
+            return q @ k.transpose(-1, -2)
+
+    module, x, _ = make(Elsewhere, torch.float32, "plain")
+    report = check(module, x)
+    assert report, report.describe()
+    seen = {v.step for v in report.layers[0].runs[0].steps if v.verdict != "not_observable"}
+    assert ("query_heads" in seen) == (where != "projection")
+    assert {"query_projection", "key_heads", "scores"} <= seen
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_mutant_is_caught_and_named_at_its_step(name: str, dtype: torch.dtype) -> None:

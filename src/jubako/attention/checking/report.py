@@ -26,6 +26,7 @@ class Report:
     layers: Sequence[LayerReport]
     notes: Sequence[str] = ()  # what the whole of it does and does not say
     tolerance: str = ""  # what was said in place of the bounds
+    unchecked: Sequence[str] = ()  # what was met and not checked, and why; it says nothing for or against the rest
 
     def __bool__(self) -> bool:
         return bool(self.layers) and all(self.layers)
@@ -41,8 +42,9 @@ class Report:
         parts = [f"note: {note}" for note in self.notes]
         if self.tolerance:
             parts.append(f"note: the bounds were replaced by a tolerance: {self.tolerance}")
+        parts += [f"not checked: {sentence}" for sentence in dict.fromkeys(self.unchecked)]
         parts += [format_layers(self.layers)] if self.layers else []
-        return "\n".join([*parts, format_summary(self.layers)])
+        return "\n".join([*parts, format_summary(self.layers, len(self.unchecked))])
 
     def to_rows(self) -> list[dict[str, object]]:
         """A row for each step of each run of each layer; the columns are those of `data.COLUMNS`."""
@@ -55,6 +57,7 @@ class Report:
             "agrees": bool(self),
             "notes": list(self.notes),
             "tolerance": self.tolerance or None,
+            "unchecked": list(self.unchecked),
             "layers": [layer_facts(layer) for layer in self.layers],
         }
 

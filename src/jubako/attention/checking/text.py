@@ -31,16 +31,17 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
     )
 
 
-def format_summary(layers: Sequence[LayerReport]) -> str:
-    """The last line: how many layers agree, and which do not."""
+def format_summary(layers: Sequence[LayerReport], unchecked: int) -> str:
+    """The last line: how many layers agree, which do not, and how much was not checked."""
     wrong = [layer.name for layer in layers if not layer]
+    rest = f"; {unchecked} not checked" if unchecked else ""
     if not layers:
-        return "no layer was checked"
+        return f"no layer was checked{rest}"
     count = f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"
     if not wrong:
-        return f"{count} checked: every step that was observed agrees within its bound"
+        return f"{count} checked: every step that was observed agrees within its bound{rest}"
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    return f"{count} checked, {len(wrong)} WRONG: {shown}"
+    return f"{count} checked, {len(wrong)} WRONG: {shown}{rest}"
 
 
 def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:

@@ -46,7 +46,7 @@ def check_module(
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return Report(kind, layers, [*notes, *watch.notes], _tolerance(options))
+    return Report(kind, layers, notes, _tolerance(options), watch.unchecked)
 
 
 class Captured:
@@ -59,7 +59,8 @@ class Captured:
 
     def report(self) -> Report:
         """The report of all calls up to now."""
-        return Report(self._subject, list(self._watch.layers), list(self._watch.notes), _tolerance(self._options))
+        watch = self._watch
+        return Report(self._subject, list(watch.layers), (), _tolerance(self._options), list(watch.unchecked))
 
 
 @contextmanager

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
     from jubako.attention.description import Array
 
-__all__ = ["count_cached", "describe_transformer", "find_reason_against", "gives_output", "is_transformer", "to_call"]
+__all__ = [
+    "count_cached",
+    "describe_transformer",
+    "find_dropout",
+    "find_reason_against",
+    "gives_output",
+    "is_transformer",
+    "to_call",
+]
 
 _NAMES = ((("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj")), (("q_lin", "k_lin", "v_lin"), ("out_lin",)))
 _UNKNOWN = ("q_norm", "k_norm", "sinks", "rotary_fn", "distance_embedding", "relative_attention_bias")
@@ -61,6 +69,20 @@ def find_reason_against(module: torch.nn.Module) -> str:
 def gives_output(module: torch.nn.Module) -> bool:
     """True if what the module returns first is the output of its attention, with nothing after it."""
     return not hasattr(module, "output") or not hasattr(module, "self")
+
+
+def find_dropout(module: Any) -> tuple[float, bool]:
+    """The share of weights that are dropped in this call, and whether some of the output is: none but in training."""
+    if not module.training:
+        return 0.0, False
+    inner = getattr(module, "self", module)
+    shares = {
+        name: float(share if isinstance(share, (int, float)) else share.p)
+        for name in ("attention_dropout", "attn_dropout", "dropout", "resid_dropout")
+        if isinstance(share := getattr(inner, name, None), (int, float, torch.nn.Dropout))
+    }
+    resid = shares.pop("resid_dropout", 0.0)
+    return max(shares.values(), default=0.0), resid > 0
 
 
 def describe_transformer(module: Any) -> Described:

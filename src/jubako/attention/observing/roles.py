@@ -163,12 +163,20 @@ class _Finder:
                         scaled *= own
                         source = each.inputs[0]
             exact = before_rounding(node, self._dtype)
-            value = exact.value
-            if scaled != 1.0 and which == "query" and source.value.shape[-2:] == value.shape[-2:]:
-                value, scaled = source.value, 1.0  # what it was before it was scaled
-            heads = self._as_heads(which, value, is_turned=which == "key" and keys_are_turned and exact is node)
-            if heads is not None:
-                self._take(f"{which}_heads", heads if scaled == 1.0 else heads.to(torch.float64) / scaled)
+            if scaled == 1.0:
+                heads = self._as_heads(
+                    which, exact.value, is_turned=which == "key" and keys_are_turned and exact is node
+                )
+            else:
+                heads = self._before_scaling(which, source)  # scaled earlier, when they were no heads yet: not seen
+            self._take(f"{which}_heads", heads)
+
+    def _before_scaling(self, which: str, source: Node) -> torch.Tensor | None:
+        """Heads before they were scaled, upright or turned, whichever is nearer the reference; None if neither fits."""
+        expected = self._reference[f"{which}_heads"]
+        both = [self._as_heads(which, source.value, is_turned=is_turned) for is_turned in (False, True)]
+        fitting = [heads for heads in both if heads is not None]
+        return min(fitting, key=lambda heads: _distance(to_array(heads), expected), default=None)
 
     def _as_heads(self, which: str, value: torch.Tensor, *, is_turned: bool) -> torch.Tensor | None:
         """(B, H, S, D) from what a product takes, in which keys are turned, (B, H, D, S), or a fused kernel."""

@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(self, model: torch.nn.Module, options: CheckOptions) -> None:
         self.layers: list[LayerReport] = []
-        self.notes: list[str] = []
+        self.unchecked: list[str] = []  # what was not checked, and why
         self._options = options
         self._handles: list[Any] = []
         self._traces: dict[torch.nn.Module, Trace] = {}
@@ -72,7 +72,7 @@ class Watch:
     def __enter__(self) -> Self:
         for module, name in self._names.items():
             if reason := huggingface.find_reason_against(module):
-                self.notes.append(f"{name} is not checked: {reason}")
+                self.unchecked.append(f"{name}: {reason}")
                 continue
             self._handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._end, with_kwargs=True, always_call=True))
@@ -86,10 +86,13 @@ class Watch:
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if self._is_busy or multihead.is_multihead(module):
             return
-        if huggingface.count_cached(module, args, kwargs):
-            self.notes.append(
-                f"{self._names[module]}: a call was not checked: it uses keys of earlier calls, from a cache"
-            )
+        try:
+            cached = huggingface.count_cached(module, args, kwargs)
+        except (JubakoError, TypeError) as error:  # the model itself is to say what is wrong with its call
+            self.unchecked.append(f"{self._names[module]}: {error}")
+            return
+        if cached:
+            self.unchecked.append(f"{self._names[module]}: a call that uses keys of earlier calls, from a cache")
             return
         self._traces[module] = trace = Trace(module.parameters())
         trace.__enter__()  # type: ignore[no-untyped-call]
@@ -105,7 +108,7 @@ class Watch:
             with torch.no_grad():
                 self.layers.append(self._check(module, args, kwargs, result, trace))
         except JubakoError as error:
-            self.notes.append(f"{self._names[module]}: a call was not checked: {error.message}")
+            self.unchecked.append(f"{self._names[module]}: {error.message}")
         finally:
             self._is_busy = False
 
@@ -121,15 +124,20 @@ class Watch:
         call = huggingface.to_call(module, described, args, kwargs)
         expected = expect(call)
         sizes = multihead.sizes_of(described, expected.values)
-        values = find_steps(trace, sizes, expected.values, is_training=module.training)
+        dropout, drops_output = huggingface.find_dropout(module)
+        values = find_steps(trace, sizes, expected.values, is_training=dropout > 0)
         results = result if isinstance(result, tuple) else (result,)
         if huggingface.gives_output(module):
             values["output"] = to_array(results[0])
-        if len(results) > 1 and isinstance(results[1], torch.Tensor) and not module.training:
+        if len(results) > 1 and isinstance(results[1], torch.Tensor) and not dropout:
             values["weights"] = to_array(results[1])
-        return report_layer(
-            name, described.kind, call, expected, [Observed(_way(module, values), values)], self._options.tolerance
-        )
+        notes = []
+        if dropout or drops_output:  # what follows dropout is not what the reference has
+            hidden = ("context", "concatenated", "output") if dropout else ("output",)
+            values = {step: array for step, array in values.items() if step not in hidden}
+            notes.append(f"in training, with dropout: {', '.join(hidden)} is not compared")
+        observed = Observed(_way(module, values), values, notes=notes, dropout=dropout)
+        return report_layer(name, described.kind, call, expected, [observed], self._options.tolerance)
 
 
 def _way(module: Any, values: dict[str, Any]) -> str:
