@@ -101,7 +101,7 @@ def test_third_party_packages_are_imported_where_they_are_meant_to_be_only() -> 
     assert {module for module, name in foreign if name == "cronsim"} == {"jubako/flow/schedules/cron.py"}
     assert {module for module, name in foreign if name == "fsspec"} == {"jubako/flow/stores/store_connection.py"}
     with_numpy = {module for module, name in foreign if name == "numpy" and "/attention/" not in module}
-    assert with_numpy == {"jubako/verify/arrays.py", "jubako/verify/images.py"}
+    assert with_numpy == {f"jubako/verify/{name}.py" for name in ("arrays", "images", "weight_file", "weights")}
     assert {module for module, name in foreign if name == "PIL"} == {"jubako/verify/images.py"}
     torch = {module for module, name in foreign if name == "torch"}
     rooms = ("jubako/attention/observing/", "jubako/attention/layer/", "jubako/attention/maps/tracing.py")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from jubako.verify.weight_file import from_bfloat16
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.attention.description import Array
 
-__all__ = ["from_bfloat16", "round_to", "to_bfloat16"]
+__all__ = ["round_to", "to_bfloat16"]
 
 
 def round_to(array: Array, dtype: str) -> Array:
@@ -17,11 +19,6 @@ def round_to(array: Array, dtype: str) -> Array:
         with np.errstate(over="ignore"):
             return array.astype(dtype)
     return from_bfloat16(to_bfloat16(array))
-
-
-def from_bfloat16(bits: Array) -> Array:
-    """Single precision from the upper halves of their bits, as bfloat16 is stored (uint16)."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def to_bfloat16(array: Array) -> Array:

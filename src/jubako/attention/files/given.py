@@ -6,8 +6,8 @@ import zipfile
 
 import numpy as np
 
-from jubako.attention.files.safetensors import open_weights
 from jubako.errors import InputError
+from jubako.verify.weight_file import open_weights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from jubako.attention.checking.precision import PRECISIONS, Precision
 from jubako.attention.description import NO_MASKS, Settings, Weights, check_weights
 from jubako.attention.files.config import ModelConfig, read_config
 from jubako.attention.files.families import FAMILIES, Family, find_tensors
-from jubako.attention.files.safetensors import open_weights
 from jubako.errors import InputError
 from jubako.records import record, replace
+from jubako.verify.weight_file import open_weights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jubako.attention.description import Array, Masks, Pairing
-    from jubako.attention.files.safetensors import WeightFile
+    from jubako.verify.weight_file import WeightFile
 
 __all__ = ["FileLayer", "Told", "find_file_layers", "path_of_weights"]
 

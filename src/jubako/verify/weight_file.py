@@ -17,7 +17,6 @@ import os
 
 import numpy as np
 
-from jubako.attention.checking.rounding import from_bfloat16
 from jubako.errors import InputError
 from jubako.records import record
 
@@ -25,9 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from jubako.attention.description import Array
-
-__all__ = ["Stored", "WeightFile", "open_weights"]
+__all__ = ["Stored", "WeightFile", "from_bfloat16", "open_weights"]
 
 _HEADER = 64 << 20  # bytes
 _AXES = 32
@@ -61,6 +58,11 @@ class Stored:
     size: int  # bytes
 
     @property
+    def is_numbers(self) -> bool:
+        """True if NumPy has its type, or bfloat16."""
+        return self.dtype in _TYPES
+
+    @property
     def precision(self) -> str:
         """The name of its type as everybody else has it: "bfloat16"; "" if it does not hold real numbers."""
         return _NAMES.get(self.dtype, "")
@@ -72,21 +74,27 @@ class WeightFile:
 
     path: str
     tensors: dict[str, Stored]
+    metadata: dict[str, str]
 
-    def read(self, name: str) -> Array:
+    def read(self, name: str) -> Any:
         """The numbers of a tensor; bfloat16 as single precision. InputError for types that are no numbers here."""
         stored = self.tensors[name]
-        if stored.dtype not in _TYPES:
+        if not stored.is_numbers:
             raise _refuse(self.path, f"{name!r} is of type {stored.dtype}, which is not read")
+        return self.read_piece(name, 0, stored.size).reshape(stored.shape)
+
+    def read_piece(self, name: str, start: int, size: int) -> Any:
+        """The flat numbers in `size` bytes of a tensor from byte `start` on; bytes, for types that are no numbers."""
+        stored = self.tensors[name]
         try:
             with open(self.path, "rb") as file:
-                file.seek(stored.start)
-                data = file.read(stored.size)
+                file.seek(stored.start + start)
+                data = file.read(size)
         except OSError as error:
             raise InputError(f"{self.path}: {error.strerror}") from error
-        if len(data) != stored.size:
+        if len(data) != size:
             raise _refuse(self.path, f"it ended within {name!r}: it was changed while it was read")
-        array = np.frombuffer(data, dtype=_TYPES[stored.dtype]).reshape(stored.shape)
+        array = np.frombuffer(data, dtype=_TYPES.get(stored.dtype, "u1"))
         return from_bfloat16(array) if stored.dtype == "BF16" else array
 
 
@@ -110,7 +118,12 @@ def open_weights(path: str) -> WeightFile:
     entries = _parse(path, text)
     tensors = [_stored(path, name, entry, 8 + length) for name, entry in entries.items() if name != "__metadata__"]
     _require_whole(path, tensors, 8 + length, total)
-    return WeightFile(path, {stored.name: stored for stored in tensors})
+    return WeightFile(path, {stored.name: stored for stored in tensors}, _read_metadata(path, entries))
+
+
+def from_bfloat16(bits: Any) -> Any:
+    """Single precision from the upper halves of their bits, as bfloat16 is stored (uint16)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _parse(path: str, text: bytes) -> dict[str, Any]:
@@ -129,6 +142,13 @@ def _parse(path: str, text: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise _refuse(path, "its header is no object of tensors")
     return header
+
+
+def _read_metadata(path: str, entries: dict[str, Any]) -> dict[str, str]:
+    found = entries.get("__metadata__", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise _refuse(path, "its metadata are no texts")
+    return found
 
 
 def _no_constant(name: str) -> float:

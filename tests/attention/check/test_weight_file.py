@@ -17,8 +17,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save as save_numpy
 from safetensors.torch import save_file
 
-from jubako.attention.files.safetensors import open_weights
 from jubako.errors import InputError
+from jubako.verify.weight_file import open_weights
 
 
 def write(path: Path, header: Any, data: bytes = b"", *, length: int | None = None) -> str:
