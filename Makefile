@@ -43,6 +43,7 @@ bench: .venv/installed-bench
 	$(RUN)python bench/box.py
 	$(RUN)python bench/box_start.py
 	$(RUN)python bench/commit.py
+	$(RUN)python bench/attention_check.py cost
 
 static: .venv/installed-dev
 	$(RUN)python -m ruff check

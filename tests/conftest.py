@@ -54,7 +54,7 @@ MARK = "JUBAKO_TEST_SESSION"  # in the environment of every program the tests st
 # What no child needs that has become an ordinary user, and what would make every fork slower: NumPy, torch.
 LEFT_OUT = (
     *("jubako.__main__", "jubako.attention.", "jubako.cli.live"),
-    *("jubako.verify.arrays", "jubako.verify.images", "jubako.verify.parquet"),
+    *("jubako.verify.arrays", "jubako.verify.images", "jubako.verify.parquet", "jubako.verify.weight"),
 )
 DONT_WRITE_BYTECODE = sys.dont_write_bytecode
 

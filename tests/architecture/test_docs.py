@@ -155,7 +155,11 @@ def commands_of(word: str) -> list[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize("word", COMMANDS)
 def test_command_has_a_page_that_names_each_of_its_options(word: str) -> None:
-    page = (COMMAND_PAGES / f"{word}.md").read_text()
+    pages = [
+        *COMMAND_PAGES.glob(f"{word}.md"),
+        *COMMAND_PAGES.glob(f"{word}-*.md"),
+    ]  # a group's commands may have their own
+    page = "".join(page.read_text() for page in pages)
     for words, command in commands_of(word):
         assert words in page
         for parameter in command.params:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jubako
+import jubako.attention
 import jubako.verify
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,20 @@ def test_names_of_verification_are_importable_and_documented() -> None:
     for name in jubako.verify.__all__:
         assert getattr(jubako.verify, name).__doc__, f"{name} has no docstring"
         assert f"`{name}`" in page, f"{name} is not in docs/commands/verify.md"
+
+
+def test_names_of_attention_are_importable_and_documented() -> None:
+    code = "import jubako.attention as a; print(*(name for name in a.__all__ if getattr(a, name).__doc__))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # it loads torch
+    assert result.stdout.split() == list(jubako.attention.__all__)
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("attention*.md"))
+    assert [name for name in jubako.attention.__all__ if f"`{name}" not in pages] == []
+
+
+def test_importing_attention_loads_neither_numpy_nor_torch() -> None:
+    code = "import sys, jubako.attention; print({'numpy', 'torch'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_type_checkers_see_the_same_names_as_programs() -> None:

@@ -60,6 +60,7 @@ _COMMANDS = {
     "lsns": _Entry("jubako.cli.lsns:lsns", "The namespaces there are, and who is in them.", "Boxes"),
     "mounts": _Entry("jubako.cli.mounts:mounts", "The mount table as a tree, and how mounts propagate.", "Boxes"),
     "overlay": _Entry("jubako.cli.overlay:overlay", "Overlays by hand: mount, look at, apply, merge.", "Boxes"),
+    "attention": _Entry("jubako.cli.attention:attention", "Check and show attention layers.", "Attention"),
     "doctor": _Entry("jubako.cli.doctor:doctor", "What this host can do, and the cure for what it cannot.", "The tool"),
     "completion": _Entry("jubako.cli.completion:completion", "Print the completion script of a shell.", "The tool"),
 }

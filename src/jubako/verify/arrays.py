@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jubako.verify.content import File
     from jubako.verify.findings import Findings
 
-__all__ = ["compare_array_archives", "compare_array_files", "compare_arrays"]
+__all__ = ["StoredArray", "compare_array_archives", "compare_array_files", "compare_arrays", "read_array_head"]
 
 _PIECE = 1 << 22  # bytes of an array that are read at a time
 _WHOLE = 1 << 30  # bytes of an array that has to be read as a whole, because the other is stored in another order
@@ -34,7 +34,7 @@ _UNITS = "mM"  # moments and spans of time
 
 
 @record
-class _Stored:
+class StoredArray:
     """What an array file says of itself; the stream stands at its first element."""
 
     stream: BinaryIO
@@ -65,7 +65,7 @@ class _Stored:
 def compare_array_files(one: File, other: File, findings: Findings) -> None:
     """Two .npy files."""
     with one.open() as published, other.open() as recomputed:
-        _compare_stored(_read_head(published), _read_head(recomputed), "", findings)
+        _compare_stored(read_array_head(published), read_array_head(recomputed), "", findings)
 
 
 def compare_array_archives(one: File, other: File, findings: Findings) -> None:
@@ -99,10 +99,10 @@ def _compare_members(first: zipfile.ZipFile, second: zipfile.ZipFile, findings: 
             findings.differ(f"array {show(shown)}", *("an array" if name in each else "" for each in there))
             continue
         with first.open(name) as published, second.open(name) as recomputed:
-            _compare_stored(_read_head(published), _read_head(recomputed), shown, findings)
+            _compare_stored(read_array_head(published), read_array_head(recomputed), shown, findings)
 
 
-def _read_head(stream: Any) -> _Stored:
+def read_array_head(stream: Any) -> StoredArray:
     """Reads the head of an array file; NumPy's own reader refuses long ones, which are hostile."""
     try:
         version = np.lib.format.read_magic(stream)
@@ -119,7 +119,7 @@ def _read_head(stream: Any) -> _Stored:
         raise Incomparable("it holds Python objects, which would have to be unpickled: that can run anything")
     if any(length < 0 for length in shape) or math.prod(shape) >= _ELEMENTS:
         raise Unreadable(f"it is no array: its shape is {shape}")
-    return _Stored(stream, shape, dtype, bool(is_fortran))
+    return StoredArray(stream, shape, dtype, bool(is_fortran))
 
 
 def _read_head_3(stream: BinaryIO) -> tuple[tuple[int, ...], bool, Any]:
@@ -131,7 +131,7 @@ def _read_head_3(stream: BinaryIO) -> tuple[tuple[int, ...], bool, Any]:
     return tuple(map(int, head["shape"])), head["fortran_order"], np.lib.format.descr_to_dtype(head["descr"])
 
 
-def _compare_stored(one: _Stored, other: _Stored, name: str, findings: Findings) -> None:
+def _compare_stored(one: StoredArray, other: StoredArray, name: str, findings: Findings) -> None:
     prefix = name or "the array"
     if one.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
         findings.differ(f"type of {prefix}", str(one.dtype), str(other.dtype))

@@ -41,6 +41,7 @@ KINDS = {
     "npz": "jubako.verify.arrays:compare_array_archives",
     "parquet": "jubako.verify.parquet:compare_parquet",
     "image": "jubako.verify.images:compare_images",
+    "safetensors": "jubako.verify.weights:compare_weights",
 }
 _ENDINGS = {
     ".csv": "csv",
@@ -52,6 +53,7 @@ _ENDINGS = {
     ".npy": "npy",
     ".npz": "npz",
     ".parquet": "parquet",
+    ".safetensors": "safetensors",
     **dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"), "image"),
 }
 _EXTRAS = {"numpy": "numpy", "pyarrow": "parquet", "PIL": "images"}  # what is missing -> the extra that brings it

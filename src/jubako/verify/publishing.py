@@ -25,7 +25,7 @@ def publishing(path: str | os.PathLike[str], mark: bytes, kind: str) -> Iterator
     What is there already is replaced if it is a file with `mark` at its start, that is one of this `kind` ("page of
     maps"); anything else is refused with InputError. HostError: it can't be written.
     """
-    path = os.fspath(path)
+    path = os.path.realpath(path) if os.path.islink(path) else os.fspath(path)
     _refuse_others(path, mark, kind)
     folder, name = os.path.split(path)
     aside = os.path.join(folder, f".{name}.{os.getpid()}")

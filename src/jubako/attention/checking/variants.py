@@ -1,0 +1,101 @@
+"""What could have been meant instead: a call that differs in one thing, tried where a layer departs from the reference.
+
+If the layer agrees with a variant, that names what it does: it ignores the mask, or forgets the scale.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jubako.attention.checking.judge import Observed, expect, judge
+from jubako.attention.description import Masks
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jubako.attention.checking.judge import Call
+    from jubako.attention.description import Array
+
+__all__ = ["Variant", "find_variant"]
+
+_RESULTS = ("output", "weights", "averaged_weights")
+
+
+@record
+class Variant:
+    """Another call, and what a layer does that agrees with it."""
+
+    name: str
+    sentence: str
+    call: Call
+
+
+def find_variant(call: Call, observed: Observed) -> Variant | None:
+    """The first variant that explains all that the layer gave back; None if none does."""
+    results = {step: array for step, array in observed.values.items() if step in _RESULTS}
+    if "output" not in results:
+        return None
+    for variant in _variants(call):
+        run = judge(Observed(observed.name, results), expect(variant.call))
+        if run.is_compared and run.first_departure is None:
+            return variant
+    return None
+
+
+def _variants(call: Call) -> Iterator[Variant]:
+    yield from _mask_variants(call)
+    size = call.weights.query.shape[0] // call.settings.heads
+    if size > 1:
+        for scale, words in ((1.0, "scores are not scaled"), (1.0 / size, "scores are scaled by 1/D, not 1/sqrt(D)")):
+            yield Variant("wrong_scale", words, replace(call, settings=replace(call.settings, scale=scale)))
+
+
+def _mask_variants(call: Call) -> Iterator[Variant]:
+    masks, settings = call.masks, call.settings
+    if settings.is_causal:
+        dropped = replace(settings, is_causal=False)
+        yield Variant(
+            "causal_hint_dropped",
+            "is_causal was given and dropped: every row sees the keys after it",
+            replace(call, settings=dropped),
+        )
+        for offset, words in (
+            (2, "one key too far: row i sees key i+1"),
+            (0, "one key short: row i does not see key i"),
+        ):
+            shifted = replace(masks, attention=_join(masks.attention, _shifted_causal(call, offset)))
+            yield Variant(
+                "causal_off_by_one", f"the causal mask reaches {words}", replace(call, settings=dropped, masks=shifted)
+            )
+    for name in ("attention", "padding"):
+        mask = getattr(masks, name)
+        if mask is None:
+            continue
+        if mask.dtype.kind == "b":
+            yield Variant(
+                "mask_polarity",
+                f"the {name} mask is taken the other way round: what it forbids is allowed, and the rest forbidden",
+                replace(call, masks=Masks(**{**_named(masks), name: ~mask})),
+            )
+        yield Variant(
+            "mask_ignored", f"the {name} mask is ignored", replace(call, masks=Masks(**{**_named(masks), name: None}))
+        )
+
+
+def _named(masks: Masks) -> dict[str, Array | None]:
+    return {"attention": masks.attention, "padding": masks.padding}
+
+
+def _shifted_causal(call: Call, offset: int) -> Array:
+    """True from the key that is `offset` after a row on: (L, S)."""
+    axis = -2 if call.query.ndim == 2 or call.settings.batch_first else 0
+    length, keys = call.query.shape[axis], call.key.shape[axis]
+    return np.arange(keys)[None, :] >= np.arange(length)[:, None] + offset
+
+
+def _join(mask: Array | None, forbidden: Array) -> Array:
+    if mask is None:
+        return forbidden
+    return mask | forbidden if mask.dtype.kind == "b" else np.where(forbidden, -np.inf, mask)

@@ -1,0 +1,146 @@
+"""Checks a file of weights. It holds no results, so what is checked is said in the report:
+
+that the layers are whole (every part there, shapes that fit, all numbers finite), and that each of them, computed in
+the type of the file with plain arithmetic, agrees with double precision: so much the type can do for these weights and
+inputs. What a program made of the weights is checked where its activations are given, too; and with another file, how
+far a copy of the weights leads away from the first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jubako.attention.checking.arithmetic import compute
+from jubako.attention.checking.judge import Observed, expect
+from jubako.attention.checking.layers import report_layer
+from jubako.attention.checking.options import CheckOptions
+from jubako.attention.checking.report import Report
+from jubako.attention.checking.rounding import round_to
+from jubako.attention.checking.verdicts import LayerReport
+from jubako.attention.description import Masks, find_bad_numbers
+from jubako.attention.files.against import compare_with
+from jubako.attention.files.given import read_arrays
+from jubako.attention.files.layers import FileLayer, Told, find_file_layers, path_of_weights
+from jubako.attention.inputs import require_memory
+from jubako.attention.libraries import load
+from jubako.attention.steps import STEP_NAMES
+from jubako.errors import InputError
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jubako.attention.checking.judge import Call, Expected
+    from jubako.attention.description import Array
+
+__all__ = ["FileOptions", "check_file"]
+
+_NOTE = (
+    "a file of weights holds no results: checked is that its layers are whole, and that computed in their own type "
+    "they agree with double precision"
+)
+
+
+@record
+class FileOptions:
+    """What goes with a file of weights: paths of other files, "" for none."""
+
+    told: Told
+    inputs: str = ""  # query, key, value, and masks; else they are random
+    outputs: str = ""  # what a program gave for these inputs, by the names of steps
+    against: str = ""  # another file of the same layers
+    uses_torch: bool = False  # have torch's own layer compute it, too
+
+
+def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
+    """The report of all layers in a file that are asked for. InputError for files that cannot be read or do not fit."""
+    layers = [layer for layer in find_file_layers(path, how.told) if options.wants(layer.name)]
+    if not layers:
+        raise InputError(f"no layer of {path} has {options.layer!r} in its name")
+    others = {layer.name: layer for layer in find_file_layers(how.against, how.told)} if how.against else {}
+    given = read_arrays(how.inputs) if how.inputs else None
+    outputs = read_arrays(how.outputs) if how.outputs else {}
+    if outputs and given is None:
+        raise InputError("outputs are compared with what follows from the inputs they came from: --inputs FILE")
+    notes = [_NOTE]
+    if given is None:
+        notes.append(f"the inputs are random, drawn with seed {options.seed}")
+    reports = [_report(layer, others, given, outputs, how, options, is_only=len(layers) == 1) for layer in layers]
+    tolerance = "" if options.tolerance is None else options.tolerance.describe()
+    return Report(path_of_weights(path), reports, notes, tolerance)
+
+
+def _report(
+    layer: FileLayer,
+    others: Mapping[str, FileLayer],
+    given: Mapping[str, Array] | None,
+    outputs: Mapping[str, Array],
+    how: FileOptions,
+    options: CheckOptions,
+    *,
+    is_only: bool,
+) -> LayerReport:
+    """One layer; what is wrong with it, if nothing can be computed with it."""
+    kind = f"{layer.family.name}, from the file"
+    broken = layer.broken or ("" if layer.weights is None else find_bad_numbers(layer.weights))
+    if broken:
+        return LayerReport(layer.name, kind, {}, broken=broken)
+    try:
+        call = _call(layer, given, options)
+        expected = expect(call)
+    except InputError as error:
+        if given is not None:
+            raise
+        return LayerReport(layer.name, kind, {}, broken=error.message)
+    runs = [Observed(f"computed by NumPy in {call.precision.name}", compute(call))]
+    runs += _outputs_of(layer.name, outputs, expected, is_only=is_only)
+    if how.uses_torch:
+        runs += load("jubako.attention.observing.from_file").run_by_torch(call, expected, options.seed)
+    report = report_layer(layer.name, kind, call, expected, runs, options.tolerance)
+    if not how.against:
+        return report
+    compared = compare_with(others.get(layer.name), layer, call, how.against, options.tolerance)
+    return replace(report, runs=[*report.runs, compared])
+
+
+def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOptions) -> Call:
+    """The layer with inputs that were given, or with random ones as they come out of a norm."""
+    assert layer.weights is not None and layer.settings is not None and layer.precision is not None
+    if given is None:
+        sizes = (options.batch, options.length, options.length)
+        require_memory(layer.settings, sizes, layer.weights.query.shape[0], options.memory_bytes)
+        random = np.random.default_rng(options.seed)
+        drawn: dict[int, Array] = {}  # by the number of features: what is equally wide is the same
+        for which in ("query", "key", "value"):
+            features = getattr(layer.weights, which).shape[1]
+            if features not in drawn:
+                numbers = random.normal(size=(options.batch, options.length, features))
+                drawn[features] = round_to(numbers, layer.precision.name)
+        widths = (layer.weights.query.shape[1], layer.weights.key.shape[1], layer.weights.value.shape[1])
+        inputs = (drawn[widths[0]], drawn[widths[1]], drawn[widths[2]])
+        return layer.call(inputs, memory_bytes=options.memory_bytes)
+    query = next((given[name] for name in ("query", "hidden_states", "") if name in given), None)
+    if query is None:
+        raise InputError(f"the inputs have to have an array called query or hidden_states, not {', '.join(given)}")
+    masks = Masks(given.get("attn_mask"), given.get("key_padding_mask"))
+    inputs = (query, given.get("key", query), given.get("value", given.get("key", query)))
+    return layer.call(inputs, masks, options.memory_bytes)
+
+
+def _outputs_of(name: str, outputs: Mapping[str, Array], expected: Expected, *, is_only: bool) -> list[Observed]:
+    """What a program gave for a layer: arrays called "LAYER/STEP", or "STEP" where there is one layer only."""
+    found = {step: outputs[f"{name}/{step}"] for step in STEP_NAMES if f"{name}/{step}" in outputs}
+    if is_only:
+        found = {step: outputs[step] for step in STEP_NAMES if step in outputs} | found
+    if not outputs:
+        return []
+    if not found:
+        raise InputError(
+            f"the outputs have nothing for {name}, but {', '.join(list(outputs)[:8])}",
+            hint=f"an array is called {name}/output, say; steps are {', '.join(STEP_NAMES)}",
+        )
+    without_batch = {
+        step: array[None] if array.ndim == expected.values[step].ndim - 1 else array for step, array in found.items()
+    }
+    return [Observed("outputs that were given", without_batch)]

@@ -1,0 +1,188 @@
+"""Which tensors of a file are an attention layer, by their names; and a table for names that are not known.
+
+In a template `*` stands for what differs from layer to layer, the same in all templates of a family:
+
+    [attention]
+    query = "blocks.*.to_q.weight"        # key, value and output likewise; or packed = ... for all three in one
+    heads = 12
+    layout = "in, out"                    # as GPT-2 stores weights; "out, in" is meant otherwise
+
+The bias of a tensor called X.weight is X.bias, if that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from jubako.errors import InputError
+from jubako.records import field, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+__all__ = ["FAMILIES", "PARTS", "Family", "find_tensors", "read_table"]
+
+PARTS = ("query", "key", "value", "packed", "output", "added_key", "added_value")
+_NUMBERS = ("heads", "key_heads", "head_size", "rope_theta", "rotary_features", "scale")
+
+
+@record
+class Family:
+    """How the layers of a kind of model are called, and how they attend."""
+
+    name: str
+    templates: Mapping[str, str]  # of each part: "*.attention.self.query.weight"
+    biases: Mapping[str, str] = field(default_factory=dict)  # where they are not called X.bias
+    is_in_out: bool = False  # weights are stored (in, out)
+    is_causal: bool = False
+    rotary: str = ""  # "halves" or "interleaved"
+    unknown: tuple[str, ...] = ()  # with such tensors a layer does something that is not re-derived
+    numbers: Mapping[str, float] = field(default_factory=dict)  # what the table says of heads and such
+
+
+def _separate(stem: str, names: Iterable[str]) -> dict[str, str]:
+    return {
+        part: f"*{stem}.{name}.weight" for part, name in zip(("query", "key", "value", "output"), names, strict=True)
+    }
+
+
+FAMILIES = (
+    Family(
+        "BERT",
+        {**_separate("attention.self", ("query", "key", "value", "x")), "output": "*attention.output.dense.weight"},
+    ),
+    Family(
+        "ViT",
+        {
+            **_separate("attention.attention", ("query", "key", "value", "x")),
+            "output": "*attention.output.dense.weight",
+        },
+    ),
+    Family("ViT", _separate("attention", ("q_proj", "k_proj", "v_proj", "o_proj"))),
+    Family("DistilBERT", _separate("attention", ("q_lin", "k_lin", "v_lin", "out_lin"))),
+    Family(
+        "GPT-2",
+        {"packed": "*attn.c_attn.weight", "output": "*attn.c_proj.weight"},
+        is_in_out=True,
+        is_causal=True,
+    ),
+    Family(
+        "LLaMA",
+        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
+        is_causal=True,
+        rotary="halves",
+        unknown=("*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "*self_attn.sinks"),
+    ),
+    Family("BART", _separate("self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"))),
+    Family(
+        "torch",
+        {
+            "packed": "*in_proj_weight",
+            "output": "*out_proj.weight",
+            "added_key": "*bias_k",
+            "added_value": "*bias_v",
+        },
+        biases={"packed": "*in_proj_bias"},
+    ),
+    Family(
+        "torch",
+        {
+            "query": "*q_proj_weight",
+            "key": "*k_proj_weight",
+            "value": "*v_proj_weight",
+            "output": "*out_proj.weight",
+            "added_key": "*bias_k",
+            "added_value": "*bias_v",
+        },
+        biases={"packed": "*in_proj_bias"},
+    ),
+)
+
+
+def find_tensors(family: Family, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The layers of a family among the names of tensors: for each, the names of its parts and their biases.
+
+    A layer is found by its query, or by what has all three packed; what else it lacks is for the reader to say.
+    """
+    there = set(names)
+    first = "packed" if "packed" in family.templates else "query"
+    found = {}
+    for name in there:
+        matched = _pattern(family.templates[first]).fullmatch(name)
+        if matched is None:
+            continue
+        layer = matched[1]
+        parts = {part: template.replace("*", layer) for part, template in family.templates.items()}
+        parts |= {
+            f"{part}_bias": name.removesuffix("weight") + "bias"
+            for part, name in parts.items()
+            if name.endswith(".weight")
+        }
+        parts |= {f"{part}_bias": template.replace("*", layer) for part, template in family.biases.items()}
+        found[layer.rstrip(".")] = {part: name for part, name in parts.items() if name in there}
+    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def read_table(path: str) -> Family:
+    """The family that a table describes, in TOML or JSON. InputError for what is not understood."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(1 << 20).decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8") from error
+    try:
+        table = json.loads(text) if path.endswith(".json") else _read_toml(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    attention = table.get("attention", table) if isinstance(table, dict) else None
+    if not isinstance(attention, dict):
+        raise InputError(f"{path} has no table called attention")
+    return _family(path, attention)
+
+
+def _family(path: str, table: Mapping[str, Any]) -> Family:
+    biases = {f"{part}_bias" for part in PARTS[:5]}
+    known = {*PARTS, *biases, *_NUMBERS, "layout", "causal", "rotary", "name"}
+    wrong = sorted(table.keys() - known)
+    templates = {part: table[part] for part in PARTS if part in table}
+    wrong += [part for part, template in templates.items() if not isinstance(template, str)]
+    wrong += [name for name in _NUMBERS if name in table and type(table[name]) not in (int, float)]
+    if wrong:
+        raise InputError(f"{path}: {', '.join(wrong)} is not understood", hint=f"there are {', '.join(sorted(known))}")
+    if "packed" not in templates and not {"query", "key", "value"} <= templates.keys():
+        raise InputError(f"{path} has to name query, key and value, or packed for all three in one")
+    if table.get("rotary", "") not in ("", "halves", "interleaved"):
+        raise InputError(f"{path}: rotary is halves or interleaved, not {table['rotary']!r}")
+    layout = str(table.get("layout", "out, in")).replace(" ", "")
+    if layout not in ("out,in", "in,out"):
+        raise InputError(f"{path}: layout is 'out, in' or 'in, out', not {table['layout']!r}")
+    return Family(
+        str(table.get("name", "table")),
+        templates,
+        {part.removesuffix("_bias"): table[part] for part in biases if part in table},
+        is_in_out=layout == "in,out",
+        is_causal=bool(table.get("causal", False)),
+        rotary=str(table.get("rotary", "")),
+        numbers={name: table[name] for name in _NUMBERS if name in table},
+    )
+
+
+def _read_toml(text: str) -> dict[str, Any]:
+    import tomllib  # 4 ms, for those who have a table
+
+    return tomllib.loads(text)
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    before, star, after = template.partition("*")
+    return re.compile(f"{re.escape(before)}({'.*' if star else ''}){re.escape(after)}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Layer 2 comes before layer 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

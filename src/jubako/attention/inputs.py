@@ -1,0 +1,180 @@
+"""The inputs of a call, laid out the one way that all else uses, and its masks as numbers that are added to scores.
+
+Inputs may be (B, L, E), (L, B, E) or, without a batch, (L, E); here they become (B, L, E). A mask of booleans becomes 0
+and -inf. What does not fit is refused, with both shapes by the names of their axes; so is what would not fit memory,
+before any of it is allocated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jubako.errors import HostError, InputError
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.attention.description import Array, Masks, Settings, Weights
+
+__all__ = ["Inputs", "arrange", "estimate_bytes", "find_memory_bytes", "merge_masks", "require_memory"]
+
+# Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
+_MAPS = 14
+
+
+@record
+class Inputs:
+    """Inputs as (B, L, E) and (B, S, E) in double precision, and how they were given."""
+
+    query: Array  # (B, L, E)
+    key: Array  # (B, S, key E)
+    value: Array  # (B, S, value E)
+    is_batched: bool
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """B, L and S, without what the layer appends."""
+        return self.query.shape[0], self.query.shape[1], self.key.shape[1]
+
+
+def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: Settings) -> Inputs:
+    """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights."""
+    given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
+    ndims = {array.ndim for array in given.values()}
+    axes = _axes_of_inputs(given["query"].ndim, batch_first=settings.batch_first)
+    if len(ndims) != 1 or not axes:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        raise InputError(f"query, key and value must all be (B, L, E), or all (L, E) without a batch: {shapes}")
+    for name, array in given.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"the {name} is of type {array.dtype}; attention takes real numbers")
+        features = getattr(weights, name).shape[1]
+        if array.shape[-1] != features:
+            raise InputError(
+                f"the {name} is {_show(axes, array.shape)}, and the {name}'s weights take E={features} features"
+            )
+    laid_out = {name: _batch_first(array, axes) for name, array in given.items()}
+    _require_same(laid_out, "key", "value", 1, "S")
+    _require_same(laid_out, "query", "key", 0, "B")
+    _require_same(laid_out, "key", "value", 0, "B")
+    _require_finite(laid_out)
+    return Inputs(laid_out["query"], laid_out["key"], laid_out["value"], len(axes) == 3)
+
+
+def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -> Array | None:
+    """Both masks and the causal one as one array of numbers to add, (B or 1, H or 1, L or 1, S); None without any."""
+    batch, length, keys = sizes
+    parts: list[Array] = []
+    if masks.attention is not None:
+        parts.append(_as_added("attention mask", _attention_mask(np.asarray(masks.attention), settings.heads, sizes)))
+    if masks.padding is not None:
+        padding = np.asarray(masks.padding)
+        padding = padding[None] if padding.ndim == 1 else padding  # (B, S)
+        if padding.shape != (batch, keys):
+            raise InputError(f"the key padding mask is {np.shape(masks.padding)}, and must be (B={batch}, S={keys})")
+        parts.append(_as_added("key padding mask", padding)[:, None, None, :])  # (B, 1, 1, S)
+    if settings.is_causal:
+        parts.append(_as_added("causal mask", causal_mask(length, keys))[None, None])  # (1, 1, L, S)
+    if not parts:
+        return None
+    with np.errstate(invalid="ignore"):
+        return sum(parts[1:], start=parts[0])
+
+
+def causal_mask(length: int, keys: int) -> Array:
+    """True where a query must not see a key because that is later: (L, S)."""
+    return np.arange(keys)[None, :] > np.arange(length)[:, None]
+
+
+def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: int) -> int:
+    """Memory that re-deriving a call takes: nearly all of it the maps of scores and weights, in double precision."""
+    batch, length, keys = sizes
+    rows = 16 * batch * (length + keys) * max(features, 1)  # projections, heads, and what these are compared with
+    return 8 * (_MAPS * batch * settings.heads * length * (keys + 2) + rows)
+
+
+def require_memory(settings: Settings, sizes: tuple[int, int, int], features: int, limit_bytes: int | None) -> None:
+    """HostError, with the estimate, if re-deriving a call of these sizes would take more memory than there is."""
+    needed = estimate_bytes(settings, sizes, features)
+    there = find_memory_bytes() if limit_bytes is None else limit_bytes
+    if there is not None and needed > there:
+        batch, length, keys = sizes
+        raise HostError(
+            f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
+            f"and {there / (1 << 30):.1f} GiB are free",
+            hint="Check fewer sequences, or shorter ones.",
+        )
+
+
+def find_memory_bytes() -> int | None:
+    """Memory that could be had now; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return None
+
+
+def _axes_of_inputs(ndim: int, *, batch_first: bool) -> tuple[str, ...]:
+    if ndim == 3:
+        return ("B", "L", "E") if batch_first else ("L", "B", "E")
+    return ("L", "E") if ndim == 2 else ()
+
+
+def _batch_first(array: Array, axes: tuple[str, ...]) -> Array:
+    """(B, L, E) in double precision."""
+    wide = array.astype(np.float64)
+    if axes[0] == "B":
+        return wide
+    return wide[None] if len(axes) == 2 else wide.transpose(1, 0, 2)
+
+
+def _show(axes: tuple[str, ...], shape: tuple[int, ...]) -> str:
+    return f"({', '.join(f'{axis}={size}' for axis, size in zip(axes, shape, strict=True))})"
+
+
+def _require_same(arrays: dict[str, Array], one: str, other: str, axis: int, letter: str) -> None:
+    sizes = arrays[one].shape[axis], arrays[other].shape[axis]
+    if sizes[0] != sizes[1]:
+        shapes = [_show(("B", "L" if name == "query" else "S", "E"), arrays[name].shape) for name in (one, other)]
+        raise InputError(f"{one} {shapes[0]} and {other} {shapes[1]} differ in {letter}: {sizes[0]} and {sizes[1]}")
+
+
+def _require_finite(arrays: dict[str, Array]) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            batch, row, feature = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise InputError(
+                f"the {name} holds {array[batch, row, feature]}, first at batch {batch}, row {row}, feature {feature}: "
+                "nothing can be re-derived from it"
+            )
+
+
+def _attention_mask(mask: Array, heads: int, sizes: tuple[int, int, int]) -> Array:
+    """(B or 1, H or 1, L or 1, S)."""
+    batch, length, keys = sizes
+    if mask.shape == (length, keys):
+        return mask[None, None]
+    if mask.ndim == 3 and mask.shape == (batch * heads, length, keys):
+        return mask.reshape(batch, heads, length, keys)
+    wanted = ((batch, 1), (heads, 1), (length, 1), (keys,))
+    if mask.ndim == 4 and all(size in allowed for size, allowed in zip(mask.shape, wanted, strict=True)):
+        return mask
+    raise InputError(
+        f"the attention mask is {mask.shape}, and must be (L={length}, S={keys}), "
+        f"(B*H={batch * heads}, L={length}, S={keys}) or (B={batch} or 1, H={heads} or 1, L={length}, S={keys})"
+    )
+
+
+def _as_added(name: str, mask: Array) -> Array:
+    """0 and -inf for booleans; numbers as they are, in double precision."""
+    if mask.dtype.kind == "b":
+        return np.where(mask, -np.inf, 0.0)
+    if mask.dtype.kind == "f":
+        if np.isnan(mask).any() or np.isposinf(mask).any():
+            raise InputError(f"the {name} holds NaN or inf: numbers are added to the scores, and -inf forbids")
+        return mask.astype(np.float64)
+    raise InputError(f"the {name} is of type {mask.dtype}: booleans forbid where True, floats are added to the scores")

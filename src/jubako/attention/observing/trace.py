@@ -1,0 +1,119 @@
+"""Records every operation that torch performs during a call, with what goes in and what comes out.
+
+The mode sits below autograd, where composite functions have come apart, and does not change which path torch takes (a
+mode for functions would: the fast path of torch's attention is not taken under one). What an operation overwrites is
+copied first, so each tensor recorded is what it was when it was made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Node", "Trace"]
+
+
+class Node:
+    """A tensor, the operation that made it ("" for one that was there before), and the tensors that went into that."""
+
+    __slots__ = ("arguments", "frozen", "index", "inputs", "is_constant", "op", "tensor")
+
+    def __init__(
+        self, index: int, op: str, tensor: torch.Tensor, inputs: list[Node], arguments: tuple[Any, ...]
+    ) -> None:
+        self.index = index
+        self.op = op
+        self.tensor = tensor
+        self.frozen: torch.Tensor | None = None
+        self.inputs = inputs
+        self.arguments = arguments  # as given, with None for tensors
+        self.is_constant = False  # follows from parameters alone, and from indices
+
+    @property
+    def value(self) -> torch.Tensor:
+        """What the tensor was when it was made."""
+        return self.tensor if self.frozen is None else self.frozen
+
+
+class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+    """With it: the operations of all that is called. `nodes` are in order; `parameters` are those of the module."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.nodes: list[Node] = []
+        self._latest: dict[int, Node] = {}  # by the id of the tensor, which is kept alive by the node
+        self._parameters = {_storage(parameter) for parameter in parameters}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Called by torch for each operation."""
+        named = kwargs or {}
+        inputs = [self._node_of(tensor) for tensor in _tensors((args, named))]
+        written = list(_written(func, args, named))
+        for tensor in written:
+            self._freeze(tensor)
+        result = func(*args, **named)
+        for tensor in written:
+            self._renew(tensor, inputs)
+        arguments = tuple(None if isinstance(each, torch.Tensor) else each for each in (*args, *named.values()))
+        for tensor in _tensors(result):
+            node = self._add(func.overloadpacket.__name__, tensor, inputs, arguments)
+            node.is_constant = all(each.is_constant for each in inputs)
+        return result
+
+    def _node_of(self, tensor: torch.Tensor) -> Node:
+        node = self._latest.get(id(tensor))
+        if node is None:
+            node = self._add("", tensor, [], ())
+            node.is_constant = _storage(tensor) in self._parameters or not tensor.is_floating_point()
+        return node
+
+    def _add(self, op: str, tensor: torch.Tensor, inputs: list[Node], arguments: tuple[Any, ...]) -> Node:
+        node = Node(len(self.nodes), op, tensor, inputs, arguments)
+        self.nodes.append(node)
+        self._latest[id(tensor)] = node
+        return node
+
+    def _freeze(self, written: torch.Tensor) -> None:
+        """Keeps what is about to be overwritten, also where it is seen through other tensors."""
+        storage = _storage(written)
+        for node in self.nodes:
+            if node.frozen is None and _storage(node.tensor) == storage:
+                node.frozen = node.tensor.clone()
+
+    def _renew(self, written: torch.Tensor, inputs: list[Node]) -> None:
+        """What is seen through other tensors of the same memory is something else from now on."""
+        storage = _storage(written)
+        for node in list(self._latest.values()):
+            if node.tensor is not written and node.frozen is not None and _storage(node.tensor) == storage:
+                self._add("written", node.tensor, [node, *inputs], ()).is_constant = node.is_constant
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """The tensors that an operation overwrites."""
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = kwargs.get(argument.name, args[position] if position < len(args) else None)
+            yield from _tensors(value)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # a sparse or nested tensor, or one without data
+        return id(tensor)

@@ -1,0 +1,129 @@
+"""`jubako attention check`: recomputes each step of attention in double precision, and says where a layer departs."""
+
+from __future__ import annotations
+
+import click
+
+from jubako.cli.declare import format_option
+from jubako.cli.exits import EXIT_FAILED
+from jubako.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jubako.attention.checking.options import CheckOptions
+    from jubako.attention.checking.report import Report
+    from jubako.cli.document import Format
+
+__all__ = ["check"]
+
+_EPILOG = """\b
+Examples:
+  jubako attention check model.safetensors --layer encoder.layer.0
+  jubako attention check model.safetensors --inputs x.npz --outputs steps.npz
+  jubako attention check model.py:make --junit report.xml
+
+Exit code 0: all that was observed agrees. 1: a step departs, or a layer is broken."""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("subject", type=click.Path())
+@click.option("--layer", metavar="TEXT", default="", help="Only layers whose name has this in it.")
+@click.option(
+    "--inputs", metavar="FILE", type=click.Path(), default="", help="Arrays to call it with; else random ones."
+)
+@click.option("--outputs", metavar="FILE", type=click.Path(), default="", help="What a program made of them, by step.")
+@click.option("--against", metavar="FILE", type=click.Path(), default="", help="Other weights for the same layers.")
+@click.option(
+    "--map", "table", metavar="FILE", type=click.Path(), default="", help="Which tensors are what (TOML, JSON)."
+)
+@click.option("--config", metavar="FILE", type=click.Path(), default="", help="Its config.json, if not beside it.")
+@click.option("--heads", metavar="N", type=click.IntRange(min=1), help="How many heads queries have.")
+@click.option("--key-heads", metavar="N", type=click.IntRange(min=1), help="How many heads keys have.")
+@click.option("--torch", "uses_torch", is_flag=True, help="Have torch's own layer compute the file's layers, too.")
+@click.option("--batch", metavar="N", type=click.IntRange(min=1), default=2, help="Sequences of random inputs (2).")
+@click.option("--length", metavar="N", type=click.IntRange(min=1), default=16, help="Their length (16).")
+@click.option("--seed", metavar="N", type=int, default=0, help="Draw other random inputs (0).")
+@click.option("--relative", metavar="X", type=click.FloatRange(min=0), help="A tolerance instead of the bounds.")
+@click.option("--absolute", metavar="X", type=click.FloatRange(min=0), help="The same as a number; both add up.")
+@click.option("--junit", metavar="FILE", type=click.Path(), default="", help="Write a report in JUnit XML there, too.")
+@format_option
+def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
+    """Recompute each step, and say where it departs.
+
+    Attention is recomputed in double precision, apart from whatever computed it. SUBJECT is a file of weights
+    (.safetensors, or a folder with one), or FILE.py:NAME, where NAME is a module of torch's or a function that returns
+    one, with or without inputs.
+    """
+    from jubako.attention.libraries import load
+
+    options: CheckOptions = load("jubako.attention.checking.options").CheckOptions(
+        tolerance=_make_tolerance(given["relative"], given["absolute"]),
+        seed=given["seed"],
+        batch=given["batch"],
+        length=given["length"],
+        layer=given["layer"],
+    )
+    path, _, name = subject.rpartition(":")
+    if path.endswith(".py"):
+        _refuse_for_modules(given)
+        report = load("jubako.attention.observing.subject").check_subject(path, name, given["inputs"], options)
+    elif subject.endswith(".py"):
+        raise click.UsageError(f"{subject} needs the name of a module in it: {subject}:NAME")
+    else:
+        report = _check_file(subject, given, options)
+    if junit:
+        _write(junit, report.to_junit())
+    _echo(report, format_)
+    return 0 if report else EXIT_FAILED
+
+
+def _check_file(path: str, given: dict[str, Any], options: CheckOptions) -> Report:
+    from jubako.attention.libraries import load
+
+    home, layers = load("jubako.attention.files.check"), load("jubako.attention.files.layers")
+    family = load("jubako.attention.files.families").read_table(given["table"]) if given["table"] else None
+    told = layers.Told(family, given["heads"], given["key_heads"], given["config"])
+    how = home.FileOptions(told, given["inputs"], given["outputs"], given["against"], given["uses_torch"])
+    report: Report = home.check_file(path, how, options)
+    return report
+
+
+def _refuse_for_modules(given: dict[str, Any]) -> None:
+    flags = {"outputs": "--outputs", "against": "--against", "table": "--map", "config": "--config"}
+    flags |= {"heads": "--heads", "key_heads": "--key-heads", "uses_torch": "--torch"}
+    wrong = [flag for name, flag in flags.items() if given[name]]
+    if wrong:
+        raise click.UsageError(f"{', '.join(wrong)} is for files of weights, and a module has all of that itself.")
+
+
+def _make_tolerance(relative: float | None, absolute: float | None) -> Any:
+    if relative is None and absolute is None:
+        return None
+    from jubako.verify.tolerance import Tolerance
+
+    return Tolerance(absolute or 0, relative or 0)
+
+
+def _echo(report: Report, format_: Format) -> None:
+    from jubako.cli.document import Document
+    from jubako.cli.formats import echo_document
+    from jubako.cli.terminal import echo, printable
+
+    if format_ == "table":
+        for line in report.describe().splitlines():
+            echo(printable(line))
+        return
+    from jubako.attention.checking.data import COLUMNS
+
+    document = Document("jubako.attention.check/1", COLUMNS, report.to_rows(), report.to_json(), "steps")
+    echo_document(document, format_)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise HostError(f"{path} cannot be written: {error.strerror}") from error

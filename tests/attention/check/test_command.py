@@ -1,0 +1,241 @@
+"""`jubako attention check`: what it prints in each format, its exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from jubako.cli.main import main
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+LAYER = """
+import torch
+
+torch.manual_seed(0)
+layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+number = 3
+
+def with_inputs():
+    return layer, torch.ones(1, 3, 8)
+
+def causal():
+    return layer, (torch.randn(2, 5, 8),), {"is_causal": True}
+
+def failing():
+    raise ValueError("no layer today")
+"""
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    def run(*words: str) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["attention", "check", *words])
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    module = torch.nn.MultiheadAttention(8, 2)
+    save_file(module.state_dict(), tmp_path / "layer.safetensors")
+    return str(tmp_path / "layer.safetensors")
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    (tmp_path / "layers.py").write_text(LAYER)
+    return str(tmp_path / "layers.py")
+
+
+def test_file_is_checked_and_shown_step_by_step(say: Say, weights: str) -> None:
+    said = say(weights, "--heads", "2", "--length", "3")
+    assert said.code == 0
+    assert "  computed by NumPy in float32\n    STEP " in said.out
+    assert "    context           (B=2, H=2, L=3, D=4)  within bound  " in said.out
+    assert said.out.splitlines()[-1] == "1 layer checked: every step that was observed agrees within its bound"
+
+
+def test_json_has_each_step_with_both_comparisons(say: Say, weights: str) -> None:
+    told = json.loads(say(weights, "--heads", "2", "--format", "json").out)
+    assert (told["schema"], told["agrees"], len(told["steps"])) == ("jubako.attention.check/1", True, 13)
+    output = next(step for step in told["steps"] if step["step"] == "output")
+    assert output["verdict"] == "within_bound"
+    assert output["shape"] == [2, 16, 8]
+    for comparison in ("isolated", "cumulative"):
+        assert 0 < output[comparison]["error"] <= output[comparison]["bound"]
+        assert 0 < output[comparison]["used"] <= 1
+    assert told["layers"][0]["bounds"]["scores"].startswith("sums of D=4 products")
+
+
+def test_csv_has_a_row_for_each_step(say: Say, weights: str) -> None:
+    lines = say(weights, "--heads", "2", "--format", "csv").out.splitlines()
+    assert lines[0].startswith("layer,run,step,shape,verdict,")
+    assert len(lines) == 14
+
+
+def test_module_of_a_python_file_is_checked_all_its_ways(say: Say, python: str) -> None:
+    said = say(f"{python}:layer", "--batch", "1", "--length", "4", "--seed", "5")
+    assert said.code == 0
+    assert "drawn with seed 5" in said.out
+    assert "  fast path, need_weights=False\n" in said.out
+    assert say(f"{python}:with_inputs").code == 0
+
+
+def test_departing_module_is_told_with_place_and_trap_and_makes_exit_code_1(
+    say: Say, python: str, tmp_path: Path
+) -> None:
+    said = say(f"{python}:causal", "--junit", str(tmp_path / "report.xml"))
+    assert said.code == 1
+    assert "TRAP: causal hint dropped" in said.out
+    assert "first departure: output departs at batch 0, row 0, feature 0: " in said.out
+    assert said.out.splitlines()[-1] == "1 layer checked, 1 WRONG: MultiheadAttention"
+    suites = ElementTree.parse(tmp_path / "report.xml").getroot()
+    assert suites.tag == "testsuites"
+    cases = suites.findall("testsuite/testcase")
+    assert int(suites.get("tests", "")) == len(cases)
+    assert int(suites.get("failures", "")) == len([case for case in cases if case.find("failure") is not None]) > 1
+    assert int(suites.get("skipped", "")) == len([case for case in cases if case.find("skipped") is not None]) > 3
+    told = json.loads(say(f"{python}:causal", "--format", "json").out)["layers"][0]
+    assert told["first_departure"]["step"] == "output"
+    assert (told["first_departure"]["batch"], told["first_departure"]["row"]) == (0, 0)
+    assert told["traps"][0]["name"] == "causal_hint_dropped"
+
+
+def test_inputs_of_a_module_come_from_a_file(say: Say, python: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", query=np.ones((1, 3, 8)), attn_mask=np.triu(np.ones((3, 3), bool), 1))
+    said = say(f"{python}:layer", "--inputs", str(tmp_path / "x.npz"))
+    assert said.code == 0
+    assert "B=1, L=3, S=3" in said.out
+    assert "attention mask bool" in said.out
+
+
+def test_tolerance_replaces_the_bounds(say: Say, weights: str) -> None:
+    assert say(weights, "--heads", "2", "--absolute", "1e-4").code == 0
+    said = say(weights, "--heads", "2", "--relative", "0")
+    assert said.code == 1
+    assert "note: the bounds were replaced by a tolerance: exact" in said.out
+
+
+REFUSED = [
+    ("{folder}/none.safetensors", "No such file or directory"),
+    ("{folder}/layers.py", "needs the name of a module in it"),
+    ("{folder}/layers.py:nothing", "has nothing called nothing"),
+    ("{folder}/layers.py:number", "is no module of torch's, nor a function that returns one"),
+    ("{folder}/layers.py:failing", "failing() raises ValueError: no layer today"),
+    ("{folder}/layers.py:layer --heads 2 --torch", "--heads, --torch is for files of weights"),
+    ("{folder}/layer.safetensors --layer x", "has 'x' in its name"),
+    ("{folder}/layer.safetensors --map {folder}/none.toml", "No such file or directory"),
+    ("{folder}/layers.py:with_inputs --inputs {folder}/layers.py", "holds no arrays"),
+]
+
+
+@pytest.mark.parametrize(("line", "sentence"), REFUSED)
+def test_what_cannot_be_checked_is_refused_in_a_sentence(
+    line: str, sentence: str, say: Say, weights: str, python: str, tmp_path: Path
+) -> None:
+    said = say(*line.format(folder=tmp_path).split())
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("Error: ")
+    assert sentence in said.err
+
+
+def test_report_that_cannot_be_written_is_the_hosts_fault(say: Say, weights: str, tmp_path: Path) -> None:
+    said = say(weights, "--heads", "2", "--junit", str(tmp_path / "none" / "report.xml"))
+    assert said.code == 3
+    assert "cannot be written: No such file or directory" in said.err
+
+
+# --- without libraries -----------------------------------------------------------------------------------------------
+
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.partition(".")[0])
+sys.meta_path.insert(0, Refuse())
+{code}
+"""
+
+
+def run_without(missing: set[str], code: str, *words: str) -> Said:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(missing=missing, code=code), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+COMMAND = "from jubako.cli.main import main; main(['attention', 'check', *sys.argv[1:]])"
+OTHERS = {"torch", "transformers", "safetensors", "pyarrow"}
+
+
+def test_file_is_checked_without_torch(weights: str) -> None:
+    said = run_without(OTHERS, COMMAND, weights, "--heads", "2")
+    assert (said.code, said.err) == (0, "")
+    assert "1 layer checked" in said.out
+
+
+def test_reference_works_without_torch() -> None:
+    code = """
+import numpy as np
+from jubako.attention import Settings, Weights, attend
+x = np.ones((1, 2, 4))
+print(attend(x, x, x, Weights(*np.ones((4, 4, 4))), Settings(2)).output.shape)
+"""
+    assert run_without(OTHERS, code).out == "(1, 2, 4)\n"
+
+
+def test_module_without_torch_says_what_to_install(python: str) -> None:
+    said = run_without(OTHERS, COMMAND, f"{python}:layer")
+    assert said.code == 2
+    assert "Error: this needs torch, which is not installed\nhint: pip install 'jubako[torch]'" in said.err
+
+
+def test_file_without_numpy_says_what_to_install(weights: str) -> None:
+    said = run_without(OTHERS | {"numpy"}, COMMAND, weights, "--heads", "2")
+    assert said.code == 2
+    assert "Error: this needs numpy, which is not installed\nhint: pip install 'jubako[attention]'" in said.err
+
+
+def test_importing_the_package_imports_neither_numpy_nor_torch() -> None:
+    code = "import jubako.attention; print(sorted({'numpy', 'torch'} & sys.modules.keys()), *jubako.attention.__all__)"
+    said = run_without(set(), code)
+    assert said.out.startswith("[] ")
+    assert "assert_attention_matches" in said.out.split()
+
+
+def test_names_of_the_package_are_there_and_documented() -> None:
+    import jubako.attention
+
+    for name in jubako.attention.__all__:
+        assert getattr(jubako.attention, name).__doc__, f"{name} has no docstring"
+    assert dir(jubako.attention) == sorted(jubako.attention.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'chek'"):
+        jubako.attention.chek  # noqa: B018

@@ -1,0 +1,419 @@
+"""Layers found in files of weights, by the names that models have, by a table; checked, and compared with others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, ViTConfig, ViTModel
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from jubako.attention import CheckOptions, FileOptions, Told, check_weights_file
+from jubako.attention.checking.report import Report
+from jubako.attention.files.config import read_config
+from jubako.attention.files.families import read_table
+from jubako.attention.files.layers import find_file_layers
+from jubako.errors import HostError, InputError
+
+BERT = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+
+
+def bert(
+    width: int = 8, prefix: str = "encoder.layer.0.", dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        f"{prefix}{name}.{kind}": (torch.randn(*([width] * axes)) / width**0.5).to(dtype)
+        for name in BERT
+        for kind, axes in (("weight", 2), ("bias", 1))
+    }
+
+
+def save(folder: Path, tensors: dict[str, torch.Tensor], name: str = "model", **config: Any) -> str:
+    path = folder / f"{name}.safetensors"
+    save_file(tensors, path)
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    return str(path)
+
+
+def verdicts(report: Report, run: int = 0) -> dict[str, str]:
+    return {verdict.step: verdict.verdict for verdict in report.layers[0].runs[run].steps}
+
+
+def test_layers_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    tensors = {}
+    for number in (10, 2, 1):
+        tensors |= bert(prefix=f"encoder.layer.{number}.")
+    report = check_weights_file(save(tmp_path, tensors, num_attention_heads=2))
+    assert [layer.name for layer in report.layers] == [f"encoder.layer.{number}" for number in (1, 2, 10)]
+    assert report
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("uses_torch", [False, True])
+def test_file_is_computed_in_its_own_type(dtype: torch.dtype, uses_torch: bool, tmp_path: Path) -> None:
+    path = save(tmp_path, bert(dtype=dtype), num_attention_heads=2)
+    report = check_weights_file(path, FileOptions(Told(), uses_torch=uses_torch))
+    assert report, report.describe()
+    name = str(dtype).removeprefix("torch.")
+    assert report.layers[0].facts["dtype"] == name
+    assert report.layers[0].runs[0].name == f"computed by NumPy in {name}"
+    assert set(verdicts(report).values()) <= {"exact", "within_bound"}
+    names = [run.name for run in report.layers[0].runs]
+    assert ("torch.nn.MultiheadAttention, fast path, need_weights=True" in names) == uses_torch
+
+
+def test_gpt2_is_read_from_its_file_and_agrees_with_the_library(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = GPT2Model(GPT2Config(n_embd=24, n_head=3, n_layer=2, vocab_size=20, initializer_range=0.3)).eval()
+    model.save_pretrained(tmp_path)
+    hidden = torch.randn(2, 5, 24)
+    mask = torch.full((5, 5), -torch.inf).triu(1)[None, None]
+    with torch.no_grad():
+        output, _ = model.h[1].attn(hidden, attention_mask=mask)
+    agrees_with_file(tmp_path, "h.1", hidden, output, causal=True)
+    report = check_weights_file(str(tmp_path), FileOptions(Told(), uses_torch=True))
+    assert report, report.describe()
+    assert report.layers[0].facts["causal"]
+
+
+def test_llama_is_read_from_its_file_and_agrees_with_the_library(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        vocab_size=20,
+        initializer_range=0.3,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )
+    model = LlamaModel(config).eval()
+    model.save_pretrained(tmp_path)
+    hidden = torch.randn(2, 6, 32)
+    positions = model.rotary_emb(hidden, torch.arange(6)[None])
+    mask = torch.full((6, 6), -torch.inf).triu(1)[None, None]
+    with torch.no_grad():
+        output, _ = model.layers[0].self_attn(hidden, position_embeddings=positions, attention_mask=mask)
+    report = agrees_with_file(tmp_path, "layers.0", hidden, output, causal=True)
+    assert (report.layers[0].facts["Hk"], report.layers[0].facts["rotary"]) == (2, "halves")
+    by_torch = check_weights_file(str(tmp_path), FileOptions(Told(), uses_torch=True)).layers[0].runs[1]
+    assert by_torch.refused == "it knows no rotary positions"
+
+
+def test_vit_is_read_from_its_file_and_agrees_with_the_library(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    config = ViTConfig(
+        hidden_size=24, num_attention_heads=3, intermediate_size=16, num_hidden_layers=1, image_size=8, patch_size=4
+    )
+    model = ViTModel(config).eval()
+    model.save_pretrained(tmp_path)
+    hidden = torch.randn(2, 5, 24)
+    with torch.no_grad():
+        output, _ = model.layers[0].attention(hidden)
+    (layer,) = find_file_layers(str(tmp_path), Told())
+    agrees_with_file(tmp_path, layer.name, hidden, output)
+
+
+def test_torch_layer_is_read_from_its_file_and_agrees_with_torch(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    module = torch.nn.MultiheadAttention(12, 3, kdim=5, vdim=7, add_bias_kv=True, batch_first=True).eval()
+    path = save(tmp_path, {f"attention.{name}": tensor for name, tensor in module.state_dict().items()})
+    query, key, value = torch.randn(2, 4, 12), torch.randn(2, 6, 5), torch.randn(2, 6, 7)
+    with torch.no_grad():
+        output, weights = module(query, key, value)
+    np.savez(tmp_path / "in.npz", query=query, key=key, value=value)
+    np.savez(tmp_path / "out.npz", output=output, averaged_weights=weights)
+    how = FileOptions(Told(heads=3), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), uses_torch=True)
+    report = check_weights_file(path, how)
+    assert report, report.describe()
+    assert report.layers[0].name == "attention"
+    assert {step for step, verdict in verdicts(report, 1).items() if verdict != "not_observable"} == {
+        "output",
+        "averaged_weights",
+    }
+
+
+def agrees_with_file(
+    folder: Path, name: str, hidden: torch.Tensor, output: torch.Tensor, causal: bool = False
+) -> Report:
+    """What the library gave for a layer agrees with the file; and one per cent more does not."""
+    np.savez(folder / "in.npz", hidden_states=hidden.numpy())
+    for factor in (1.0, 1.01):
+        np.savez(folder / "out.npz", **{f"{name}/output": output.numpy() * np.float32(factor)})
+        how = FileOptions(Told(), str(folder / "in.npz"), str(folder / "out.npz"))
+        report = check_weights_file(str(folder), how, options=CheckOptions(layer=name))
+        assert bool(report) == (factor == 1.0), report.describe()
+        if factor == 1.0:
+            right = report
+    assert right.layers[0].facts["causal"] == causal
+    return right
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def renamed() -> dict[str, torch.Tensor]:
+    new = {"query": "to_q", "key": "to_k", "value": "to_v", "dense": "proj"}
+    return {
+        f"blocks.{number}.{new[name.split('.')[-2]]}.{name.split('.')[-1]}": tensor.clone()
+        for number in range(2)
+        for name, tensor in bert().items()
+    }
+
+
+TABLE = """
+[attention]
+query = "blocks.*.to_q.weight"
+key = "blocks.*.to_k.weight"
+value = "blocks.*.to_v.weight"
+output = "blocks.*.proj.weight"
+heads = 4
+"""
+
+
+def test_table_tells_of_names_that_are_not_known(tmp_path: Path) -> None:
+    path = save(tmp_path, renamed())
+    with pytest.raises(
+        InputError, match=r"has no attention that is known by its names: 16 tensors, blocks\.N\."
+    ) as refused:
+        check_weights_file(path)
+    assert "--map" in refused.value.hint
+    (tmp_path / "names.toml").write_text(TABLE)
+    report = check_weights_file(path, FileOptions(Told(read_table(str(tmp_path / "names.toml")))))
+    assert report, report.describe()
+    assert [layer.name for layer in report.layers] == ["0", "1"]
+    assert report.layers[0].facts["H"] == 4
+    assert report.layers[0].facts["biases"]
+
+
+def test_table_may_be_json_and_say_how_weights_are_laid_out(tmp_path: Path) -> None:
+    tensors = {name: tensor.T.contiguous() if tensor.ndim == 2 else tensor for name, tensor in renamed().items()}
+    path = save(tmp_path, tensors)
+    table = {
+        **{part: f"blocks.*.{name}.weight" for part, name in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"))},
+        "output": "blocks.*.proj.weight",
+        "heads": 2,
+        "layout": "in, out",
+        "causal": True,
+        "rotary": "interleaved",
+        "rope_theta": 100,
+    }
+    (tmp_path / "names.json").write_text(json.dumps(table))
+    family = read_table(str(tmp_path / "names.json"))
+    turned = find_file_layers(path, Told(family))[0].weights
+    assert np.array_equal(turned.query, bert()["encoder.layer.0.attention.self.query.weight"].numpy())
+    facts = check_weights_file(path, FileOptions(Told(family))).layers[0].facts
+    assert (facts["causal"], facts["rotary"]) == (True, "interleaved")
+
+
+TABLES = [
+    ("[attention]\nquery = 3\nkey = 'k'\nvalue = 'v'", "query is not understood"),
+    ("[attention]\nqueries = 'q'", "queries is not understood"),
+    ("[attention]\nquery = 'q'", "has to name query, key and value, or packed"),
+    ("[attention]\npacked = 'q'\nheads = 'many'", "heads is not understood"),
+    ("[attention]\npacked = 'q'\nrotary = 'sideways'", "rotary is halves or interleaved, not 'sideways'"),
+    ("[attention]\npacked = 'q'\nlayout = 'up'", "layout is 'out, in' or 'in, out', not 'up'"),
+    ("[attention", "cannot be read"),
+    ("attention = 3", "has no table called attention"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), TABLES)
+def test_table_that_is_not_understood_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "names.toml").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_table(str(tmp_path / "names.toml"))
+
+
+# --- what is wrong with a layer --------------------------------------------------------------------------------------
+
+
+def broken(tmp_path: Path, change: Any, **config: Any) -> str:
+    tensors = bert()
+    change(tensors)
+    report = check_weights_file(save(tmp_path, tensors, **({"num_attention_heads": 2} | config)))
+    assert not report
+    return report.layers[0].broken
+
+
+QUERY = "encoder.layer.0.attention.self.query"
+
+
+def test_layer_that_is_not_whole_is_broken_with_the_reason(tmp_path: Path) -> None:
+    key = QUERY.replace("query", "key")
+
+    def narrow(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{key}.weight"] = torch.ones(4, 8)
+
+    def infinite(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{key}.bias"][3] = torch.inf
+
+    def mixed(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{key}.weight"] = torch.ones(8, 8).half()
+
+    def flat(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{key}.weight"] = torch.ones(64)
+
+    assert "lacks *attention.self.key.weight" in broken(tmp_path, lambda tensors: tensors.pop(f"{key}.weight"))
+    assert broken(tmp_path, narrow) == "the value's weights give 8 features, and Hk=1 heads of D=4 are 4"
+    assert broken(tmp_path, infinite) == "the weights hold NaN or inf: key bias, 1 of 8 numbers"
+    assert "its tensors are float16, float32" in broken(tmp_path, mixed)
+    assert "has shape (64,): weights have two axes" in broken(tmp_path, flat)
+    assert "8 features, which 3 heads do not divide" in broken(tmp_path, lambda tensors: None, num_attention_heads=3)
+
+
+def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:
+    path = save(tmp_path, bert())
+    report = check_weights_file(path)
+    assert "how many heads it has does not follow from its weights (--heads N" in report.layers[0].broken
+    assert check_weights_file(path, FileOptions(Told(heads=2)))
+
+
+def test_layer_with_a_norm_that_is_not_re_derived_is_broken_and_says_so(tmp_path: Path) -> None:
+    names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
+    tensors = {f"layers.0.{name}": torch.randn(8, 8) for name in names} | {
+        "layers.0.self_attn.q_norm.weight": torch.ones(4)
+    }
+    report = check_weights_file(save(tmp_path, tensors), FileOptions(Told(heads=2)))
+    assert report.layers[0].broken == "it has layers.0.self_attn.q_norm.weight, which is not re-derived"
+
+
+def test_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no layer of .* has 'decoder' in its name"):
+        check_weights_file(save(tmp_path, bert(), num_attention_heads=2), options=CheckOptions(layer="decoder"))
+
+
+def test_inputs_that_would_not_fit_memory_are_not_even_drawn(tmp_path: Path) -> None:
+    path = save(tmp_path, bert(), num_attention_heads=2)
+    with pytest.raises(
+        HostError, match=r"B=2, H=2, L=10000000, S=10000000 takes \d+\.\d GiB, and \d+\.\d GiB are free"
+    ):
+        check_weights_file(path, options=CheckOptions(length=10_000_000))
+    with pytest.raises(HostError, match=r"takes 0\.0 GiB, and 0\.0 GiB are free"):
+        check_weights_file(path, options=CheckOptions(memory_bytes=1000))
+
+
+# --- other files -----------------------------------------------------------------------------------------------------
+
+
+def test_copy_in_another_type_stays_within_its_bounds_and_a_changed_one_departs(tmp_path: Path) -> None:
+    path = save(tmp_path, bert(16), num_attention_heads=2)
+    other = tmp_path / "other"
+    other.mkdir()
+    changed = bert(16)
+    changed[f"{QUERY}.weight"][3, 4] += 0.01
+    for tensors, agrees in ((bert(16), True), (changed, False)):
+        report = check_weights_file(path, FileOptions(Told(heads=2), against=save(other, tensors)))
+        assert bool(report) == agrees, report.describe()
+    run = report.layers[0].runs[1]
+    assert run.notes == ["query: 1 of 256 numbers differ, by 0.01 at most"]
+    assert run.first_departure.step == "query_projection"
+    assert "query_projection departs at batch 0" in report.describe()
+    rounded = save(other, {name: tensor.bfloat16() for name, tensor in bert(16).items()})
+    assert check_weights_file(path, FileOptions(Told(heads=2), against=rounded))
+    for tensors, words in (
+        (bert(16, "decoder.layer.0."), "there is no layer called encoder.layer.0"),
+        (bert(8), "has shape"),
+    ):
+        report = check_weights_file(path, FileOptions(Told(heads=2), against=save(other, tensors)))
+        assert not report
+        assert words in report.describe()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
+def test_inputs_come_from_files_of_arrays(kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path, bert(), num_attention_heads=2)
+    x = np.random.default_rng(0).normal(size=(3, 7, 8)).astype(np.float32)
+    inputs = tmp_path / f"inputs.{kind}"
+    if kind == "npy":
+        np.save(inputs, x)
+    elif kind == "npz":
+        np.savez(inputs, query=x, attn_mask=np.triu(np.ones((7, 7), bool), 1))
+    else:
+        save_file({"hidden_states": torch.from_numpy(x)}, inputs)
+    report = check_weights_file(path, FileOptions(Told(), inputs=str(inputs)))
+    assert report, report.describe()
+    assert (report.layers[0].facts["B"], report.layers[0].facts["L"]) == (3, 7)
+    assert "random" not in report.describe()
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, bert(), num_attention_heads=2)
+    for name, arrays in (
+        ("a", {"x": np.ones(3)}),
+        ("b", {"query": np.ones((2, 3, 5))}),
+        ("c", {"query": np.ones((2, 3, 8))}),
+    ):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    with pytest.raises(InputError, match="called query or hidden_states, not x"):
+        check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "a.npz")))
+    with pytest.raises(InputError, match=r"query is \(B=2, L=3, E=5\), and the query's weights take E=8"):
+        check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "b.npz")))
+    with pytest.raises(InputError, match=r"the outputs have nothing for encoder\.layer\.0, but x"):
+        check_weights_file(path, FileOptions(Told(), str(tmp_path / "c.npz"), str(tmp_path / "a.npz")))
+    with pytest.raises(InputError, match="the inputs they came from"):
+        check_weights_file(path, FileOptions(Told(), outputs=str(tmp_path / "a.npz")))
+    (tmp_path / "d.npy").write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match="holds no arrays"):
+        check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "d.npy")))
+    np.save(tmp_path / "e.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="holds no arrays: Object arrays"):
+        check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "e.npy")))
+
+
+# --- positions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"rope_type": "default", "rope_theta": 10000.0},
+        {"rope_type": "default", "rope_theta": 500000.0},
+        {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
+        {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ],
+    ids=lambda parameters: parameters["rope_type"],
+)
+def test_positions_are_turned_as_the_library_does(parameters: dict[str, Any], tmp_path: Path) -> None:
+    config = LlamaConfig(hidden_size=64, num_attention_heads=2, max_position_embeddings=512, rope_parameters=parameters)
+    cosines, sines = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(300)[None])
+    (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": parameters}))
+    rotary = read_config(str(tmp_path / "config.json")).rotary(300, 32, "halves")
+    half = rotary.cosines.shape[-1]
+    np.testing.assert_allclose(rotary.cosines, cosines.numpy()[..., :half], atol=3e-5)
+    np.testing.assert_allclose(rotary.sines, sines.numpy()[..., :half], atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"rope_scaling": {"type": "yarn"}}, "positions are of type 'yarn', which is not re-derived"),
+        ({"rope_scaling": {"type": "linear"}}, "of type 'linear', and 'factor' is missing"),
+    ],
+)
+def test_positions_that_are_not_known_are_refused(config: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=sentence):
+        read_config(str(tmp_path / "config.json")).rotary(3, 4, "halves")
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("[]", "no model's configuration"), ("{", "is no JSON")])
+def test_config_that_cannot_be_read_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_config(str(tmp_path / "config.json"))
