@@ -44,6 +44,7 @@ bench: .venv/installed-bench
 	$(RUN)python bench/box_start.py
 	$(RUN)python bench/commit.py
 	$(RUN)python bench/attention_check.py cost
+	$(RUN)python bench/attention.py
 
 static: .venv/installed-dev
 	$(RUN)python -m ruff check
