@@ -6,7 +6,6 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.exits import EXIT_FAILED
-from jubako.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from jubako.cli.document import Format
 
 __all__ = ["check"]
+
+_MARK = b'<testsuites name="jubako attention check"'
 
 _EPILOG = """\b
 Examples:
@@ -122,8 +123,7 @@ def _echo(report: Report, format_: Format) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise HostError(f"{path} cannot be written: {error.strerror}") from error
+    from jubako.verify.publishing import publishing
+
+    with publishing(path, _MARK, "report in JUnit XML of attention") as file:
+        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))

@@ -23,6 +23,7 @@ import numpy as np
 
 from jubako.errors import HostError, InputError
 from jubako.verify.arrays import read_array_head
+from jubako.verify.content import open_regular
 from jubako.verify.findings import Incomparable, Unreadable
 from jubako.verify.publishing import publishing
 
@@ -54,7 +55,7 @@ def read_map_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     """The arrays and what the file says about them. InputError: it is none; HostError: it can't be read."""
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             members = _find_members(archive, os.fstat(file.fileno()).st_size)
             arrays = {member: _read_array(archive, info) for member, info in members.items()}
             about = _parse_about(arrays.pop("about", None))
