@@ -405,7 +405,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no arrays"):
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "d.npy")))
     np.save(tmp_path / "e.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="holds no arrays: Object arrays"):
+    with pytest.raises(InputError, match="holds no arrays: it holds Python objects"):
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "e.npy")))
 
 
