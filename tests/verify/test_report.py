@@ -108,6 +108,9 @@ def test_require_names_all_that_does_not_agree() -> None:
     assert caught.value.message.endswith("; b.npy: too large")
 
 
-def test_nothing_verified_is_said_and_agrees() -> None:
+def test_nothing_verified_is_said_and_does_not_agree() -> None:
     report = Report("empty", [])
-    assert (bool(report), report.describe()) == (True, "0 verified")
+    assert (bool(report), report.describe()) == (False, "0 verified")
+    assert report.to_json()["agrees"] is False
+    with pytest.raises(WorkError, match="nothing was verified in empty"):
+        report.require()

@@ -6,7 +6,6 @@ import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.exits import EXIT_FAILED
-from jubako.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from jubako.cli.document import Format
 
 __all__ = ["check"]
+
+_MARK = b'<testsuites name="jubako attention check"'
 
 _EPILOG = """\b
 Examples:
@@ -41,6 +42,11 @@ Exit code 0: all that was observed agrees. 1: a step departs, or a layer is brok
 @click.option("--config", metavar="FILE", type=click.Path(), default="", help="Its config.json, if not beside it.")
 @click.option("--heads", metavar="N", type=click.IntRange(min=1), help="How many heads queries have.")
 @click.option("--key-heads", metavar="N", type=click.IntRange(min=1), help="How many heads keys have.")
+@click.option(
+    "--dtype",
+    type=click.Choice(("float64", "float32", "float16", "bfloat16")),
+    help="Of what was computed, if not that of the file.",
+)
 @click.option("--torch", "uses_torch", is_flag=True, help="Have torch's own layer compute the file's layers, too.")
 @click.option("--batch", metavar="N", type=click.IntRange(min=1), default=2, help="Sequences of random inputs (2).")
 @click.option("--length", metavar="N", type=click.IntRange(min=1), default=16, help="Their length (16).")
@@ -85,14 +91,15 @@ def _check_file(path: str, given: dict[str, Any], options: CheckOptions) -> Repo
     home, layers = load("jubako.attention.files.check"), load("jubako.attention.files.layers")
     family = load("jubako.attention.files.families").read_table(given["table"]) if given["table"] else None
     told = layers.Told(family, given["heads"], given["key_heads"], given["config"])
-    how = home.FileOptions(told, given["inputs"], given["outputs"], given["against"], given["uses_torch"])
+    files = (given["inputs"], given["outputs"], given["against"])
+    how = home.FileOptions(told, *files, given["uses_torch"], given["dtype"] or "")
     report: Report = home.check_file(path, how, options)
     return report
 
 
 def _refuse_for_modules(given: dict[str, Any]) -> None:
     flags = {"outputs": "--outputs", "against": "--against", "table": "--map", "config": "--config"}
-    flags |= {"heads": "--heads", "key_heads": "--key-heads", "uses_torch": "--torch"}
+    flags |= {"heads": "--heads", "key_heads": "--key-heads", "uses_torch": "--torch", "dtype": "--dtype"}
     wrong = [flag for name, flag in flags.items() if given[name]]
     if wrong:
         raise click.UsageError(f"{', '.join(wrong)} is for files of weights, and a module has all of that itself.")
@@ -122,8 +129,7 @@ def _echo(report: Report, format_: Format) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise HostError(f"{path} cannot be written: {error.strerror}") from error
+    from jubako.verify.publishing import publishing
+
+    with publishing(path, _MARK, "report in JUnit XML of attention") as file:
+        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import contextmanager
 
+from jubako.errors import InputError
 from jubako.records import record
 from jubako.verify.findings import Incomparable, Unreadable
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-__all__ = ["COMPRESSED", "File", "find_encoding", "strip_compression"]
+__all__ = ["COMPRESSED", "File", "find_encoding", "open_regular", "strip_compression"]
 
 COMPRESSED = (".gz", ".bz2", ".xz")  # endings of names, each of its own kind
 
@@ -42,12 +43,12 @@ class File:
     def open_raw(self) -> Iterator[BinaryIO]:
         """The bytes as they are. Incomparable for what is no regular file or cannot be read."""
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stream = open_regular(self.path, os.O_NOFOLLOW)
+        except InputError as error:
+            raise Incomparable(f"{self.name or self.path} is no regular file") from error
         except OSError as error:
             raise Incomparable(f"{self.name or self.path} cannot be read: {error.strerror}") from error
-        with os.fdopen(fd, "rb", buffering=1 << 16) as stream:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise Incomparable(f"{self.name or self.path} is no regular file")
+        with stream:
             yield stream
 
     @contextmanager
@@ -78,6 +79,15 @@ class File:
                 raise Unreadable(f"{self.known_as} is not {encoding}: {error}") from error
             finally:
                 text.detach().detach()  # the stream is closed by whoever opened it
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = 0) -> BinaryIO:
+    """The file, to be read. InputError if it is no regular one, OSError if it cannot be opened."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InputError(f"{os.fspath(path)} is no regular file")
+    return os.fdopen(fd, "rb", buffering=1 << 16)
 
 
 def find_encoding(head: bytes) -> str:

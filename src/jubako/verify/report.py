@@ -54,14 +54,17 @@ class Entry:
 
 @record
 class Report:
-    """What a verification came to. True if everything agrees. `facts` are about the whole, name and value."""
+    """What a verification came to. True if everything agrees, and there is something.
+
+    `facts` are about the whole, name and value.
+    """
 
     title: str
     entries: Sequence[Entry]
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return all(entry.agrees for entry in self.entries)
+        return bool(self.entries) and all(entry.agrees for entry in self.entries)
 
     def describe(self) -> str:
         """ "18 verified = 17 same + 1 different"."""
@@ -109,10 +112,10 @@ class Report:
             file.write(self.to_html().encode("utf-8", "backslashreplace"))
 
     def require(self) -> None:
-        """WorkError that names everything that does not agree."""
+        """WorkError that names everything that does not agree, or says that nothing was verified."""
         broken = [_line_of(entry) for entry in self.entries if not entry.agrees]
-        if broken:
-            raise WorkError("; ".join(broken))
+        if not self:
+            raise WorkError("; ".join(broken) or f"nothing was verified in {self.title}")
 
     def _worst_first(self) -> list[Entry]:
         return sorted(self.entries, key=lambda entry: entry.agrees)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 
 import numpy as np
 
 from jubako.errors import InputError
 from jubako.records import record
+from jubako.verify.content import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ class WeightFile:
         """The flat numbers in `size` bytes of a tensor from byte `start` on; bytes, for types that are no numbers."""
         stored = self.tensors[name]
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(stored.start + start)
                 data = file.read(size)
         except OSError as error:
@@ -101,7 +103,7 @@ class WeightFile:
 def open_weights(path: str) -> WeightFile:
     """The tensors of a file. InputError, with the reason, for what is no whole safetensors file."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             total = os.fstat(file.fileno()).st_size
             head = file.read(8)
             if len(head) < 8:
@@ -130,8 +132,7 @@ def _parse(path: str, text: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
             raise _refuse(path, f"its header has {twice[:80]!r} twice")
         return found
 

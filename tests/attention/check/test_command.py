@@ -125,6 +125,16 @@ def test_departing_module_is_told_with_place_and_trap_and_makes_exit_code_1(
     assert told["traps"][0]["name"] == "causal_hint_dropped"
 
 
+def test_report_replaces_a_report_and_nothing_else(say: Say, weights: str, tmp_path: Path) -> None:
+    before = Path(weights).read_bytes()
+    said = say(weights, "--heads", "2", "--junit", weights)
+    assert (said.code, Path(weights).read_bytes()) == (2, before)
+    assert "is there already and no report in JUnit XML of attention" in said.err
+    for length in ("3", "4"):
+        assert say(weights, "--heads", "2", "--length", length, "--junit", str(tmp_path / "report.xml")).code == 0
+    assert ElementTree.parse(tmp_path / "report.xml").getroot().tag == "testsuites"
+
+
 def test_inputs_of_a_module_come_from_a_file(say: Say, python: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", query=np.ones((1, 3, 8)), attn_mask=np.triu(np.ones((3, 3), bool), 1))
     said = say(f"{python}:layer", "--inputs", str(tmp_path / "x.npz"))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, ViTConfig, ViTModel
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from jubako.attention import CheckOptions, FileOptions, Told, check_weights_file
+from jubako.attention import CheckOptions, FileOptions, Settings, Told, attend, check_weights_file, rotary_of
 from jubako.attention.checking.report import Report
 from jubako.attention.files.config import read_config
 from jubako.attention.files.families import read_table
@@ -219,6 +219,18 @@ TABLES = [
     ("[attention]\nqueries = 'q'", "queries is not understood"),
     ("[attention]\nquery = 'q'", "has to name query, key and value, or packed"),
     ("[attention]\npacked = 'q'\nheads = 'many'", "heads is not understood"),
+    *(
+        (f"[attention]\npacked = 'q'\n{name} = {value}", f"{name} is not understood")
+        for name, value in (
+            *(("heads", value) for value in ("0", "-4", "2.5", "inf", "nan", "true")),
+            *(("head_size", value) for value in ("0", "-4")),
+            *(("scale", value) for value in ("nan", "inf", "0")),
+            *(("rope_theta", value) for value in ("-5", "inf")),
+            *(("query_bias", "5"), ("causal", '"no"'), ("name", "3"), ("rotary_features", "2.0")),
+        )
+    ),
+    ("[attention]\npacked = 'q'\nrotary = 'halves'\nrotary_features = 3", "turned in pairs, and 3 is odd"),
+    ("[attention]\npacked = 'a.*.b.*.q'", r"packed has more than one \*"),
     ("[attention]\npacked = 'q'\nrotary = 'sideways'", "rotary is halves or interleaved, not 'sideways'"),
     ("[attention]\npacked = 'q'\nlayout = 'up'", "layout is 'out, in' or 'in, out', not 'up'"),
     ("[attention", "cannot be read"),
@@ -231,6 +243,29 @@ def test_table_that_is_not_understood_is_refused(text: str, sentence: str, tmp_p
     (tmp_path / "names.toml").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_table(str(tmp_path / "names.toml"))
+
+
+def test_table_says_how_many_features_are_turned(tmp_path: Path) -> None:
+    path = save(tmp_path, renamed())
+    x = np.random.default_rng(0).normal(size=(1, 5, 8)).astype(np.float32)
+    np.savez(tmp_path / "in.npz", query=x)
+    weights = find_file_layers(path, Told(read_table(_table(tmp_path, ""))))[0].weights
+    settings = Settings(heads=2, rotary=rotary_of(np.arange(5), 2))
+    np.savez(tmp_path / "out.npz", output=attend(x, x, x, weights, settings).output)
+    for features, agrees in ((2, True), (4, False)):
+        table = _table(tmp_path, f'rotary = "halves"\nrotary_features = {features}')
+        how = FileOptions(Told(read_table(table), heads=2), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+        report = check_weights_file(path, how, options=CheckOptions(layer="0"))
+        assert bool(report) == agrees, report.describe()
+    wide = FileOptions(Told(read_table(_table(tmp_path, 'rotary = "halves"\nrotary_features = 6')), heads=2))
+    assert check_weights_file(path, wide).layers[0].broken == (
+        "6 features of a head are turned by position, and its head has D=4"
+    )
+
+
+def _table(folder: Path, more: str) -> str:
+    (folder / "names.toml").write_text(TABLE + more)
+    return str(folder / "names.toml")
 
 
 # --- what is wrong with a layer --------------------------------------------------------------------------------------
@@ -268,6 +303,10 @@ def test_layer_that_is_not_whole_is_broken_with_the_reason(tmp_path: Path) -> No
     assert "its tensors are float16, float32" in broken(tmp_path, mixed)
     assert "has shape (64,): weights have two axes" in broken(tmp_path, flat)
     assert "8 features, which 3 heads do not divide" in broken(tmp_path, lambda tensors: None, num_attention_heads=3)
+    assert (
+        broken(tmp_path, lambda tensors: None, head_dim=5)
+        == "its query has 8 features, and H=2 heads of D=5 are not that"
+    )
 
 
 def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:
@@ -277,13 +316,14 @@ def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:
     assert check_weights_file(path, FileOptions(Told(heads=2)))
 
 
-def test_layer_with_a_norm_that_is_not_re_derived_is_broken_and_says_so(tmp_path: Path) -> None:
+def test_layer_with_a_norm_that_is_not_re_derived_is_not_checked_and_says_so(tmp_path: Path) -> None:
     names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
     tensors = {f"layers.0.{name}": torch.randn(8, 8) for name in names} | {
         "layers.0.self_attn.q_norm.weight": torch.ones(4)
     }
     report = check_weights_file(save(tmp_path, tensors), FileOptions(Told(heads=2)))
-    assert report.layers[0].broken == "it has layers.0.self_attn.q_norm.weight, which is not re-derived"
+    assert (bool(report), report.layers) == (False, [])
+    assert report.unchecked == ["layers.0: it has layers.0.self_attn.q_norm.weight, which is not re-derived"]
 
 
 def test_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -357,7 +397,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "a.npz")))
     with pytest.raises(InputError, match=r"query is \(B=2, L=3, E=5\), and the query's weights take E=8"):
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "b.npz")))
-    with pytest.raises(InputError, match=r"the outputs have nothing for encoder\.layer\.0, but x"):
+    with pytest.raises(InputError, match="the outputs have 'x', which is no step of a layer that is checked"):
         check_weights_file(path, FileOptions(Told(), str(tmp_path / "c.npz"), str(tmp_path / "a.npz")))
     with pytest.raises(InputError, match="the inputs they came from"):
         check_weights_file(path, FileOptions(Told(), outputs=str(tmp_path / "a.npz")))
@@ -365,8 +405,68 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no arrays"):
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "d.npy")))
     np.save(tmp_path / "e.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="holds no arrays: Object arrays"):
+    with pytest.raises(InputError, match="holds no arrays: it holds Python objects"):
         check_weights_file(path, FileOptions(Told(), inputs=str(tmp_path / "e.npy")))
+
+
+def test_name_of_an_array_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, bert() | bert(prefix="encoder.layer.1."), num_attention_heads=2)
+    x = np.ones((1, 3, 8), np.float32)
+    np.savez(tmp_path / "in.npz", query=x)
+    for arrays, sentence in (
+        ({"query": x, "attn_maks": np.zeros((3, 3), bool)}, "there is no input called attn_maks"),
+        ({"query": x, "hidden_states": x}, "both query and hidden_states"),
+        ({"query": np.float32(3)}, r"the query is of shape \(\), and must be"),
+        ({"query": x, "key": x[0, 0]}, r"the key is of shape \(8,\), and must be"),
+    ):
+        np.savez(tmp_path / "wrong.npz", **arrays)
+        with pytest.raises(InputError, match=sentence):
+            check_weights_file(path, FileOptions(Told(), str(tmp_path / "wrong.npz")))
+    for names, sentence in (
+        (["encoder.layer.0/output", "encoder.layer.0/wieghts"], "the outputs have 'encoder.layer.0/wieghts'"),
+        (["output"], "the outputs have 'output', which is no step of a layer that is checked"),
+    ):
+        np.savez(tmp_path / "out.npz", **dict.fromkeys(names, x))
+        with pytest.raises(InputError, match=sentence):
+            check_weights_file(path, FileOptions(Told(), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")))
+    np.savez(tmp_path / "out.npz", **{"encoder.layer.1/output": x})
+    how = FileOptions(Told(), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    assert [len(layer.runs) for layer in check_weights_file(path, how).layers] == [1, 2]
+    with pytest.raises(InputError, match=r"the outputs have nothing for encoder\.layer\.0"):
+        check_weights_file(path, how, options=CheckOptions(layer="layer.0"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_inputs_more_precise_than_the_file_are_rounded_to_its_type(dtype: torch.dtype, tmp_path: Path) -> None:
+    path = save(tmp_path, bert(16, dtype=dtype), num_attention_heads=2)
+    x = np.random.default_rng(0).normal(size=(2, 5, 16)).astype(np.float32)
+    np.savez(tmp_path / "in.npz", query=x)
+    weights = find_file_layers(path, Told())[0].weights
+    for inputs, named in ((torch.from_numpy(x).to(dtype).float().numpy(), ""), (x, "float32")):
+        steps = attend(inputs, inputs, inputs, weights, Settings(heads=2))
+        np.savez(tmp_path / "out.npz", output=steps.output.astype(np.float32))
+        how = FileOptions(Told(), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), dtype=named)
+        report = check_weights_file(path, how)
+        assert report, report.describe()
+        assert "rounded to" in report.describe()
+        assert report.layers[0].facts["dtype"] == (named or str(dtype).removeprefix("torch."))
+
+
+def test_file_is_computed_in_the_type_that_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path, bert(16), num_attention_heads=2)
+    x = np.random.default_rng(0).normal(size=(2, 5, 16)).astype(np.float32)
+    np.savez(tmp_path / "in.npz", query=x)
+    half = {name: tensor.bfloat16().float().numpy() for name, tensor in bert(16).items()}
+    weights = find_file_layers(save(tmp_path, {k: torch.from_numpy(v) for k, v in half.items()}, "half"), Told(heads=2))
+    inputs = torch.from_numpy(x).bfloat16().float().numpy()
+    output = attend(inputs, inputs, inputs, weights[0].weights, Settings(heads=2)).output
+    np.savez(tmp_path / "out.npz", output=torch.from_numpy(output).bfloat16().float().numpy())
+    files = (str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    assert not check_weights_file(path, FileOptions(Told(), *files))
+    report = check_weights_file(path, FileOptions(Told(), *files, dtype="bfloat16"))
+    assert report, report.describe()
+    with pytest.raises(InputError, match="attention in int8 is not checked"):
+        check_weights_file(path, FileOptions(Told(), dtype="int8"))
 
 
 # --- positions -------------------------------------------------------------------------------------------------------
@@ -399,17 +499,55 @@ def test_positions_are_turned_as_the_library_does(parameters: dict[str, Any], tm
     np.testing.assert_allclose(rotary.sines, sines.numpy()[..., :half], atol=3e-5)
 
 
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ({"rope_scaling": {"type": "yarn"}}, "positions are of type 'yarn', which is not re-derived"),
-        ({"rope_scaling": {"type": "linear"}}, "of type 'linear', and 'factor' is missing"),
-    ],
-)
-def test_positions_that_are_not_known_are_refused(config: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+def test_positions_that_are_not_known_are_named(tmp_path: Path) -> None:
+    for rope, name in (
+        ({"type": "yarn"}, "positions of type yarn"),
+        ({"full_attention": {"rope_type": "default"}}, "positions that differ from layer to layer"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"rope_scaling": rope}))
+        assert read_config(str(tmp_path / "config.json")).unknown == (name,)
+
+
+HUGE = 10**400
+WRONG = [
+    ({"rope_scaling": {"type": "linear"}}, "of type 'linear', and factor is missing"),
+    ({"rope_scaling": [1, 2]}, r"rope_scaling is \[1, 2\], and must be a table"),
+    ({"rope_scaling": "yarn"}, "rope_scaling is yarn, and must be a table"),
+    ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor is 0, and must be a number from 1e-06"),
+    ({"rope_theta": HUGE}, "rope_theta is .*, and must be a number from 1 to 1e.15"),
+    ({"rope_theta": float("inf")}, "rope_theta is inf"),
+    ({"rope_theta": float("nan")}, "rope_theta is nan"),
+    ({"rope_theta": True}, "rope_theta is True"),
+    ({"partial_rotary_factor": 1e308}, "partial_rotary_factor is 1e.308, and must be a number from 1e-06 to 1"),
+    ({"num_attention_heads": 10**30}, "num_attention_heads is 10*, and must be a whole number"),
+    ({"num_attention_heads": 0}, "num_attention_heads is 0, and"),
+    ({"num_attention_heads": 2.5}, "num_attention_heads is 2.5"),
+    ({"head_dim": "8"}, "head_dim is 8, and must be a whole number"),
+    ({"is_decoder": "no"}, "is_decoder is no, and must be true or false"),
+    ({"model_type": 3}, "model_type is .*, and must be a text"),
+    ({"query_pre_attn_scalar": 1e-320}, "query_pre_attn_scalar is 1e-320"),
+    (
+        {
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8,
+                "low_freq_factor": 1,
+                "high_freq_factor": 1,
+                "original_max_position_embeddings": 8192,
+            }
+        },
+        "low_freq_factor 1 must be less than 1, the high one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "sentence"), WRONG, ids=lambda value: str(value)[:30])
+def test_value_of_a_config_that_cannot_be_meant_is_refused_by_its_name(
+    config: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=sentence):
-        read_config(str(tmp_path / "config.json")).rotary(3, 4, "halves")
+        read_config(str(tmp_path / "config.json"))
 
 
 @pytest.mark.parametrize(("text", "sentence"), [("[]", "no model's configuration"), ("{", "is no JSON")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,22 @@ def test_type_that_is_no_number_here_is_refused_when_it_is_read(tmp_path: Path) 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         open_weights(str(tmp_path / "none.safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    path = {"pipe": str(tmp_path / "pipe"), "device": "/dev/zero", "folder": str(tmp_path)}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match="is no regular file"):
+        open_weights(path)
+
+
+def test_name_that_is_there_twice_is_found_among_very_many(tmp_path: Path) -> None:
+    """In a time that grows with their number and not with its square, or this test would not end."""
+    names = ",".join(f'"x{number}":{{}}' for number in range(400_000))
+    with pytest.raises(InputError, match="its header has 'z' twice"):
+        open_weights(write(tmp_path / "x.safetensors", f'{{{names},"z":{{}},"z":{{}}}}'.encode()))
 
 
 WHOLE = save_numpy({"a": np.arange(4, dtype=np.float32), "b": np.ones((2, 3), np.float16)}, {"by": "us"})

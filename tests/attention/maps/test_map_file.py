@@ -190,7 +190,7 @@ def test_damaged_file_is_loaded_as_it_was_or_refused(
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"maps\.npz cannot be read: No such file or directory"):
         Maps.load(tmp_path / "maps.npz")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is no regular file"):
         Maps.load(tmp_path)
 
 
@@ -205,3 +205,9 @@ def test_file_of_something_else_is_not_replaced(tmp_path: Path, maps: Maps) -> N
     with pytest.raises(HostError, match=r"none/maps\.npz cannot be written: No such file or directory"):
         maps.save(tmp_path / "none/maps.npz")
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no regular file"):
+        Maps.load(tmp_path / "pipe")

@@ -35,7 +35,7 @@ def compare_with(
     if other is None:
         return _no_match(name, f"there is no layer called {layer.name}")
     if other.broken or other.weights is None or other.settings is None or other.precision is None:
-        return _no_match(name, other.broken)
+        return _no_match(name, other.broken or other.unknown)
     if other.settings != layer.settings:
         return _no_match(name, f"its layer has other settings: {other.settings} instead of {layer.settings}")
     assert layer.weights is not None

@@ -14,10 +14,11 @@ from jubako.attention.checking.arithmetic import compute
 from jubako.attention.checking.judge import Observed, expect
 from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.options import CheckOptions
+from jubako.attention.checking.precision import precision_of
 from jubako.attention.checking.report import Report
 from jubako.attention.checking.rounding import round_to
 from jubako.attention.checking.verdicts import LayerReport
-from jubako.attention.description import Masks, find_bad_numbers
+from jubako.attention.description import Masks, Weights, find_bad_numbers
 from jubako.attention.files.against import compare_with
 from jubako.attention.files.given import read_arrays
 from jubako.attention.files.layers import FileLayer, Told, find_file_layers, path_of_weights
@@ -29,13 +30,16 @@ from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jubako.attention.checking.judge import Call, Expected
+    from jubako.attention.checking.precision import Precision
     from jubako.attention.description import Array
 
 __all__ = ["FileOptions", "check_file"]
 
+_INPUTS = ("query", "key", "value", "attn_mask", "key_padding_mask")
+_NAMED = 8  # of what is not known, in a sentence
 _NOTE = (
     "a file of weights holds no results: checked is that its layers are whole, and that computed in their own type "
     "they agree with double precision"
@@ -51,24 +55,36 @@ class FileOptions:
     outputs: str = ""  # what a program gave for these inputs, by the names of steps
     against: str = ""  # another file of the same layers
     uses_torch: bool = False  # have torch's own layer compute it, too
+    dtype: str = ""  # the type that outputs were computed in; "": that of the weights
 
 
 def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
     """The report of all layers in a file that are asked for. InputError for files that cannot be read or do not fit."""
-    layers = [layer for layer in find_file_layers(path, how.told) if options.wants(layer.name)]
+    every = find_file_layers(path, how.told)
+    layers = [layer for layer in every if options.wants(layer.name)]
     if not layers:
         raise InputError(f"no layer of {path} has {options.layer!r} in its name")
     others = {layer.name: layer for layer in find_file_layers(how.against, how.told)} if how.against else {}
-    given = read_arrays(how.inputs) if how.inputs else None
+    given = _read_inputs(how.inputs) if how.inputs else None
     outputs = read_arrays(how.outputs) if how.outputs else {}
     if outputs and given is None:
         raise InputError("outputs are compared with what follows from the inputs they came from: --inputs FILE")
     notes = [_NOTE]
     if given is None:
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
-    reports = [_report(layer, others, given, outputs, how, options, is_only=len(layers) == 1) for layer in layers]
+    if how.dtype:
+        precision = precision_of(how.dtype)
+        notes.append(f"weights and inputs were rounded to {how.dtype}, in which they are computed")
+        layers = [_in_precision(layer, precision) for layer in layers]
+    elif given is not None and any(_is_coarser(layer, given) for layer in layers):
+        notes.append("the inputs were rounded to the type of the weights; --dtype names another to compute in")
+    known = [layer for layer in layers if not layer.unknown]
+    if outputs:
+        _require_names(outputs, every, known)
+    unchecked = [f"{layer.name}: {layer.unknown}" for layer in layers if layer.unknown]
+    reports = [_report(layer, others, given, outputs, how, options, is_only=len(known) == 1) for layer in known]
     tolerance = "" if options.tolerance is None else options.tolerance.describe()
-    return Report(path_of_weights(path), reports, notes, tolerance)
+    return Report(path_of_weights(path), reports, notes, tolerance, unchecked)
 
 
 def _report(
@@ -120,12 +136,64 @@ def _call(layer: FileLayer, given: Mapping[str, Array] | None, options: CheckOpt
         widths = (layer.weights.query.shape[1], layer.weights.key.shape[1], layer.weights.value.shape[1])
         inputs = (drawn[widths[0]], drawn[widths[1]], drawn[widths[2]])
         return layer.call(inputs, memory_bytes=options.memory_bytes)
-    query = next((given[name] for name in ("query", "hidden_states", "") if name in given), None)
-    if query is None:
-        raise InputError(f"the inputs have to have an array called query or hidden_states, not {', '.join(given)}")
+    query = given["query"]
+    key = given.get("key", query)
+    precision = layer.precision.name
+    inputs = (_rounded(query, precision), _rounded(key, precision), _rounded(given.get("value", key), precision))
     masks = Masks(given.get("attn_mask"), given.get("key_padding_mask"))
-    inputs = (query, given.get("key", query), given.get("value", given.get("key", query)))
     return layer.call(inputs, masks, options.memory_bytes)
+
+
+def _read_inputs(path: str) -> dict[str, Array]:
+    """The arrays of inputs by name; an array without a name, and hidden_states, are the query."""
+    found = read_arrays(path)
+    named = {"query" if name in ("", "hidden_states") else name: array for name, array in found.items()}
+    if "query" not in named:
+        raise InputError(f"the inputs have to have an array called query or hidden_states, not {', '.join(found)}")
+    if len(named) < len(found):
+        raise InputError("the inputs have both query and hidden_states, which are the same thing")
+    if unknown := sorted(named.keys() - set(_INPUTS)):
+        raise InputError(f"there is no input called {', '.join(unknown)}", hint=f"There are {', '.join(_INPUTS)}.")
+    for name in ("query", "key", "value"):
+        if name in named and named[name].ndim not in (2, 3):
+            shape = named[name].shape
+            raise InputError(f"the {name} is of shape {shape}, and must be (B, L, E), or (L, E) without a batch")
+    return named
+
+
+def _rounded(array: Array, dtype: str) -> Array:
+    """Inputs as a layer of that type takes them."""
+    return round_to(array, dtype) if array.dtype.kind == "f" else array
+
+
+def _is_coarser(layer: FileLayer, given: Mapping[str, Array]) -> bool:
+    """True if the layer's type does not hold all the numbers of the inputs."""
+    if layer.precision is None:
+        return False
+    arrays = [given[name] for name in ("query", "key", "value") if name in given and given[name].dtype.kind == "f"]
+    return any(not np.array_equal(round_to(each, layer.precision.name), each, equal_nan=True) for each in arrays)
+
+
+def _in_precision(layer: FileLayer, precision: Precision) -> FileLayer:
+    """The layer as it is computed in another type than its file has: its weights rounded to that."""
+    if layer.weights is None:
+        return layer
+    rounded = {name: round_to(array, precision.name) for name, array in layer.weights.named().items()}
+    return replace(layer, weights=Weights(**rounded), precision=precision)
+
+
+def _require_names(outputs: Mapping[str, Array], every: Sequence[FileLayer], checked: Sequence[FileLayer]) -> None:
+    """InputError for outputs of no step of no layer, and if there are none for those that are checked."""
+    names = [layer.name for layer in every]
+    known = {f"{name}/{step}" for name in names for step in STEP_NAMES}
+    known |= set(STEP_NAMES) if len(checked) == 1 else set()
+    hint = f"an array is called {names[0]}/output, say; steps are {', '.join(STEP_NAMES)}"
+    if unknown := sorted(outputs.keys() - known):
+        shown = ", ".join(map(repr, unknown[:_NAMED]))
+        raise InputError(f"the outputs have {shown}, which is no step of a layer that is checked", hint=hint)
+    layers = {layer.name for layer in checked}
+    if not any(name.rpartition("/")[0] in layers or name in STEP_NAMES for name in outputs):
+        raise InputError(f"the outputs have nothing for {', '.join(layers)}", hint=hint)
 
 
 def _outputs_of(name: str, outputs: Mapping[str, Array], expected: Expected, *, is_only: bool) -> list[Observed]:
@@ -133,14 +201,7 @@ def _outputs_of(name: str, outputs: Mapping[str, Array], expected: Expected, *, 
     found = {step: outputs[f"{name}/{step}"] for step in STEP_NAMES if f"{name}/{step}" in outputs}
     if is_only:
         found = {step: outputs[step] for step in STEP_NAMES if step in outputs} | found
-    if not outputs:
-        return []
-    if not found:
-        raise InputError(
-            f"the outputs have nothing for {name}, but {', '.join(list(outputs)[:8])}",
-            hint=f"an array is called {name}/output, say; steps are {', '.join(STEP_NAMES)}",
-        )
     without_batch = {
         step: array[None] if array.ndim == expected.values[step].ndim - 1 else array for step, array in found.items()
     }
-    return [Observed("outputs that were given", without_batch)]
+    return [Observed("outputs that were given", without_batch)] if found else []

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 
+from jubako.attention.files.config import MOST_FEATURES, MOST_HEADS, THETAS
 from jubako.errors import InputError
 from jubako.records import field, record
 
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from jubako.attention.description import Pairing
+
 __all__ = ["FAMILIES", "PARTS", "Family", "find_tensors", "read_table"]
 
 PARTS = ("query", "key", "value", "packed", "output", "added_key", "added_value")
-_NUMBERS = ("heads", "key_heads", "head_size", "rope_theta", "rotary_features", "scale")
+_NUMBERS = {"rope_theta": THETAS, "scale": (1e-9, 1e9)}
+_WHOLE = {
+    "heads": MOST_HEADS,
+    "key_heads": MOST_HEADS,
+    "head_size": MOST_FEATURES,
+    "rotary_features": MOST_FEATURES,
+}
 
 
 @record
@@ -39,8 +48,33 @@ class Family:
     is_in_out: bool = False  # weights are stored (in, out)
     is_causal: bool = False
     rotary: str = ""  # "halves" or "interleaved"
+    suffix: str = ""  # of the names of its layers, where another family has the same
+    models: tuple[str, ...] = ()  # as config.json calls those of which it is known; (): any
     unknown: tuple[str, ...] = ()  # with such tensors a layer does something that is not re-derived
     numbers: Mapping[str, float] = field(default_factory=dict)  # what the table says of heads and such
+
+    def is_causal_in(self, layer: str, model: str, *, is_decoder: bool) -> bool:
+        """Whether a query of this layer sees no later keys, by its name, and by what config.json says of the model."""
+        if self.is_causal or not self.models:
+            return self.is_causal
+        if self.name == "BERT":
+            return is_decoder and not layer.endswith("cross")
+        return self.name == "BART" and (model in _CAUSAL or "decoder" in layer.split("."))
+
+    def pairing_in(self, model: str) -> Pairing | None:
+        """Which features are turned together; None if there are no rotary positions."""
+        if not self.rotary:
+            return None
+        return "interleaved" if self.rotary == "interleaved" or model in _INTERLEAVED else "halves"
+
+
+_CAUSAL = ("opt", "clip_text_model")  # of those with the names of BART
+_INTERLEAVED = ("cohere",)  # of those with the names of LLaMA
+_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "layoutlm", "bert-generation", "data2vec-text")
+_VIT = ("vit", "deit", "dinov2", "vit_mae", "vit_msn", "yolos", "ijepa", "audio-spectrogram-transformer")
+_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "gemma", "gemma2", "granite", "cohere", "olmo")
+_BART = ("bart", "mbart", "opt", "pegasus", "marian", "m2m_100", "blenderbot", "blenderbot-small", "plbart", "whisper")
+_NORMS = ("*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "*self_attn.sinks")
 
 
 def _separate(stem: str, names: Iterable[str]) -> dict[str, str]:
@@ -53,6 +87,7 @@ FAMILIES = (
     Family(
         "BERT",
         {**_separate("attention.self", ("query", "key", "value", "x")), "output": "*attention.output.dense.weight"},
+        models=_BERT,
     ),
     Family(
         "ViT",
@@ -60,23 +95,44 @@ FAMILIES = (
             **_separate("attention.attention", ("query", "key", "value", "x")),
             "output": "*attention.output.dense.weight",
         },
+        models=_VIT,
     ),
-    Family("ViT", _separate("attention", ("q_proj", "k_proj", "v_proj", "o_proj"))),
-    Family("DistilBERT", _separate("attention", ("q_lin", "k_lin", "v_lin", "out_lin"))),
+    Family("ViT", _separate("attention", ("q_proj", "k_proj", "v_proj", "o_proj")), models=_VIT),
+    Family("DistilBERT", _separate("attention", ("q_lin", "k_lin", "v_lin", "out_lin")), models=("distilbert",)),
     Family(
         "GPT-2",
         {"packed": "*attn.c_attn.weight", "output": "*attn.c_proj.weight"},
         is_in_out=True,
         is_causal=True,
+        models=("gpt2",),
     ),
     Family(
         "LLaMA",
         _separate("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
         is_causal=True,
         rotary="halves",
-        unknown=("*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "*self_attn.sinks"),
+        models=_LLAMA,
+        unknown=_NORMS,
     ),
-    Family("BART", _separate("self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"))),
+    Family(
+        "Phi",
+        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "dense")),
+        is_causal=True,
+        rotary="halves",
+        models=("phi",),
+        unknown=("*self_attn.q_layernorm.weight", "*self_attn.k_layernorm.weight"),
+    ),
+    Family(
+        "BART",
+        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        models=(*_BART, "clip_vision_model", "clip_text_model", "siglip_vision_model"),
+    ),
+    Family(
+        "BART, to its encoder",
+        _separate("encoder_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        suffix=".encoder_attn",
+        models=_BART,
+    ),
     Family(
         "torch",
         {
@@ -122,7 +178,9 @@ def find_tensors(family: Family, names: Iterable[str]) -> dict[str, dict[str, st
             if name.endswith(".weight")
         }
         parts |= {f"{part}_bias": template.replace("*", layer) for part, template in family.biases.items()}
-        found[layer.rstrip(".")] = {part: name for part, name in parts.items() if name in there}
+        found[(layer.rstrip(".") + family.suffix).lstrip(".")] = {
+            part: name for part, name in parts.items() if name in there
+        }
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 
 
@@ -147,17 +205,27 @@ def read_table(path: str) -> Family:
 
 def _family(path: str, table: Mapping[str, Any]) -> Family:
     biases = {f"{part}_bias" for part in PARTS[:5]}
-    known = {*PARTS, *biases, *_NUMBERS, "layout", "causal", "rotary", "name"}
+    texts = {*PARTS, *biases, "layout", "rotary", "name"}
+    known = {*texts, *_NUMBERS, *_WHOLE, "causal"}
     wrong = sorted(table.keys() - known)
-    templates = {part: table[part] for part in PARTS if part in table}
-    wrong += [part for part, template in templates.items() if not isinstance(template, str)]
-    wrong += [name for name in _NUMBERS if name in table and type(table[name]) not in (int, float)]
+    wrong += [name for name in table if name in texts and not isinstance(table[name], str)]
+    wrong += [name for name, range_ in _NUMBERS.items() if name in table and not _is_within(table[name], range_)]
+    wrong += [name for name, most in _WHOLE.items() if name in table and not _is_within(table[name], (1, most), int)]
+    wrong += ["causal"] if type(table.get("causal", False)) is not bool else []
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} is not understood", hint=f"there are {', '.join(sorted(known))}")
+    templates = {part: table[part] for part in PARTS if part in table}
     if "packed" not in templates and not {"query", "key", "value"} <= templates.keys():
         raise InputError(f"{path} has to name query, key and value, or packed for all three in one")
+    stars = [name for name in (*PARTS, *sorted(biases)) if name in table and table[name].count("*") > 1]
+    if stars:
+        raise InputError(
+            f"{path}: {', '.join(stars)} has more than one *, which stands for what differs between layers"
+        )
     if table.get("rotary", "") not in ("", "halves", "interleaved"):
         raise InputError(f"{path}: rotary is halves or interleaved, not {table['rotary']!r}")
+    if table.get("rotary_features", 2) % 2:
+        raise InputError(f"{path}: rotary_features are turned in pairs, and {table['rotary_features']} is odd")
     layout = str(table.get("layout", "out, in")).replace(" ", "")
     if layout not in ("out,in", "in,out"):
         raise InputError(f"{path}: layout is 'out, in' or 'in, out', not {table['layout']!r}")
@@ -168,8 +236,13 @@ def _family(path: str, table: Mapping[str, Any]) -> Family:
         is_in_out=layout == "in,out",
         is_causal=bool(table.get("causal", False)),
         rotary=str(table.get("rotary", "")),
-        numbers={name: table[name] for name in _NUMBERS if name in table},
+        numbers={name: table[name] for name in (*_NUMBERS, *_WHOLE) if name in table},
     )
+
+
+def _is_within(value: Any, range_: tuple[float, float], *kinds: type) -> bool:
+    """True for a number of these kinds, any if there are none, that is neither NaN nor beyond its range."""
+    return type(value) in (kinds or (int, float)) and range_[0] <= value <= range_[1]
 
 
 def _read_toml(text: str) -> dict[str, Any]:
@@ -185,4 +258,5 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Layer 2 comes before layer 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdecimal() and len(part) < 20 else (-1, part) for part in parts]

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jubako.attention.description import Array, Masks, Pairing
+    from jubako.attention.description import Array, Masks
     from jubako.verify.weight_file import WeightFile
 
 __all__ = ["FileLayer", "Told", "find_file_layers", "path_of_weights"]
@@ -40,7 +40,9 @@ class Told:
 
 @record
 class FileLayer:
-    """A layer of a file. `broken` says what is wrong with it; then there are no weights."""
+    """A layer of a file. `broken` says what is wrong with it, `unknown` what in it is not re-derived: then there are no
+    weights.
+    """
 
     name: str
     family: Family
@@ -49,6 +51,7 @@ class FileLayer:
     settings: Settings | None = None
     precision: Precision | None = None
     broken: str = ""
+    unknown: str = ""
 
     def call(
         self, inputs: tuple[Array, Array, Array], masks: Masks = NO_MASKS, memory_bytes: int | None = None
@@ -56,10 +59,14 @@ class FileLayer:
         """A call of the layer, batch first, with positions from 0 on. InputError if that cannot be."""
         assert self.weights is not None and self.settings is not None and self.precision is not None
         settings = self.settings
-        if self.family.rotary:
+        length, keys = inputs[0].shape[-2], inputs[1].shape[-2]
+        pairing = self.family.pairing_in(self.config.model)
+        if pairing is not None:
             size = self.weights.query.shape[0] // settings.heads
-            pairing: Pairing = "halves" if self.family.rotary == "halves" else "interleaved"
-            settings = replace(settings, rotary=self.config.rotary(inputs[0].shape[-2], size, pairing))
+            settings = replace(settings, rotary=self.config.rotary(length, size, pairing))
+        window = self.config.window_of(_number_of(self.name))
+        if window is not None and keys > window:
+            masks = replace(masks, attention=_with_window(masks.attention, length, keys, window))
         query, key, value = inputs
         return Call(self.weights, settings, query, key, value, self.precision, masks, memory_bytes)
 
@@ -75,7 +82,7 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     config = read_config(told.config or os.path.join(os.path.dirname(file.path), "config.json"))
     families = FAMILIES if told.family is None else (told.family,)
     layers = [
-        _read_layer(file, family, name, parts, _config_for(family, config, told))
+        _read_layer(file, family, name, parts, _config_for(family, name, config, told))
         for family, name, parts in _best_matches(file, families)
     ]
     if not layers:
@@ -98,9 +105,11 @@ def _best_matches(file: WeightFile, families: Sequence[Family]) -> list[tuple[Fa
     return [match[1:] for match in best.values()]
 
 
-def _config_for(family: Family, config: ModelConfig, told: Told) -> ModelConfig:
+def _config_for(family: Family, name: str, config: ModelConfig, told: Told) -> ModelConfig:
     """What holds: what was said goes before the table, and that before the file of the model."""
     numbers = family.numbers
+    if "decoder" in name.split(".") and config.decoder_heads is not None:
+        config = replace(config, heads=config.decoder_heads)
 
     def pick(name: str, said: int | None = None) -> int | None:
         return said if said is not None else int(numbers[name]) if name in numbers else getattr(config, name)
@@ -112,6 +121,7 @@ def _config_for(family: Family, config: ModelConfig, told: Told) -> ModelConfig:
         head_size=pick("head_size"),
         scale=numbers.get("scale", config.scale),
         rope_theta=numbers.get("rope_theta", config.rope_theta),
+        rotary_features=pick("rotary_features"),
     )
 
 
@@ -119,19 +129,43 @@ def _read_layer(
     file: WeightFile, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
 ) -> FileLayer:
     layer = FileLayer(name or "the layer", family, config)
+    if unknown := _find_unknown(file, family, name, config):
+        return replace(layer, unknown=unknown)
     try:
         precision = _precision(file, parts)
         weights = _read_weights(file, family, parts)
-        settings = _settings(weights, family, config)
-        check_weights(weights, settings)
-        unknown = [
-            n for n in (each.replace("*", f"{name}." if name else "") for each in family.unknown) if n in file.tensors
-        ]
-        if unknown:
-            raise InputError(f"it has {', '.join(unknown)}, which is not re-derived")
+        settings = _settings(weights, family, name, config)
+        size = check_weights(weights, settings)
+        if pairing := family.pairing_in(config.model):
+            config.rotary(1, size, pairing)  # which is to be refused here, if it cannot be
     except InputError as error:
         return replace(layer, broken=f"{error.message}{f' ({error.hint})' if error.hint else ''}")
     return replace(layer, weights=weights, settings=settings, precision=precision)
+
+
+def _find_unknown(file: WeightFile, family: Family, name: str, config: ModelConfig) -> str:
+    """What is not re-derived of a layer, in a sentence; "" if all is. A table speaks for itself."""
+    if not family.models:
+        return ""
+    prefix = f"{name}." if name else ""
+    found = [each for each in (template.replace("*", prefix) for template in family.unknown) if each in file.tensors]
+    found += config.unknown
+    if config.model and config.model not in family.models:
+        return f"it is of a model of type {config.model}, which is not known to attend as {family.name} does"
+    return f"it has {', '.join(found)}, which is not re-derived" if found else ""
+
+
+def _number_of(name: str) -> int:
+    """The number of a layer in its model, which is the last in its name: "h.3"; 0 if there is none."""
+    return next((int(part) for part in reversed(name.split(".")) if re.fullmatch("[0-9]{1,9}", part)), 0)
+
+
+def _with_window(mask: Array | None, length: int, keys: int, window: int) -> Array:
+    """The mask, with those keys forbidden, too, that are `window` or more before the query: (..., L, S)."""
+    too_early = np.arange(keys)[None, :] <= np.arange(length)[:, None] - window
+    if mask is None or mask.dtype.kind == "b":
+        return too_early if mask is None else mask | too_early
+    return np.where(too_early, -np.inf, mask)
 
 
 def _precision(file: WeightFile, parts: Mapping[str, str]) -> Precision:
@@ -171,7 +205,7 @@ def _unpack(packed: Array, name: str) -> dict[str, Array]:
     return dict(zip(_REQUIRED, np.split(packed, 3), strict=True))
 
 
-def _settings(weights: Weights, family: Family, config: ModelConfig) -> Settings:
+def _settings(weights: Weights, family: Family, name: str, config: ModelConfig) -> Settings:
     heads = config.heads
     if heads is None:
         raise InputError(
@@ -181,8 +215,16 @@ def _settings(weights: Weights, family: Family, config: ModelConfig) -> Settings
     if config.head_size is None and weights.query.shape[0] % heads:
         raise InputError(f"its query has {weights.query.shape[0]} features, which {heads} heads do not divide")
     size = config.head_size or max(weights.query.shape[0] // heads, 1)
+    if heads * size != weights.query.shape[0]:
+        raise InputError(
+            f"its query has {weights.query.shape[0]} features, and H={heads} heads of D={size} are not that"
+        )
     groups = config.key_heads or weights.key.shape[0] // size
-    return Settings(heads, key_heads=groups, scale=config.scale, is_causal=family.is_causal)
+    scale = config.scale
+    if config.scales_by_layer:
+        scale = (size**-0.5 if scale is None else scale) / (_number_of(name) + 1)
+    is_causal = family.is_causal_in(name, config.model, is_decoder=config.is_decoder)
+    return Settings(heads, key_heads=groups, scale=scale, is_causal=is_causal)
 
 
 def _summarise(file: WeightFile) -> str:

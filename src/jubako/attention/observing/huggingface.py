@@ -3,7 +3,7 @@
     self.{query,key,value}, output.dense     BERT and its kin; what follows in `output` is not attention
     {query,key,value}                        the same without an output of its own
     c_attn, c_proj                           GPT-2: one product for all three, weights stored (in, out)
-    {q,k,v}_proj, o_proj or out_proj         LLaMA and its kin (rotary, grouped), ViT, BART
+    {q,k,v}_proj, o_proj, out_proj or dense  LLaMA and its kin (rotary, grouped), ViT, BART, Phi
     {q,k,v}_lin, out_lin                     DistilBERT
 
 They are observed while they are called: which kernel computes them is what the model was set to.
@@ -19,9 +19,10 @@ import torch
 from jubako.attention.checking.judge import Call
 from jubako.attention.description import Masks, Rotary, Settings, Weights
 from jubako.attention.observing.described import Described, precision_of_module
+from jubako.attention.observing.parts import find_parts, find_reason_against
 from jubako.attention.observing.roles import to_array
 from jubako.errors import InputError
-from jubako.records import record, replace
+from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,31 +41,18 @@ __all__ = [
     "to_call",
 ]
 
-_NAMES = ((("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj")), (("q_lin", "k_lin", "v_lin"), ("out_lin",)))
 _SIZES = ("head_dim", "attention_head_size")
-_UNKNOWN = ("q_norm", "k_norm", "sinks", "rotary_fn", "distance_embedding", "relative_attention_bias")
-
-
-@record
-class _Parts:
-    """The linear layers of a module: one each, or one for all three."""
-
-    query: Any
-    key: Any
-    value: Any
-    output: Any
-    packed: Any = None
+_SCALES = ("scaling", "scale")
+_OTHERS = ("encoder_hidden_states", "key_value_states")
+_TENSORS = (
+    *("hidden_states", "attention_mask", "encoder_attention_mask", "position_embeddings", *_OTHERS),
+    *("position_ids", "cache_position"),  # which have done their work in the mask and the position embeddings
+)
 
 
 def is_transformer(module: torch.nn.Module) -> bool:
     """True if the module has the parts of one of the families."""
-    return _find_parts(module) is not None
-
-
-def find_reason_against(module: torch.nn.Module) -> str:
-    """Why a module of a family is not re-derived: it does something more; "" if nothing is known against it."""
-    found = [name for name in _UNKNOWN if getattr(module, name, None) is not None]
-    return f"it has {', '.join(found)}, which is not re-derived" if found else ""
+    return find_parts(module) is not None
 
 
 def gives_output(module: torch.nn.Module) -> bool:
@@ -88,16 +76,17 @@ def find_dropout(module: Any) -> tuple[float, bool]:
 
 def describe_transformer(module: Any) -> Described:
     """Its weights and settings."""
-    parts = _find_parts(module)
+    parts = find_parts(module)
     if parts is None:
         raise InputError(f"{type(module).__name__} has not the parts of an attention module")
-    if parts.packed is not None:
-        weight, bias = _linear(parts.packed)
+    packed, *separate = parts.projections.values()
+    if not separate:
+        weight, bias = _linear(packed)
         if weight.shape[0] % 3:
             raise InputError(f"{type(module).__name__} gives {weight.shape[0]} features, which 3 does not divide")
         projections = [*np.split(weight, 3)], [None] * 3 if bias is None else np.split(bias, 3)
     else:
-        pairs = [_linear(part) for part in (parts.query, parts.key, parts.value)]
+        pairs = [_linear(part) for part in (packed, *separate)]
         projections = [weight for weight, _ in pairs], [bias for _, bias in pairs]
     output = (None, None) if parts.output is None else _linear(parts.output)
     query, key, value = projections[0]
@@ -111,14 +100,14 @@ def describe_transformer(module: Any) -> Described:
         value_bias=projections[1][2],
         output_bias=output[1],
     )
-    inner = getattr(module, "self", module)
+    inner = parts.inner
     size = next((getattr(inner, name) for name in _SIZES if getattr(inner, name, None) is not None), None)
     if size is None:
         raise InputError(f"{type(module).__name__} does not say how large its heads are")
     settings = Settings(
         heads=weights.query.shape[0] // size,
         key_heads=weights.key.shape[0] // size,
-        scale=float(getattr(inner, "scaling", None) or size**-0.5),
+        scale=next((float(scale) for name in _SCALES if (scale := getattr(inner, name, None)) is not None), size**-0.5),
     )
     kind = type(module)
     device = next(module.parameters()).device
@@ -135,13 +124,15 @@ def to_call(
     """The same call for the reference. InputError for one that it cannot follow: with keys from earlier calls."""
     given = _bind(module, args, kwargs)
     hidden = given["hidden_states"]
+    if torch.is_autocast_enabled(hidden.device.type):
+        raise InputError("a call under autocast, which computes in another type than the weights have")
     inner = getattr(module, "self", module)
-    others = next(
-        (given[name] for name in ("encoder_hidden_states", "key_value_states") if given.get(name) is not None), None
-    )
-    # Some are told of others and ignore them.
-    is_cross = bool(getattr(module, "is_cross_attention", others is not None))
-    keys = others if is_cross and others is not None else hidden
+    unknown = [name for name, value in given.items() if name not in _TENSORS and _holds_tensors(value)]
+    if unknown:
+        raise InputError(f"it is called with {', '.join(unknown)}, which is not re-derived")
+    others = _states_of_others(module, given)
+    is_cross = others is not None
+    keys = others if others is not None else hidden
     mask = given.get("encoder_attention_mask" if is_cross and "encoder_attention_mask" in given else "attention_mask")
     is_causal = given.get("is_causal")
     is_causal = bool(getattr(inner, "is_causal", False) if is_causal is None else is_causal)
@@ -160,26 +151,6 @@ def to_call(
         Masks(None if mask is None else _mask(mask, keys.shape[1])),
         memory_bytes,
     )
-
-
-def _find_parts(module: Any) -> _Parts | None:
-    inner = getattr(module, "self", None) or module
-    if all(_is_linear(getattr(inner, name, None)) for name in ("query", "key", "value")):
-        dense = getattr(getattr(module, "output", None), "dense", None)
-        return _Parts(inner.query, inner.key, inner.value, dense)
-    if _is_linear(getattr(module, "c_attn", None)) and _is_linear(getattr(module, "c_proj", None)):
-        is_cross = hasattr(module, "q_attn")
-        return None if is_cross else _Parts(None, None, None, module.c_proj, packed=module.c_attn)
-    for names, outputs in _NAMES:
-        parts = [getattr(module, name, None) for name in names]
-        if all(map(_is_linear, parts)):
-            output = next((getattr(module, name) for name in outputs if hasattr(module, name)), None)
-            return _Parts(parts[0], parts[1], parts[2], output)
-    return None
-
-
-def _is_linear(part: Any) -> bool:
-    return isinstance(getattr(part, "weight", None), torch.Tensor) and part.weight.ndim == 2
 
 
 def _linear(part: Any) -> tuple[Array, Array | None]:
@@ -204,11 +175,27 @@ def _bind(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
 def count_cached(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     """How many keys of earlier calls a call is to use, which has not begun."""
     given, inner = _bind(module, args, kwargs), getattr(module, "self", module)
+    layer = getattr(inner, "layer_idx", 0) or 0
     for name in ("cache", "past_key_values", "past_key_value"):
         cache = given.get(name)
-        if cache is not None and hasattr(cache, "get_seq_length"):
-            return int(cache.get_seq_length(getattr(inner, "layer_idx", 0) or 0))
+        if cache is None or not hasattr(cache, "get_seq_length"):
+            continue
+        if _states_of_others(module, given) is not None and hasattr(cache, "is_updated"):
+            # Of an encoder's states nothing is kept until the first call has used them.
+            return int(cache.cross_attention_cache.get_seq_length(layer)) if cache.is_updated.get(layer) else 0
+        return int(cache.get_seq_length(layer))
     return 0
+
+
+def _states_of_others(module: torch.nn.Module, given: Mapping[str, Any]) -> Any:
+    """The states of another sequence that a call attends to; None if it attends to its own."""
+    others = next((given[name] for name in _OTHERS if given.get(name) is not None), None)
+    return others if getattr(module, "is_cross_attention", True) else None  # some are told of others and ignore them
+
+
+def _holds_tensors(value: Any) -> bool:
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    return any(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _mask(mask: torch.Tensor, keys: int) -> Array:

@@ -162,6 +162,8 @@ class _Finder:
                     if own is not None and which != "value":  # nobody scales values: that would be an error
                         scaled *= own
                         source = each.inputs[0]
+            elif any(factor(each) is not None for each in ancestors(node)):
+                continue  # what was scaled after the projection cannot be told from what was scaled before it
             exact = before_rounding(node, self._dtype)
             if scaled == 1.0:
                 heads = self._as_heads(

@@ -1,0 +1,153 @@
+"""The parts of attention modules of the transformers library and their kin, and why one is not re-derived.
+
+A module is re-derived only where nothing in it is unknown. It may have its projections, dropout, and nothing else that
+holds numbers; its projections are plain linear layers (an adapter around one, or a quantised one, gives other numbers
+than its weights say); and where its `forward` is the library's, that goes through the library's common interface and
+names nothing but what is known here. What is not known would make right models wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from jubako.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["Parts", "find_parts", "find_reason_against", "find_strange_linear"]
+
+_NAMES = (
+    (("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj", "dense")),
+    (("q_lin", "k_lin", "v_lin"), ("out_lin",)),
+)
+_HARMLESS = (torch.nn.Dropout, torch.nn.Identity)
+_NAMED = 6  # of what is not known, in a sentence
+_INTERFACE = "ALL_ATTENTION_FUNCTIONS"  # what the library computes attention by, eagerly, fused or otherwise
+_KNOWN = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "dense", "q_lin", "k_lin", "v_lin", "out_lin"),
+    *("query", "key", "value", "c_attn", "c_proj", "split_size", "num_heads", "num_attention_heads"),
+    *("num_key_value_heads", "num_key_value_groups", "head_dim", "attention_head_size", "all_head_size", "embed_dim"),
+    *("scaling", "scale", "config", "_attn_implementation", "training", "is_causal", "is_decoder", "layer_idx"),
+    *("dropout", "attention_dropout", "attn_dropout", "resid_dropout", "dropout_p", "dropout_prob", "p"),
+    *("sliding_window", "reorder_and_upcast_attn", "_upcast_and_reordered_attn", "rotary_ndims"),
+    *(_INTERFACE, "get_interface", "eager_attention_forward", "apply_rotary_pos_emb", "EncoderDecoderCache"),
+    *("is_cross_attention", "cross_attention_cache", "self_attention_cache", "is_updated", "layers", "keys", "values"),
+    *("view", "reshape", "transpose", "permute", "contiguous", "size", "shape", "dtype", "device", "to", "split"),
+    *("chunk", "cat", "update", "get", "isinstance", "hasattr", "getattr", "torch", "clamp_"),  # only by clip_qkv
+    *("ValueError", "logger", "warning_once", "Tensor", "is_flash_attention_requested"),
+}
+
+
+@record
+class Parts:
+    """The linear layers of a module by name: one each, or one for all three. `inner` is what calls them."""
+
+    inner: Any
+    projections: dict[str, Any]  # query, key, value; or packed
+    output: Any = None
+    output_name: str = ""
+
+
+def find_parts(module: Any) -> Parts | None:
+    """The parts, if it has those of one of the families by their names."""
+    inner = getattr(module, "self", None) or module
+    if found := _modules(inner, ("query", "key", "value")):
+        dense = getattr(getattr(module, "output", None), "dense", None) if inner is not module else None
+        return Parts(inner, found, dense, "output.dense" if dense is not None else "")
+    if found := _modules(module, ("c_attn", "c_proj")):
+        return Parts(module, {"c_attn": found["c_attn"]}, found["c_proj"], "c_proj")
+    for names, outputs in _NAMES:
+        if found := _modules(module, names):
+            name = next((name for name in outputs if getattr(module, name, None) is not None), "")
+            return Parts(module, found, getattr(module, name) if name else None, name)
+    return None
+
+
+def find_reason_against(module: torch.nn.Module) -> str:
+    """Why a module of a family is not re-derived: it does something more, or may do so; "" for all others."""
+    parts = find_parts(module)
+    if parts is None:
+        return ""
+    strange = find_strange_linear(parts)
+    if strange:
+        return strange
+    more = list(dict.fromkeys((*_find_more(module, parts), *_find_settings(parts.inner))))
+    if not more and not _uses_interface(parts.inner):
+        return f"{type(parts.inner).__name__} computes attention in a way of its own, which is not re-derived"
+    more = more or list(_find_names(parts.inner))
+    return f"it has {', '.join(more[:_NAMED])}, which is not re-derived" if more else ""
+
+
+def find_strange_linear(parts: Parts) -> str:
+    """Which of the projections are no plain linear layers; "" if all are."""
+    named = {**parts.projections, **({parts.output_name: parts.output} if parts.output is not None else {})}
+    strange = [f"{name} is a {type(part).__name__}" for name, part in named.items() if not _is_linear(part)]
+    return f"{', '.join(strange)}, not a plain linear layer, and that is not re-derived" if strange else ""
+
+
+def _modules(module: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    found = {name: getattr(module, name, None) for name in names}
+    return found if all(isinstance(part, torch.nn.Module) for part in found.values()) else {}
+
+
+def _is_linear(part: Any) -> bool:
+    """True for torch's own, also where its weight is parametrized, and for GPT-2's, whose weight is turned."""
+    kind = type(part)
+    if isinstance(part, torch.nn.Linear):
+        return kind.forward is torch.nn.Linear.forward
+    return (kind.__name__, kind.__module__) == ("Conv1D", "transformers.pytorch_utils")
+
+
+def _find_more(module: torch.nn.Module, parts: Parts) -> Iterator[str]:
+    """What holds numbers, or may do something, besides the parts."""
+    known = {*map(id, parts.projections.values()), id(parts.output), id(parts.inner)}
+    for each in (module, parts.inner) if parts.inner is not module else (module,):
+        for name, child in each.named_children():
+            is_outer_output = each is not parts.inner and name == "output" and parts.output is not None
+            if not (id(child) in known or is_outer_output or isinstance(child, _HARMLESS)):
+                yield name
+        yield from (name for name, _ in each.named_parameters(recurse=False))
+        yield from (name for name, _ in each.named_buffers(recurse=False))
+
+
+def _find_settings(inner: Any) -> Iterator[str]:
+    """Settings that change what is computed, by the module itself or its configuration."""
+    for holder in (inner, getattr(inner, "config", None)):
+        yield from (
+            name
+            for name in ("attn_logit_softcapping", "clip_qkv", "sinks")
+            if getattr(holder, name, None) not in (None, False)
+        )
+        positions = getattr(holder, "position_embedding_type", None)
+        if positions not in (None, "absolute"):
+            yield f"position_embedding_type {positions}"
+
+
+def _find_names(inner: Any) -> Iterator[str]:
+    """What the library's `forward` names that is not known: attributes that are set, operations, functions."""
+    forward = _forward_of_library(inner)
+    if forward is None:
+        return
+    for name in forward.__code__.co_names:
+        if name in _KNOWN:
+            continue
+        values = [getattr(holder, name, None) for holder in (inner, getattr(inner, "config", None))]
+        is_set = any(value is not None and value is not False for value in values)
+        if is_set or name in forward.__globals__ or hasattr(torch.Tensor, name) or hasattr(torch, name):
+            yield name
+
+
+def _uses_interface(inner: Any) -> bool:
+    forward = _forward_of_library(inner)
+    return forward is None or _INTERFACE in forward.__code__.co_names
+
+
+def _forward_of_library(inner: Any) -> Any:
+    """Its `forward`, if that is one of the library's."""
+    forward = inspect.unwrap(type(inner).forward)
+    return forward if getattr(forward, "__module__", "").startswith("transformers.") else None
