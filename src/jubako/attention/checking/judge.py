@@ -16,6 +16,7 @@ from jubako.attention.description import NO_MASKS, check_weights
 from jubako.attention.inputs import arrange, merge_masks, require_memory
 from jubako.attention.reference import derive, in_double
 from jubako.attention.steps import STEP_NAMES, axes_of, before
+from jubako.errors import InputError
 from jubako.records import field, record, replace
 
 TYPE_CHECKING = False
@@ -82,7 +83,12 @@ def expect(call: Call) -> Expected:
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
     require_memory(call.settings, inputs.sizes, call.weights.query.shape[0], call.memory_bytes)
     mask = merge_masks(call.masks, call.settings, inputs.sizes)
-    steps = derive(inputs, call.weights, call.settings, mask)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = derive(inputs, call.weights, call.settings, mask)
+    if not (np.isfinite(steps.scores).all() and np.isfinite(steps.output).all()):
+        raise InputError(
+            "this call cannot be judged: its scores, or its output, are beyond what double precision holds"
+        )
     weights = in_double(call.weights)
     values = {"query": inputs.query, "key": inputs.key, "value": inputs.value, **steps.named()}
     known = Known(values, {}, weights, call.settings, call.precision)
@@ -137,7 +143,7 @@ class _Judge:
             return self._wrong_shape(step, seen)
         seen = seen.astype(np.float64, copy=False)
         if step == "masked_scores" and self._expected.fixed.mask is not None:
-            seen = forgive_forbidden(seen, reference)
+            seen = forgive_forbidden(seen, reference, self._precision)
         cumulative = compare(seen, reference, self._expected.errors[step], self._precision, self._tolerance)
         isolated = None
         is_finite_before = True
@@ -208,6 +214,8 @@ def _decide(
     own = cumulative if isolated is None else isolated
     if not cumulative.is_finite:
         return "non_finite", "producer" if is_finite_before else "propagated"
+    if own.out == 0 and not (own.is_bounded and cumulative.is_bounded):
+        return "not_judged", ""
     if not own.holds or (row_sum is not None and not row_sum.holds):
         return "out_of_bound", "producer"
     if not cumulative.holds:
