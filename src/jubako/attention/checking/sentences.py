@@ -43,6 +43,11 @@ def describe_departure(verdict: StepVerdict) -> str:
             f"{verdict.step}: the weights of {place} add up to 1 but for {number(verdict.row_sum.error)}; "
             f"allowed: {number(verdict.row_sum.bound)}"
         )
+    if verdict.dropped is not None and not verdict.dropped.holds and (told is None or told.holds):
+        share = verdict.dropped
+        return (
+            f"{verdict.step}: dropout left out {share.zeros:,} of {share.count:,}, and its rate is {number(share.rate)}"
+        )
     if told is None:
         right = format_shape(verdict.axes, verdict.right_shape)
         return f"{verdict.step} is {format_shape(verdict.axes, verdict.shape)}, and has to be {right}"

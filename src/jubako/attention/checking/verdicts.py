@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from jubako.attention.checking.compare import Comparison
+    from jubako.attention.checking.dropout import DroppedShare
 
 __all__ = ["FAILING", "LayerReport", "Origin", "RowSum", "RunReport", "StepVerdict", "Trap", "Verdict"]
 
@@ -56,6 +57,7 @@ class StepVerdict:
     row_sum: RowSum | None = None
     origin: Origin = ""
     right_shape: tuple[int, ...] = ()  # if its shape is another
+    dropped: DroppedShare | None = None
 
     @property
     def told(self) -> Comparison | None:
