@@ -67,7 +67,10 @@ def _is_called_alike(module: torch.nn.Module) -> bool:
 
 
 def describe_multihead(module: Any) -> Described:
-    """Its weights and settings."""
+    """Its weights and settings. InputError if its parameters are on meta, where there are no numbers."""
+    device = next(module.parameters()).device
+    if device.type == "meta":
+        raise InputError(f"the parameters of {type(module).__name__} are on meta, and have no numbers")
     packed = getattr(module, "in_proj_weight", None)
     if packed is not None:
         query, key, value = (to_array(part) for part in packed.chunk(3))
@@ -93,7 +96,6 @@ def describe_multihead(module: Any) -> Described:
         adds_zero=bool(getattr(module, "add_zero_attn", False)),
         batch_first=bool(getattr(module, "batch_first", False)),
     )
-    device = next(module.parameters()).device
     return Described(_name_of(module), weights, settings, precision_of_module(module), device)
 
 
@@ -110,6 +112,9 @@ def read_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Argument
         raise InputError(
             f"the layer is called with a tensor each for query, key and value: {', '.join(missing)} is none"
         )
+    for name in ("key_padding_mask", "attn_mask"):
+        if not isinstance(given.get(name), (torch.Tensor, type(None))):
+            raise InputError(f"{name} is a {type(given[name]).__name__}, and must be a tensor")
     return Arguments(
         given["query"],
         given["key"],

@@ -159,7 +159,8 @@ class Watch:
 
 
 def _refuse_autocast(module: torch.nn.Module) -> None:
-    if torch.is_autocast_enabled(next(module.parameters()).device.type):
+    kind = next(module.parameters()).device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         raise InputError("it is called under autocast, and so not computed in the type of its parameters")
 
 
