@@ -32,6 +32,8 @@ def draw_layer(seed: int) -> tuple[torch.nn.MultiheadAttention, tuple[torch.Tens
         **others,
     ).eval()
     size = float(random.choice([0.3, 1.0, 1.0, 3.0]))  # three times as large: scores nine times as large
+    if random.random() < 0.15:  # scores of some thousands to some millions: weights of 0 and 1
+        size = {"float16": 6.0}.get(TYPES[seed % 4], float(random.choice([10.0, 100.0, 1000.0])))
     with torch.no_grad():
         for parameter in module.parameters():
             fan_in = parameter.shape[-1] if parameter.ndim > 1 else 1.0
@@ -48,7 +50,7 @@ def draw_layer(seed: int) -> tuple[torch.nn.MultiheadAttention, tuple[torch.Tens
         inputs = [each.transpose(0, 1) for each in inputs]
         inputs = inputs if is_cross else [inputs[0]] * 3
     arguments: dict[str, object] = {}
-    kind = random.integers(0, 5)
+    kind = random.integers(0, 8)
     if kind == 1:
         mask = torch.rand(length, keys) < 0.5
         mask[:, 0] = False
@@ -59,7 +61,16 @@ def draw_layer(seed: int) -> tuple[torch.nn.MultiheadAttention, tuple[torch.Tens
         arguments["attn_mask"] = torch.ones(length, keys, dtype=torch.bool).triu(1)
         # With added rows of keys torch's slow path lets the hint hide these: test_torch_layer tells of it.
         arguments["is_causal"] = module.bias_k is None and not module.add_zero_attn
-    if random.random() < 0.3:
+    if kind > 4:  # a number instead of -inf, and rows in which it stands everywhere
+        far = {"float16": -6e4}.get(TYPES[seed % 4], float(random.choice([-1e4, -1e7, -1e9])))
+        far = float(torch.finfo(dtype).min) if random.random() < 0.3 and dtype != torch.float16 else far
+        mask = torch.zeros(length, keys, dtype=torch.float64).masked_fill(torch.rand(length, keys) < 0.5, far)
+        mask[torch.rand(length) < 0.3] = far
+        if dtype == torch.float16 and random.random() < 0.5:  # less than which there is nothing but -inf
+            mask[:, 0] = 0
+            mask[mask < 0] = torch.finfo(dtype).min
+        arguments["attn_mask" if kind < 7 or batch != length else "key_padding_mask"] = mask.to(dtype)
+    if random.random() < 0.3 and kind < 5:
         lengths = torch.from_numpy(random.integers(1, keys + 1, size=batch))
         arguments["key_padding_mask"] = torch.arange(keys).expand(batch, keys) >= lengths[:, None]
         if kind == 2:

@@ -446,6 +446,36 @@ class DropoutNotScaledUp(Plain):
         return nn.functional.dropout(weights, self.dropout) * (1 - self.dropout)
 
 
+@mutant("weights", "training")
+class DropoutLeavesOutAll(Plain):
+    def drop(self, weights):
+        return weights * 0
+
+
+@mutant("weights", "training")
+class DropoutForgotten(Plain):
+    def drop(self, weights):
+        return weights
+
+
+@mutant("weights", "training")
+class DropoutOfAnotherRate(Plain):
+    def drop(self, weights):
+        return nn.functional.dropout(weights, 0.9) * 0.1 / (1 - self.dropout)
+
+
+@mutant("concatenated", "training")
+class ContextThreeTimesInTraining(Plain):
+    def attend(self, weights, v):
+        return weights @ v * (3.0 if self.training else 1.0)
+
+
+@mutant("output", "training")
+class OutputSevenTimesInTraining(Plain):
+    def finish(self, x):
+        return self.out_proj(x) * (7.0 if self.training else 1.0)
+
+
 # --- context, concatenation, output ----------------------------------------------------------------------------------
 
 

@@ -260,11 +260,12 @@ def test_model_in_training_is_captured_as_far_as_dropout_lets_it(kind: str, impl
         model(**arguments, use_cache=False)
     report = captured.report()
     assert report, report.describe()
-    assert ("output" in observed(report)) == (kind == "llama")
+    assert ("output" in observed(report)) == (kind != "gpt2")  # which leaves out some of that as well
+    assert "context" in observed(report)
     assert "value_heads" in observed(report)
     if implementation == "eager" and kind != "llama":
         assert "weights" in observed(report)
-        assert "in training, with dropout" in report.describe()
+    assert ("in training, with dropout: output is not compared" in report.describe()) == (kind == "gpt2")
 
 
 def test_module_that_only_looks_like_attention_is_told_of_and_nothing_breaks() -> None:

@@ -98,6 +98,9 @@ def test_steps_of_any_program_are_checked_as_far_as_they_are_given() -> None:
     with pytest.raises(InputError, match="there is no step called contexts") as refused:
         check_steps({"contexts": values["context"]}, call)
     assert "averaged_weights" in refused.value.hint
+    for array in (values["context"] * 1j, values["context"].astype(str), values["context"] > 0):
+        with pytest.raises(InputError, match=r"context is of type .*, and what a step gives are real numbers"):
+            check_steps({"context": array}, call)
     with pytest.raises(InputError, match="no step was given"):
         check_steps({}, call)
 

@@ -128,7 +128,8 @@ def test_fast_path_that_raises_where_the_slow_one_does_not_is_told() -> None:
             return super().forward(*inputs, **arguments)
 
     report = check(Raising(12, 2, batch_first=True), torch.randn(2, 5, 12))
-    assert runs(report)["fast path, need_weights=False"].refused == "RuntimeError: not today"
+    assert not report
+    assert "raises RuntimeError: not today; and another" in runs(report)["fast path, need_weights=False"].broken
     assert runs(report)["slow path, need_weights=False"].is_compared
 
 
@@ -142,7 +143,7 @@ def test_module_that_knows_no_paths_is_run_without_naming_one() -> None:
                 need_weights=False,
             )[0].transpose(0, 1)
 
-    report = check(Own(12, 2, batch_first=True), torch.randn(2, 5, 12))
+    report = check(Own(12, 2, batch_first=True).eval(), torch.randn(2, 5, 12))
     assert report, report.describe()
     assert list(runs(report)) == ["need_weights=True", "need_weights=True, per head", "need_weights=False"]
 
@@ -337,6 +338,7 @@ def test_assertion_passes_for_a_layer_that_agrees_and_shows_the_report_of_one_th
 REFUSED = [
     ({"attn_mask": torch.zeros(4, 4)}, r"the attention mask is \(4, 4\), and must be \(L=5, S=5\)"),
     ({"key_padding_mask": torch.zeros(2, 4).bool()}, r"padding mask is \(2, 4\), and must be \(B=2, S=5\)"),
+    ({"attn_mask": [1.0]}, "attn_mask is a list, and must be a tensor"),
     ({"mask": torch.zeros(5, 5)}, "takes query, key, value, .*not mask"),
 ]
 
@@ -361,6 +363,19 @@ def test_inputs_that_do_not_fit_are_refused_in_a_sentence() -> None:
         check(module, bad)
     with pytest.raises(InputError, match="a tensor each for query, key and value: key, value is none"):
         check(module, torch.randn(2, 5, 12), torch.randn(2, 5, 12).numpy(), None)
+
+
+def test_layer_of_another_name_than_asked_for_is_refused() -> None:
+    with pytest.raises(InputError, match="no layer has 'nope' in its name: there is MultiheadAttention"):
+        check(make(), options=CheckOptions(layer="nope"))
+    with pytest.raises(InputError, match="no layer has 'nope' in its name: there is self_attn"):
+        check(torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), options=CheckOptions(layer="nope"))
+    assert check(make(), options=CheckOptions(layer="Multihead"))
+
+
+def test_layer_without_numbers_is_refused() -> None:
+    with pytest.raises(InputError, match="the parameters of MultiheadAttention are on meta, and have no numbers"):
+        check(torch.nn.MultiheadAttention(8, 2, device="meta"), torch.randn(2, 5, 8))
 
 
 def test_call_that_would_not_fit_memory_is_refused_with_the_estimate() -> None:

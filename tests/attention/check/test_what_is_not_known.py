@@ -143,7 +143,7 @@ def test_call_under_autocast_is_not_checked() -> None:
         model(input_ids=IDS)
     report = captured.report()
     assert report.layers == []
-    assert "a call under autocast" in report.unchecked[0]
+    assert "called under autocast" in report.unchecked[0]
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

@@ -7,7 +7,8 @@ Roundings are taken for independent, as in the probabilistic analysis of roundin
 squares add up. Eight times that is out of reach of chance, and for short sums more than the worst case. What follows
 from the size of the scores: softmax turns an absolute error of a score into a relative one of its weight, and the
 absolute error of scores grows with the scores. So the bound is, in short, u * (1 + largest score) * size, times a
-factor for the number of terms.
+factor for the number of terms; as long as that is small. Where scores may be off by 1 or more, weights may be off by
+their powers of e, up to anything between 0 and 1, and the context by all that the values span.
 
 `docs/attention-bounds.md` derives each line and has the measurements. All arrays are doubles; an error may have axes of
 length 1 where it holds for all of them.
@@ -19,6 +20,16 @@ import math
 
 import numpy as np
 
+from jubako.attention.checking.lengths import (
+    largest_of_rows,
+    lengths_of,
+    longest,
+    longest_row,
+    mean_sizes,
+    root_of_squares,
+    span_of_rows,
+)
+from jubako.attention.checking.proportional import FACTOR, Proportional
 from jubako.attention.description import scale_of
 from jubako.attention.reference import concatenate, pairs_of, to_key_heads, to_query_heads, to_value_heads
 from jubako.records import record, replace
@@ -35,37 +46,13 @@ if TYPE_CHECKING:
     Errors: TypeAlias = Mapping[str, Any]  # arrays; of the weights they are Proportional
     Rule: TypeAlias = Callable[["Known"], Any]
 
-__all__ = ["FACTOR", "Known", "Proportional", "expected_error", "expected_errors", "row_sum_bound", "score_error"]
+__all__ = ["Known", "expected_error", "expected_errors", "row_sum_bound", "score_error"]
 
-FACTOR = 8.0
 _SOFTMAX = 4.0  # roundings in exp, in its argument, in the sum and the division; a vectorised exp may be off by 20 ulp
 _HUGE = 1e4
+_ANY = 300.0  # scores that may be off by so much let a weight be anything
+_COHERENT = 0.1  # from here on what weights are off by is no longer small against them, and the same for all features
 _SPAN = 104.0  # a score so far below the largest of its row has a weight of 0 in single precision
-
-
-@record
-class Proportional:
-    """Errors in relation to numbers, not written out: they would take as much memory as the maps they are about."""
-
-    numbers: Array  # (B, H, L, S)
-    relative: Array  # (B, H, L, 1)
-    floor: float
-
-    def part(self, start: tuple[int, ...]) -> Array:
-        """The errors at a place, or in a part that starts with these indices."""
-        row = (*start[:-1], 0) if len(start) == self.numbers.ndim else start
-        return self.numbers[start] * self.relative[row] + self.floor
-
-    def mean_over_heads(self) -> Array:
-        """(B, L, S)."""
-        total = np.einsum("bhls,bhl->bls", self.numbers, self.relative[..., 0])
-        return total / max(self.numbers.shape[1], 1) + self.floor
-
-    def largest(self) -> float:
-        """The largest of them."""
-        if self.numbers.size == 0:
-            return 0.0
-        return float((self.numbers.max(axis=-1, keepdims=True) * self.relative).max()) + self.floor
 
 
 @record
@@ -108,7 +95,7 @@ def _projection(which: str) -> Rule:
 def _linear(x: Array, which: str, known: Known) -> Array:
     """Sums of products, in relation to the length of the row times that of the weights' row: (B, L, out)."""
     weight, precision = known.weights[which], known.precision
-    error: Array = _length(x)[..., None] * _length(weight)  # (B, L, out)
+    error: Array = lengths_of(x)[..., None] * lengths_of(weight)  # (B, L, out)
     error *= precision.rounding_of_sum(x.shape[-1])
     size = np.abs(known.values[f"{which}_projection" if which != "output" else "output"])
     if (bias := known.weights.get(f"{which}_bias")) is not None:
@@ -146,16 +133,16 @@ def _scores(known: Known) -> Array:
     queries, keys = known.values["query_heads"], known.values["key_heads"]
     size, precision = queries.shape[-1], known.precision
     scale = abs(scale_of(known.settings, size))
-    query_length, key_length = _length(queries)[..., None], _longest(_length(keys))  # (B, H, L, 1), (B, H, 1, 1)
+    query_length, key_length = lengths_of(queries)[..., None], longest(lengths_of(keys))  # (B, H, L, 1), (B, H, 1, 1)
     own = precision.rounding_of_sum(size) + 2 * precision.rounding / size**0.5
     error: Array = own * query_length * key_length
     if "query_heads" in known.errors:
-        mean = _mean_size(known.errors["query_heads"])[..., None]  # (B, H, L, 1), the error of one feature
+        mean = mean_sizes(known.errors["query_heads"])[..., None]  # (B, H, L, 1), the error of one feature
         error = np.hypot(error, mean * key_length)
     if "key_heads" in known.errors:
-        error = np.hypot(error, _longest(_mean_size(known.errors["key_heads"])) * query_length)
+        error = np.hypot(error, longest(mean_sizes(known.errors["key_heads"])) * query_length)
     small = precision.floor + precision.loss_of_sum(size)
-    return scale * error + 2 * precision.rounding * _largest(known.values["scores"]) + small
+    return scale * error + 2 * precision.rounding * largest_of_rows(known.values["scores"]) + small
 
 
 def _masked_scores(known: Known) -> Array:
@@ -186,28 +173,49 @@ def score_error(known: Known) -> Array:
     own = 0.5 * known.precision.unit_of_sums * span  # the argument of exp is rounded
     if "masked_scores" not in known.errors:
         return own
-    size = np.where(np.isneginf(largest), 0.0, np.minimum(np.abs(largest), 1e6)) + span
-    return own + known.errors.get("scores", 0.0) + known.precision.rounding * size
+    sees_nothing = np.isneginf(largest)
+    size = np.where(sees_nothing, 0.0, np.abs(largest)) + span
+    errors: Array = own + known.errors.get("scores", 0.0) + known.precision.rounding * size
+    return np.where(sees_nothing, 0.0, errors)
+
+
+def _growth(known: Known) -> Array:
+    """What the errors of scores let a row's weights grow by, in relation to them: (B, H, L, 1), infinite if anything.
+
+    Scores off by d make each weight at most exp(2d) times what it is: d in the power, and d in the sum of powers.
+    """
+    power = 2 * FACTOR * score_error(known)
+    return np.where(power > _ANY, np.inf, np.expm1(np.minimum(power, _ANY))) / FACTOR
+
+
+def _rounding_of_softmax(precision: Precision) -> float:
+    return _SOFTMAX * precision.unit_of_sums + precision.rounding
 
 
 def _weights(known: Known) -> Proportional:
     """(B, H, L, S): in relation to each weight, which so may be tiny; what is forbidden is 0 and nothing else."""
-    relative = 2 * score_error(known) + _SOFTMAX * known.precision.unit_of_sums + known.precision.rounding
-    return Proportional(known.values["weights"], relative, known.precision.floor)
+    growth = _growth(known)
+    relative = growth + _rounding_of_softmax(known.precision) * (1 + FACTOR * growth)
+    masked = known.values["masked_scores"]
+    has_mask = masked is not known.values["scores"]
+    return Proportional(known.values["weights"], relative, known.precision.floor, masked if has_mask else None)
 
 
 def _context(known: Known) -> Array:
     """(B, H, L, D)."""
     weights, values, precision = known.values["weights"], known.values["value_heads"], known.precision
-    relative: Array = np.float64(precision.rounding_of_sum(weights.shape[-1]))
-    if "weights" in known.errors:
-        relative = relative + 2 * score_error(known) + _SOFTMAX * precision.unit_of_sums + precision.rounding
-    error: Array = relative * (weights @ np.abs(values))
+    sums = weights @ np.abs(values)
+    relative = precision.rounding_of_sum(weights.shape[-1])
+    change = np.zeros(())
+    if "weights" in known.errors:  # a mean of values stays among these, whatever the weights
+        relative += _rounding_of_softmax(precision)
+        change = np.fmin(_growth(known) * sums, span_of_rows(values) / FACTOR)
+    error: Array = change + relative * (sums + FACTOR * change)
     lost = precision.loss_of_sum(1) if "weights" not in known.errors else precision.floor
     error += lost * np.abs(values).sum(axis=-2, keepdims=True) + precision.loss_of_sum(weights.shape[-1])
     if "value_heads" in known.errors:
-        error = error + _longest_row(known.errors["value_heads"])
-    return error + precision.rounding * np.abs(known.values["context"]) + precision.floor
+        error = error + longest_row(known.errors["value_heads"])
+    return error + precision.rounding * (np.abs(known.values["context"]) + FACTOR * change) + precision.floor
 
 
 def _concatenated(known: Known) -> Array:
@@ -222,8 +230,17 @@ def _output(known: Known) -> Array:
         return np.zeros(x.shape) if before is None else before
     error = _linear(x, "output", known)
     if before is not None:
-        error = error + np.sqrt(np.square(before) @ np.square(known.weights["output"]).T)
+        error = error + _carry(before, np.abs(known.weights["output"]), known)
     return error + precision.floor
+
+
+def _carry(before: Array, weight: Array, known: Known) -> Array:
+    """What errors of all features come to in a product with weights, (B, L, out); by their squares if independent."""
+    carried = root_of_squares(before, weight)
+    if "weights" in known.errors and "context" in known.errors:
+        coherent = (score_error(known)[..., 0] > _COHERENT / FACTOR).any(axis=1)  # (B, L)
+        carried[coherent] = before[coherent] @ weight.T
+    return carried
 
 
 def _averaged_weights(known: Known) -> Array:
@@ -232,33 +249,7 @@ def _averaged_weights(known: Known) -> Array:
     error: Array = (precision.rounding_of_sum(known.settings.heads) + precision.rounding) * averaged
     if "weights" in known.errors:
         error += known.errors["weights"].mean_over_heads()
-    return error + precision.floor
-
-
-def _length(rows: Array) -> Array:
-    """The Euclidean length of each row."""
-    return np.sqrt(np.einsum("...d,...d->...", rows, rows))
-
-
-def _mean_size(rows: Array) -> Array:
-    return _length(rows) / max(rows.shape[-1], 1) ** 0.5
-
-
-def _longest(lengths: Array) -> Array:
-    """(B, H, S) as (B, H, 1, 1)."""
-    return lengths.max(axis=-1, initial=0.0)[..., None, None]
-
-
-def _longest_row(errors: Array) -> Array:
-    """(B, H, S, D) as (B, H, 1, D)."""
-    return errors.max(axis=-2, keepdims=True, initial=0.0)
-
-
-def _largest(scores: Array) -> Array:
-    """(B, H, L, S) as (B, H, L, 1)."""
-    if scores.shape[-1] == 0:
-        return np.zeros((*scores.shape[:-1], 1))
-    return np.maximum(scores.max(axis=-1, keepdims=True), -scores.min(axis=-1, keepdims=True))
+    return np.where(error > 0, error + precision.floor, 0.0)  # what all heads are forbidden is 0
 
 
 _RULES: dict[str, Rule] = {

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from jubako.attention.checking.bounds import FACTOR, Proportional
+from jubako.attention.checking.proportional import FACTOR, Proportional
 from jubako.attention.checking.rounding import round_to
 from jubako.records import record
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from jubako.attention.description import Array
     from jubako.verify.tolerance import Tolerance
 
-__all__ = ["Comparison", "compare", "forgive_forbidden"]
+__all__ = ["TINY", "Comparison", "compare", "forgive_forbidden"]
 
 _AT_ONCE = 1 << 18  # numbers
-_TINY = 1e-300  # in place of a bound of 0, which nothing but the same number is within
+TINY = 1e-300  # in place of a bound of 0, which nothing but the same number is within
 
 
 @record
@@ -35,13 +35,14 @@ class Comparison:
     ulps: float  # how far the two are apart, in units in the last place
     out: int  # so many numbers are out of bound or not finite
     count: int
+    is_bounded: bool  # False if a bound is not finite: there is nothing to judge by
     is_exact: bool  # each is the exact result, correctly rounded
     is_finite: bool
 
     @property
     def holds(self) -> bool:
-        """True if nothing is out of bound."""
-        return self.out == 0
+        """True if nothing is out of bound, and each bound is one."""
+        return self.out == 0 and self.is_bounded
 
 
 def compare(
@@ -53,7 +54,7 @@ def compare(
 ) -> Comparison:
     """`observed` against `expected`, with bounds from the expected `error`; or from `tolerance`, if one is given."""
     if observed.size == 0:
-        return Comparison(0.0, 0.0, 0.0, (), 0.0, 0.0, 0.0, 0, 0, is_exact=True, is_finite=True)
+        return Comparison(0.0, 0.0, 0.0, (), 0.0, 0.0, 0.0, 0, 0, is_bounded=True, is_exact=True, is_finite=True)
     errors = error if isinstance(error, Proportional) else _with_axes(error, observed.ndim)
     parts = [
         _Part(start, observed[start], expected[start], _part_of(errors, start), tolerance) for start in _parts(observed)
@@ -72,6 +73,7 @@ def compare(
         ulps=abs(there[0] - there[1]) / precision.ulp(there[1]) if math.isfinite(there[0]) else math.nan,
         out=out,
         count=observed.size,
+        is_bounded=all(part.is_bounded for part in parts),
         is_exact=not out and all(_is_rounded(observed[part.start], expected[part.start], precision) for part in parts),
         is_finite=not out or bool((np.isfinite(observed) | ~np.isfinite(expected)).all()),
     )
@@ -90,7 +92,9 @@ class _Part:
             np.abs(off, out=off)
             if math.isnan(off.max()):  # an infinity less itself, too
                 off[np.isinf(expected) & (observed == expected)] = 0.0
-            used = off / _bound(expected, error, tolerance)
+            bound = _bound(expected, error, tolerance)
+            used = off / bound
+        self.is_bounded = tolerance is not None or math.isfinite(bound.max())
         self.error = float(off.max())
         self.used = float(used.max())  # NaN if any is
         is_out = None if self.used <= 1.0 else ~(used <= 1.0)
@@ -116,8 +120,14 @@ def _parts(array: Array) -> list[tuple[int, ...]]:
     return list(np.ndindex(array.shape[:-2]))
 
 
-def forgive_forbidden(observed: Array, expected: Array) -> Array:
-    """Masked scores with -inf where a key is forbidden, if what is there weighs nothing just as well: -1e9, say."""
+def forgive_forbidden(observed: Array, expected: Array, precision: Precision) -> Array:
+    """Masked scores with -inf where a key is forbidden, if what is there weighs nothing just as well: -1e9, say.
+
+    And the other way round: as expected where they are -inf for being beyond the largest number of the type.
+    """
+    lowest = -precision.largest * (1 - 2 * precision.unit)
+    if observed.shape == expected.shape and (is_beyond := np.isneginf(observed) & (expected <= lowest)).any():
+        observed = np.where(is_beyond, expected, observed)
     forbidden = np.isneginf(expected)
     if not forbidden.any() or observed.shape != expected.shape:
         return observed
@@ -129,8 +139,8 @@ def forgive_forbidden(observed: Array, expected: Array) -> Array:
 
 def _bound(expected: Array, error: Array, tolerance: Tolerance | None) -> Array:
     if tolerance is None:
-        return np.maximum(FACTOR * error, _TINY)
-    return np.maximum(float(tolerance.absolute) + float(tolerance.relative) * np.abs(expected), _TINY)
+        return np.maximum(FACTOR * error, TINY)
+    return np.maximum(float(tolerance.absolute) + float(tolerance.relative) * np.abs(expected), TINY)
 
 
 def _is_rounded(observed: Array, expected: Array, precision: Precision) -> bool:

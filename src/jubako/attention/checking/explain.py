@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.checking.bounds import FACTOR, Proportional, row_sum_bound
+from jubako.attention.checking.bounds import row_sum_bound
+from jubako.attention.checking.proportional import FACTOR, Proportional
 from jubako.attention.checking.sentences import number
 from jubako.attention.steps import STEP_NAMES
 
@@ -31,7 +32,7 @@ def explain_bounds(expected: Expected) -> dict[str, str]:
         **{f"{which}_heads": "the projection in another order, which rounds nothing" for which in features},
         "scores": f"sums of D={size} products, and what queries and keys are off by; scores up to {score}",
         "masked_scores": "the scores, and the rounding of what is added",
-        "weights": f"twice what scores are off by, in relation to each weight: scores up to {score}",
+        "weights": f"e to twice what scores are off by, in relation to each weight: scores up to {score}",
         "context": f"sums over S={keys} keys, and what weights and values are off by",
         "concatenated": "the context in another order, which rounds nothing",
         "output": f"sums of {values['concatenated'].shape[-1]} products, and what comes in",

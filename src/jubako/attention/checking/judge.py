@@ -10,12 +10,14 @@ import numpy as np
 
 from jubako.attention.checking.bounds import Known, expected_error, expected_errors, row_sum_bound
 from jubako.attention.checking.compare import compare, forgive_forbidden
+from jubako.attention.checking.dropout import compare_dropped, share_of_dropped
 from jubako.attention.checking.rederive import Fixed, rederive
-from jubako.attention.checking.verdicts import RowSum, RunReport, StepVerdict
+from jubako.attention.checking.verdicts import FAILING, RowSum, RunReport, StepVerdict
 from jubako.attention.description import NO_MASKS, check_weights
 from jubako.attention.inputs import arrange, merge_masks, require_memory
 from jubako.attention.reference import derive, in_double
 from jubako.attention.steps import STEP_NAMES, axes_of, before
+from jubako.errors import InputError
 from jubako.records import field, record, replace
 
 TYPE_CHECKING = False
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from jubako.verify.tolerance import Tolerance
 
 __all__ = ["Call", "Expected", "Observed", "expect", "judge"]
+
+_AFTER_DROPOUT = ("context", "concatenated", "output", "averaged_weights")
 
 
 @record
@@ -53,9 +57,12 @@ class Observed:
     name: str
     values: Mapping[str, Array] = field(default_factory=dict)
     refused: str = ""
+    broken: str = ""  # why there is nothing of it, where there should be
     notes: Sequence[str] = ()
     is_result: bool = False  # what the call gave back and nothing else: to be compared from the inputs only
-    dropout: float = 0.0  # where "dropped_weights" is among the values: the share of weights that are left out
+    dropout: float = (
+        0.0  # the share of weights that are left out: into "dropped_weights", or "weights" where that isn't
+    )
 
 
 @record
@@ -82,7 +89,12 @@ def expect(call: Call) -> Expected:
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
     require_memory(call.settings, inputs.sizes, call.weights.query.shape[0], call.memory_bytes)
     mask = merge_masks(call.masks, call.settings, inputs.sizes)
-    steps = derive(inputs, call.weights, call.settings, mask)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = derive(inputs, call.weights, call.settings, mask)
+    if not (np.isfinite(steps.scores).all() and np.isfinite(steps.output).all()):
+        raise InputError(
+            "this call cannot be judged: its scores, or its output, are beyond what double precision holds"
+        )
     weights = in_double(call.weights)
     values = {"query": inputs.query, "key": inputs.key, "value": inputs.value, **steps.named()}
     known = Known(values, {}, weights, call.settings, call.precision)
@@ -93,8 +105,8 @@ def expect(call: Call) -> Expected:
 
 def judge(observed: Observed, expected: Expected, tolerance: Tolerance | None = None) -> RunReport:
     """A verdict for each step of the run."""
-    if observed.refused:
-        return RunReport(observed.name, refused=observed.refused, notes=observed.notes)
+    if observed.refused or observed.broken:
+        return RunReport(observed.name, refused=observed.refused, broken=observed.broken, notes=observed.notes)
     with np.errstate(all="ignore"):
         verdicts = list(_Judge(observed, expected, tolerance).verdicts())
     return RunReport(observed.name, verdicts, notes=observed.notes)
@@ -104,8 +116,11 @@ class _Judge:
     """Goes through the steps in order. `local` has what was observed, and what follows from it where nothing was."""
 
     def __init__(self, observed: Observed, expected: Expected, tolerance: Tolerance | None) -> None:
-        self._observed = observed.values
+        self._observed = dict(observed.values)
         self._dropout = observed.dropout
+        if self._dropout and "weights" in self._observed and "dropped_weights" not in self._observed:
+            self._observed["dropped_weights"] = self._observed.pop("weights")
+        self._dropped = self._observed.pop("dropped_weights", None)
         self._is_result = observed.is_result
         self._expected = expected
         self._tolerance = tolerance
@@ -131,13 +146,17 @@ class _Judge:
         if is_local and (seen is not None or step != "averaged_weights"):  # from which nothing follows
             self._fill_in(step)
         reference = self._expected.values[step]
+        if step == "weights" and self._dropped is not None:
+            return self._judge_dropped(seen, self._dropped)
         if seen is None:
             return StepVerdict(step, axes_of(step), reference.shape, "not_observable")
         if seen.shape != reference.shape:
             return self._wrong_shape(step, seen)
         seen = seen.astype(np.float64, copy=False)
         if step == "masked_scores" and self._expected.fixed.mask is not None:
-            seen = forgive_forbidden(seen, reference)
+            seen = forgive_forbidden(seen, reference, self._precision)
+        if self._dropped is not None and step in _AFTER_DROPOUT:
+            return self._judge_after_dropout(step, seen)
         cumulative = compare(seen, reference, self._expected.errors[step], self._precision, self._tolerance)
         isolated = None
         is_finite_before = True
@@ -146,8 +165,6 @@ class _Judge:
             is_finite_before = bool(np.isfinite(own).all()) or step == "masked_scores"
             isolated = compare(seen, own, self._local_errors[step], self._precision, self._tolerance)
         row_sum = self._row_sum(seen) if step.endswith("weights") else None
-        if step == "weights" and "dropped_weights" in self._observed:
-            isolated = self._worse_of(isolated, self._compare_dropped(seen))
         verdict, origin = _decide(isolated, cumulative, row_sum, is_finite_before=is_finite_before)
         if not self._is_result:
             self._local[step] = seen  # what the next steps start from
@@ -170,23 +187,44 @@ class _Judge:
     def _fill_in(self, step: str) -> None:
         """What follows for a step from what was observed before it, and how far that may be off."""
         self._local[step] = rederive(step, self._local, self._expected.fixed)
-        errors = {name: error for name, error in self._local_errors.items() if name not in self._observed}
+        exact = self._observed.keys() | ({"weights"} if self._dropped is not None else set())
+        errors = {name: error for name, error in self._local_errors.items() if name not in exact}
         self._is_local.add(step)
-        if step == "weights" and not {"weights", "averaged_weights"} & self._observed.keys():
+        if step == "weights" and self._dropped is None and not {"weights", "averaged_weights"} & self._observed.keys():
             return  # it is large, and nothing asks for it: what follows starts from the errors of the scores
         known = replace(self._expected.known, values=self._local, errors=errors)
         self._local_errors[step] = expected_error(step, known)
 
-    def _compare_dropped(self, weights: Array) -> Comparison:
-        """Weights after dropout: each is left out, or scaled up so that the mean stays what it was."""
-        dropped = self._observed["dropped_weights"]
-        scaled = np.where(dropped == 0, 0.0, weights.astype(np.float64) / (1.0 - self._dropout))
-        error = 2 * self._precision.rounding * scaled + self._precision.floor
-        return compare(dropped, scaled, error, self._precision, self._tolerance)
+    def _judge_dropped(self, seen: Array | None, dropped: Array) -> StepVerdict:
+        """Weights before dropout, if they were seen, and after it; what follows starts from the latter."""
+        dropped = dropped.astype(np.float64, copy=False)
+        self._dropped = None
+        before = None if seen is None else self._judge("weights")
+        self._dropped = dropped
+        errors = self._local_errors["weights"] if before is None else None
+        weights = self._local["weights"]
+        isolated = compare_dropped(dropped, weights, errors, self._dropout, self._precision, self._tolerance)
+        share = share_of_dropped(dropped, weights, errors, self._dropout, self._precision)
+        self._local["weights"] = dropped
+        self._is_local.add("weights")
+        verdict, origin = _decide(isolated, isolated, None, is_finite_before=bool(np.isfinite(weights).all()))
+        if before is not None and (before.verdict in FAILING or verdict not in FAILING):
+            verdict, origin, isolated = before.verdict, before.origin, before.isolated or isolated
+        if verdict not in FAILING and not share.holds:
+            verdict, origin = "out_of_bound", "producer"
+        whole = None if before is None else before.cumulative
+        row_sum = None if before is None else before.row_sum
+        return StepVerdict(
+            "weights", axes_of("weights"), dropped.shape, verdict, isolated, whole, row_sum, origin, (), share
+        )
 
-    @staticmethod
-    def _worse_of(one: Comparison | None, other: Comparison) -> Comparison:
-        return other if one is None or not other.holds else one
+    def _judge_after_dropout(self, step: str, seen: Array) -> StepVerdict:
+        """From what came before it only: the reference knows nothing of which weights were left out."""
+        own = self._local[step]
+        isolated = compare(seen, own, self._local_errors[step], self._precision, self._tolerance)
+        verdict, origin = _decide(isolated, isolated, None, is_finite_before=bool(np.isfinite(own).all()))
+        self._local[step] = seen
+        return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, origin=origin)
 
     def _row_sum(self, seen: Array) -> RowSum | None:
         if seen.shape[-1] == 0 or seen.size == 0 or self._tolerance is not None:
@@ -208,6 +246,8 @@ def _decide(
     own = cumulative if isolated is None else isolated
     if not cumulative.is_finite:
         return "non_finite", "producer" if is_finite_before else "propagated"
+    if own.out == 0 and not (own.is_bounded and cumulative.is_bounded):
+        return "not_judged", ""
     if not own.holds or (row_sum is not None and not row_sum.holds):
         return "out_of_bound", "producer"
     if not cumulative.holds:

@@ -48,13 +48,16 @@ def report_layer(
 
 
 def check_steps(values: Mapping[str, Array], call: Call, options: CheckOptions) -> Report:
-    """The report of values that were given for the steps of a call. InputError for a step there is not."""
+    """The report of values given for the steps of a call. InputError for a step there is not, or what is no number."""
     unknown = sorted(values.keys() - set(STEP_NAMES))
     if unknown or not values:
         raise InputError(
             f"there is no step called {', '.join(unknown)}" if unknown else "no step was given", hint=_STEPS
         )
-    observed = Observed("as given", {step: np.asarray(array) for step, array in values.items()})
+    arrays = {step: np.asarray(array) for step, array in values.items()}
+    if wrong := [f"{step} is of type {array.dtype}" for step, array in arrays.items() if array.dtype.kind not in "fiu"]:
+        raise InputError(f"{', '.join(wrong)}, and what a step gives are real numbers")
+    observed = Observed("as given", arrays)
     layer = report_layer("the layer", "values that were given", call, expect(call), [observed], options.tolerance)
     return Report("values", [layer], tolerance="" if options.tolerance is None else options.tolerance.describe())
 

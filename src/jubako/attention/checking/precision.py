@@ -18,6 +18,7 @@ class Precision:
     unit: float  # half the distance from 1 to the next number: the largest relative error of one rounding
     unit_of_sums: float
     floor: float  # the largest absolute error of rounding what is too small for the type
+    largest: float
 
     def rounding_of_sum(self, terms: int) -> float:
         """The expected error of a sum of so many products, relative to the lengths of the two vectors multiplied.
@@ -41,16 +42,18 @@ class Precision:
         """The distance between the numbers of this type around `number`."""
         if number == 0 or not math.isfinite(number):
             return 2 * self.floor
-        return max(2 * self.unit * 2.0 ** math.floor(math.log2(abs(number))), 2 * self.floor)
+        return max(math.ldexp(self.unit, math.frexp(number)[1]), 2 * self.floor)
 
 
 PRECISIONS = {
     precision.name: precision
     for precision in (
-        Precision("float64", 2.0**-53, 2.0**-53, 2.0**-1022),
-        Precision("float32", 2.0**-24, 2.0**-24, 2.0**-126),  # kernels may take subnormal numbers for zeros
-        Precision("float16", 2.0**-11, 2.0**-24, 2.0**-25),
-        Precision("bfloat16", 2.0**-8, 2.0**-24, 2.0**-126),
+        Precision("float64", 2.0**-53, 2.0**-53, 2.0**-1022, 1.7976931348623157e308),
+        Precision(
+            "float32", 2.0**-24, 2.0**-24, 2.0**-126, 3.4028234663852886e38
+        ),  # kernels may take subnormal numbers for zeros
+        Precision("float16", 2.0**-11, 2.0**-24, 2.0**-25, 65504.0),
+        Precision("bfloat16", 2.0**-8, 2.0**-24, 2.0**-126, 3.3895313892515355e38),
     )
 }
 

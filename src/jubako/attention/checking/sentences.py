@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from jubako.attention.checking.compare import TINY
 from jubako.attention.steps import format_shape
 
 TYPE_CHECKING = False
@@ -42,11 +43,18 @@ def describe_departure(verdict: StepVerdict) -> str:
             f"{verdict.step}: the weights of {place} add up to 1 but for {number(verdict.row_sum.error)}; "
             f"allowed: {number(verdict.row_sum.bound)}"
         )
+    if verdict.dropped is not None and not verdict.dropped.holds and (told is None or told.holds):
+        share = verdict.dropped
+        return (
+            f"{verdict.step}: dropout left out {share.zeros:,} of {share.count:,}, and its rate is {number(share.rate)}"
+        )
     if told is None:
         right = format_shape(verdict.axes, verdict.right_shape)
         return f"{verdict.step} is {format_shape(verdict.axes, verdict.shape)}, and has to be {right}"
     where = describe_place(verdict.axes, told.place)
     whence = " (what came in was wrong already)" if verdict.origin == "propagated" else ""
+    if verdict.verdict == "not_judged":
+        return f"{verdict.step} cannot be judged: numbers are so large that no bound can be told for what rounding does"
     if verdict.verdict == "non_finite":
         made = "comes out of finite numbers" if verdict.origin == "producer" else "came in"
         return f"{verdict.step} is {told.observed} at {where}, which {made}; {number(told.expected)} is right"
@@ -70,7 +78,12 @@ def _describe_numbers(told: Comparison) -> str:
     digits = 6 if by == 0 or not math.isfinite(by) else min(17, max(4, 3 - math.floor(math.log10(by / _size(told)))))
     shown = " instead of ".join(f"{value:.{digits}g}" for value in (told.observed, told.expected))
     share = f"; {told.out:,} of {told.count:,} numbers are out of bound" if told.out > 1 else ""
-    return f"{shown}, off by {number(by)} ({number(told.ulps)} ulp), allowed {number(told.bound)}{share}"
+    return f"{shown}, off by {number(by)} ({number(told.ulps)} ulp), allowed {number(allowed(told))}{share}"
+
+
+def allowed(told: Comparison) -> float:
+    """The bound as a person is told: what stands for 0 is 0."""
+    return 0.0 if told.bound <= TINY else told.bound
 
 
 def _size(told: Comparison) -> float:

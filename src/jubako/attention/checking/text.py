@@ -21,6 +21,7 @@ _VERDICTS = {
     "within_bound": "within bound",
     "out_of_bound": "OUT OF BOUND",
     "non_finite": "NOT FINITE",
+    "not_judged": "NOT JUDGED",
 }
 
 

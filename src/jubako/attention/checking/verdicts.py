@@ -4,6 +4,7 @@
     within_bound     every number is as near to it as rounding allows; `used` says how much of that was needed
     out_of_bound     some number is not: it is wrong, or less precise than its type allows
     non_finite       some number is NaN or infinite that should not be
+    not_judged       numbers are so large that rounding may make anything of them: no bound, and no pass
     not_observable   a fused kernel keeps the step to itself; never a pass
 
 A step that is out of bound, or not finite, is the producer of that if it is so even when computed from what the steps
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from jubako.attention.checking.compare import Comparison
+    from jubako.attention.checking.dropout import DroppedShare
 
 __all__ = ["FAILING", "LayerReport", "Origin", "RowSum", "RunReport", "StepVerdict", "Trap", "Verdict"]
 
-Verdict: TypeAlias = "Literal['exact', 'within_bound', 'out_of_bound', 'non_finite', 'not_observable']"
+Verdict: TypeAlias = "Literal['exact', 'within_bound', 'out_of_bound', 'non_finite', 'not_judged', 'not_observable']"
 Origin: TypeAlias = "Literal['', 'producer', 'propagated']"
-FAILING: tuple[Verdict, ...] = ("out_of_bound", "non_finite")
+FAILING: tuple[Verdict, ...] = ("out_of_bound", "non_finite", "not_judged")
 
 
 @record
@@ -55,6 +57,7 @@ class StepVerdict:
     row_sum: RowSum | None = None
     origin: Origin = ""
     right_shape: tuple[int, ...] = ()  # if its shape is another
+    dropped: DroppedShare | None = None
 
     @property
     def told(self) -> Comparison | None:

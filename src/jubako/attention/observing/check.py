@@ -33,10 +33,10 @@ def check_module(
         args = make_inputs(model, options)
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
     if is_multihead(model):
+        if not options.wants(kind):
+            raise InputError(_describe_layers(options, [kind]))
         return Report(kind, [check_multihead(kind, model, args, kwargs, options)], notes, _tolerance(options))
-    watch = Watch(model, options)
-    if not watch:
-        raise InputError(f"there is no attention in {kind} that is known", hint=_list_modules(model))
+    watch = _watch(model, options)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -66,9 +66,7 @@ class Captured:
 @contextmanager
 def capture_calls(model: torch.nn.Module, options: CheckOptions) -> Iterator[Captured]:
     """Within it, each call of attention in the model is checked."""
-    watch = Watch(model, options)
-    if not watch:
-        raise InputError(f"there is no attention in {type(model).__name__} that is known", hint=_list_modules(model))
+    watch = _watch(model, options)
     with watch:
         yield Captured(watch, type(model).__name__, options)
 
@@ -94,6 +92,20 @@ def make_inputs(model: Any, options: CheckOptions) -> tuple[torch.Tensor, ...]:
     if isinstance(model, (torch.nn.TransformerDecoderLayer, torch.nn.TransformerDecoder)):
         return tuple(draw(layers[0].embed_dim, layers[0]) for _ in range(2))
     raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
+
+
+def _watch(model: torch.nn.Module, options: CheckOptions) -> Watch:
+    watch = Watch(model, options)
+    if watch:
+        return watch
+    if names := [name or type(model).__name__ for name in find_layers(model)]:
+        raise InputError(_describe_layers(options, names))
+    raise InputError(f"there is no attention in {type(model).__name__} that is known", hint=_list_modules(model))
+
+
+def _describe_layers(options: CheckOptions, names: list[str]) -> str:
+    there = f"{', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
+    return f"no layer has {options.layer!r} in its name: there is {there}"
 
 
 def _tolerance(options: CheckOptions) -> str:

@@ -10,7 +10,8 @@ import torch
 from jubako.attention.checking.judge import Observed
 from jubako.attention.description import scale_of
 from jubako.attention.inputs import causal_mask
-from jubako.attention.observing.multihead import Arguments, describe_multihead, run_all_ways, sizes_of
+from jubako.attention.observing.multihead import Arguments, describe_multihead, sizes_of
+from jubako.attention.observing.ways import Subject, run_all_ways
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ def run_by_torch(call: Call, expected: Expected, seed: int) -> list[Observed]:
         attn_mask=None if mask is None else _tensor(mask, dtype),
     )
     sizes = sizes_of(describe_multihead(module), expected.values)
-    runs = run_all_ways(module.eval(), arguments, sizes, expected.values, seed)
+    runs = run_all_ways(Subject(module.eval(), arguments, sizes, expected.values, seed))
     return [replace(run, name=f"{_NAME}, {run.name}") for run in runs]
 
 

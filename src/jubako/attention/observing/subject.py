@@ -46,7 +46,7 @@ def _load(path: str) -> Any:
         specification.loader.exec_module(loaded)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that leaves the process would leave with its own exit status
         raise InputError(f"{path} does not load: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
@@ -64,7 +64,7 @@ def _get(loaded: Any, path: str, name: str) -> Any:
         return value
     try:
         return value()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path}:{name}() raises {type(error).__name__}: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Watches a model's attention modules while it is called, and checks each call as it ends.
 
-Modules of the transformers library are traced in the very call. Torch's layer is run again on the same inputs, all its
-ways, since which way the model takes is only one of them.
+Modules of the transformers library are traced in the very call. Of torch's layer what the call gave back is compared,
+and it is run again on the same inputs, all its ways, since which way the model takes is only one of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.roles import find_steps, to_array
 from jubako.attention.observing.trace import Trace
-from jubako.errors import JubakoError
+from jubako.attention.observing.ways import Subject, observe_call, run_all_ways
+from jubako.errors import InputError, JubakoError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +38,18 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 
 def check_multihead(
-    name: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: CheckOptions
+    name: str,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: CheckOptions,
+    result: Any = None,
 ) -> LayerReport:
-    """Torch's layer, or one that is called like it, run all its ways."""
+    """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
+
+    InputError under autocast, where nothing is computed in the type that the parameters have.
+    """
+    _refuse_autocast(module)
     described = multihead.describe_multihead(module)
     if broken := find_bad_numbers(described.weights):
         return LayerReport(name, described.kind, {}, broken=broken)
@@ -47,7 +57,10 @@ def check_multihead(
     call = multihead.to_call(described, arguments, options.memory_bytes)
     expected = expect(call)
     sizes = multihead.sizes_of(described, expected.values)
-    runs = list(multihead.run_all_ways(module, arguments, sizes, expected.values, options.seed))
+    subject = Subject(module, arguments, sizes, expected.values, options.seed)
+    runs = run_all_ways(subject)
+    if result is not None:
+        runs.insert(0, observe_call(subject, result, runs))
     return report_layer(name, described.kind, call, expected, runs, options.tolerance)
 
 
@@ -88,7 +101,7 @@ class Watch:
             return
         try:
             cached = huggingface.count_cached(module, args, kwargs)
-        except (JubakoError, TypeError) as error:  # the model itself is to say what is wrong with its call
+        except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
         if cached:
@@ -109,6 +122,8 @@ class Watch:
                 self.layers.append(self._check(module, args, kwargs, result, trace))
         except JubakoError as error:
             self.unchecked.append(f"{self._names[module]}: {error.message}")
+        except Exception as error:  # noqa: BLE001  (the model's call is to end as if nobody watched)
+            self.unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
         finally:
             self._is_busy = False
 
@@ -117,7 +132,8 @@ class Watch:
     ) -> LayerReport:
         name = self._names[module]
         if trace is None:
-            return check_multihead(name, module, args, kwargs, self._options)
+            return check_multihead(name, module, args, kwargs, self._options, result)
+        _refuse_autocast(module)
         described = huggingface.describe_transformer(module)
         if broken := find_bad_numbers(described.weights):
             return LayerReport(name, described.kind, {}, broken=broken)
@@ -132,12 +148,20 @@ class Watch:
         if len(results) > 1 and isinstance(results[1], torch.Tensor) and not dropout:
             values["weights"] = to_array(results[1])
         notes = []
-        if dropout or drops_output:  # what follows dropout is not what the reference has
-            hidden = ("context", "concatenated", "output") if dropout else ("output",)
+        hidden: tuple[str, ...] = ("output",) if drops_output else ()
+        if dropout and "weights" not in values:  # what was left out is not seen
+            hidden = ("context", "concatenated", "output")
+        if hidden:
             values = {step: array for step, array in values.items() if step not in hidden}
             notes.append(f"in training, with dropout: {', '.join(hidden)} is not compared")
         observed = Observed(_way(module, values), values, notes=notes, dropout=dropout)
         return report_layer(name, described.kind, call, expected, [observed], self._options.tolerance)
+
+
+def _refuse_autocast(module: torch.nn.Module) -> None:
+    kind = next(module.parameters()).device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        raise InputError("it is called under autocast, and so not computed in the type of its parameters")
 
 
 def _way(module: Any, values: dict[str, Any]) -> str:

@@ -1,0 +1,199 @@
+"""torch.nn.MultiheadAttention, and what is called like it, run all its ways.
+
+It has two paths, a slow one of plain operations and a fast one that is a single operation, and each is taken with and
+without weights. They treat masks differently, so all of them are run, on the same inputs; in training, that as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from jubako.attention.checking.judge import Observed
+from jubako.attention.observing.multihead import Arguments, fast_path
+from jubako.attention.observing.roles import Sizes, find_steps, to_array
+from jubako.attention.observing.trace import Trace
+from jubako.errors import InputError
+from jubako.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from jubako.attention.description import Array
+
+__all__ = ["Subject", "observe_call", "run_all_ways"]
+
+_FAST = "_native_multi_head_attention"
+_TRAINING = "training"
+_WITH_DROPOUT = "training, with dropout"
+_KNOWN = ("Need attn_mask if specifying the is_causal hint",)  # what torch refuses on some ways of calling it
+_WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
+    ("need_weights=True", {"need_weights": True}),
+    ("need_weights=True, per head", {"need_weights": True, "average_attn_weights": False}),
+    ("need_weights=False", {"need_weights": False}),
+)
+
+
+@record
+class Subject:
+    """A layer, what it is called with, and what the reference gives for that."""
+
+    module: torch.nn.Module
+    arguments: Arguments
+    sizes: Sizes
+    reference: Mapping[str, Array]
+    seed: int  # of dropout
+
+
+def observe_call(subject: Subject, result: Any, runs: Sequence[Observed]) -> Observed:
+    """What a call gave back that somebody else made; `runs` are those made since."""
+    module = subject.module
+    name = "as called"
+    if module.training and not any(run.name == _TRAINING and run.values for run in runs):
+        return Observed(name, notes=["in training, with dropout: what this call gave back is not compared"])
+    values: dict[str, Array] = {}
+    output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    _take_result(values, output, weights, subject)
+    return Observed(name, values, is_result=True)
+
+
+def run_all_ways(subject: Subject) -> list[Observed]:
+    """What the layer shows of its steps on each path, with and without weights; in training, what it does there."""
+    module = subject.module
+    modes = {each: each.training for each in module.modules()}
+    runs: list[Observed] = []
+    try:
+        if module.training:
+            runs.append(_run_training(subject))
+        module.eval()
+        slow = [_run(subject, words, how, fast=False)[0] for words, how in _WAYS]
+        fast = list(_run_fast(subject, slow))
+    finally:
+        for each, is_training in modes.items():
+            each.training = is_training
+    has_paths = bool(fast) or type(module).forward is torch.nn.MultiheadAttention.forward
+    runs += [replace(run, name=f"slow path, {run.name}") if has_paths else run for run in slow]
+    runs += fast
+    if all(run.refused for run in runs):
+        return runs
+    return [_break(run) if run.refused and not any(known in run.refused for known in _KNOWN) else run for run in runs]
+
+
+def _break(run: Observed) -> Observed:
+    """A way of calling that raises where others, on the same inputs, do not."""
+    return replace(run, refused="", broken=f"raises {run.refused}; and another way of calling it does not")
+
+
+def _run_fast(
+    subject: Subject,
+    slow: Sequence[Observed],
+) -> Iterator[Observed]:
+    """The runs on torch's fast path, if that is taken, or raises something else than the slow one."""
+    for (words, how), other in zip(_WAYS, slow, strict=True):
+        run, took_fast = _run(subject, f"fast path, {words}", how, fast=True)
+        if took_fast or run.refused != other.refused:
+            yield run
+        elif not run.refused:
+            return
+
+
+def _run_training(subject: Subject) -> Observed:
+    """The call in training. Where something is left out by chance, it is judged from what was left out."""
+    module, rate = subject.module, _rate_of(subject.module)
+    how = {"need_weights": True, "average_attn_weights": False}
+    name = _WITH_DROPOUT if rate else _TRAINING
+    trace = Trace(module.parameters())
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(subject.seed)
+            with trace:
+                output, returned = _call(subject, how)
+            again = output if rate else _call(subject, how)[0]  # with other random numbers
+    except Exception as error:  # noqa: BLE001  (the module's own code)
+        return Observed(name, refused=_describe(error))
+    values: dict[str, Array] = {}
+    _take_result(values, output, None if rate else returned, subject)
+    if not torch.equal(again.nan_to_num(), output.nan_to_num()):
+        return Observed(name, notes=["it leaves something out by chance, nobody knows how much: nothing is compared"])
+    values = {**find_steps(trace, subject.sizes, subject.reference, is_training=rate > 0), **values}
+    if not rate:
+        return Observed(name, values)
+    own = getattr(module, "dropout", None)
+    drops_more = any(isinstance(each, torch.nn.Dropout) and each.p > 0 and each is not own for each in module.modules())
+    hidden: tuple[str, ...] = ("output",) if drops_more else ()
+    if "weights" not in values:
+        hidden = ("context", "concatenated", "output")
+    values = {step: array for step, array in values.items() if step not in hidden}
+    if isinstance(returned, torch.Tensor) and returned.numel() == subject.sizes.maps:
+        values["returned_weights"] = to_array(returned).reshape(subject.reference["weights"].shape)
+    notes = [f"{', '.join(hidden)} is not compared: what was left out is not seen"] if hidden else []
+    return Observed(name, values, notes=notes, dropout=rate)
+
+
+def _rate_of(module: torch.nn.Module) -> float:
+    """The share of weights that a layer leaves out in training, if it says so as torch's does."""
+    rate = getattr(module, "dropout", 0.0)
+    rate = rate.p if isinstance(rate, torch.nn.Dropout) else rate
+    return float(rate) if isinstance(rate, (int, float)) else 0.0
+
+
+def _run(
+    subject: Subject,
+    name: str,
+    how: dict[str, bool],
+    *,
+    fast: bool,
+) -> tuple[Observed, bool]:
+    """What one way shows, and whether torch took its fast path."""
+    trace = Trace(subject.module.parameters())
+    try:
+        with torch.no_grad(), fast_path(enabled=fast), trace:
+            output, weights = _call(subject, how)
+    except Exception as error:  # noqa: BLE001  (the module's own code)
+        return Observed(name, refused=_describe(error)), False
+    took_fast = any(node.op == _FAST for node in trace.nodes)
+    is_whole = how == _WAYS[0][1] or (how["need_weights"] is False)
+    values = find_steps(trace, subject.sizes, subject.reference, is_training=False) if is_whole else {}
+    _take_result(values, output, weights, subject)
+    return Observed(name, values, is_result=took_fast or not is_whole), took_fast
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _call(subject: Subject, how: dict[str, bool]) -> tuple[Any, Any]:
+    arguments = subject.arguments
+    result = subject.module(
+        arguments.query,
+        arguments.key,
+        arguments.value,
+        key_padding_mask=arguments.key_padding_mask,
+        attn_mask=arguments.attn_mask,
+        is_causal=arguments.is_causal,
+        **how,
+    )
+    return (result[0], result[1]) if isinstance(result, tuple) else (result, None)
+
+
+def _take_result(values: dict[str, Array], output: Any, weights: torch.Tensor | None, subject: Subject) -> None:
+    """What the call gave back is what counts, whatever the trace has. InputError if that is no tensor."""
+    module, arguments, sizes = subject.module, subject.arguments, subject.sizes
+    if not isinstance(output, torch.Tensor):
+        raise InputError(f"{type(module).__name__} gives a {type(output).__name__}, and not a tensor")
+    array = to_array(output)
+    if arguments.query.ndim == 2:
+        array = array[None]
+    elif not getattr(module, "batch_first", False):
+        array = np.swapaxes(array, 0, 1)
+    values["output"] = array
+    if not isinstance(weights, torch.Tensor):
+        return
+    given = to_array(weights)
+    per_head = (sizes.batch, sizes.heads, sizes.length, sizes.keys)
+    if given.ndim + (arguments.query.ndim == 2) == 4:
+        values["weights"] = given.reshape(per_head) if given.size == sizes.maps else given
+    else:
+        values["averaged_weights"] = given[None] if arguments.query.ndim == 2 else given
