@@ -187,9 +187,11 @@ def test_supervisor_that_was_killed_is_told_truthfully_and_takes_the_box_with_it
         with boxes.run(["true"], COUNTED) as result:
             return caught.value.message, result.exit_status
 
+    before = set(Path("/sys/fs/cgroup").glob("**/*jubako*"))
     message, status = with_server(desk, act)
     assert message == "the process that sees to the box was killed, and everything in the box with it"
     assert status == 0
+    assert set(Path("/sys/fs/cgroup").glob("**/*jubako*")) <= before
     assert [one for one in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _read(one)] == []
     assert left_in(desk) == []
 
@@ -217,7 +219,9 @@ def test_box_is_planned_anew_when_a_mount_it_was_planned_for_is_gone(in_namespac
 
 def _find_supervisor(mark: str) -> int:
     """The supervisor of the box in which a command with `mark` as its last word runs."""
-    [path] = [one.parent for one in Path("/proc").glob("[0-9]*/cmdline") if _read(one).endswith(f"\0{mark}\0".encode())]
+    path, *_ = [
+        one.parent for one in Path("/proc").glob("[0-9]*/cmdline") if _read(one).endswith(f"\0{mark}\0".encode())
+    ]
     while ((above := _parent_of(path)) / "comm").read_text() != "jubako-boxes\n":  # the server
         path = above
     return int(path.name)

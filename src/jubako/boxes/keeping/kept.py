@@ -202,9 +202,16 @@ def flush_box(directory: str) -> None:
 def remove_box(directory: str) -> None:
     """Removes a box and all it holds; the record goes first, so that a sweep finishes what a kill left.
 
-    Hold it exclusively.
+    So do control groups that whoever watched the box was killed before removing: its files say where they are. Hold it
+    exclusively.
     """
     remove_tree(os.path.join(directory, RECORD_NAME))
+    groups = os.path.join(directory, "groups")
+    if os.path.exists(groups):
+        from jubako.boxes.resources.groups import sweep_groups  # a module, for boxes that had limits and were killed
+
+        if not sweep_groups(groups):
+            return  # something of the box still runs: the next sweep takes it
     remove_tree(directory)
 
 
@@ -231,7 +238,7 @@ def sweep_boxes(boxes: str) -> list[str]:
         finally:
             os.close(lock)
         for name in dead:
-            _remove_dead(os.path.join(boxes, name))
+            remove_box(os.path.join(boxes, name))
         return sorted(dead)
     finally:
         for fd in dead.values():
@@ -240,17 +247,6 @@ def sweep_boxes(boxes: str) -> list[str]:
 
 def _recorded(boxes: str) -> list[str]:
     return [name for name in _names(boxes) if is_kept_box(os.path.join(boxes, name))]
-
-
-def _remove_dead(directory: str) -> None:
-    """Removes what a killed run left of a box: control groups it may have had, then its files, which say where."""
-    groups = os.path.join(directory, "groups")
-    if os.path.exists(groups):
-        from jubako.boxes.resources.groups import sweep_groups  # a module, for boxes that had limits and were killed
-
-        if not sweep_groups(groups):
-            return  # something of the box still runs: the next sweep takes it
-    remove_tree(directory)
 
 
 def _names(boxes: str) -> list[str]:
