@@ -100,6 +100,7 @@ def rotary_of(positions: Array, features: int, base: float = 10000.0, pairing: P
 
 def check_weights(weights: Weights, settings: Settings) -> int:
     """The head size D; InputError where weights and settings cannot be of one layer."""
+    _require_kinds(weights, settings)
     rows: dict[str, int] = {
         name: value.shape[0] for name, value in weights.named().items() if name in ("query", "key", "value")
     }
@@ -129,6 +130,26 @@ def check_weights(weights: Weights, settings: Settings) -> int:
             said = name.replace("_", " ")
             raise InputError(f"the {said} has shape {value.shape}, and {expected[name]} fits the other weights")
     return size
+
+
+def _require_kinds(weights: Weights, settings: Settings) -> None:
+    """InputError for what is no array of real numbers with the right axes, and for parts that are there alone."""
+    for name, value in weights.named().items():
+        said = name.replace("_", " ")
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+            what = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+            raise InputError(f"the {said} weights are of type {what}, and must be a NumPy array of real numbers")
+        if name in ("query", "key", "value", "output") and (value.ndim != 2 or not value.size):
+            raise InputError(
+                f"the {said} weights have shape {value.shape}, and must have two axes, (out, in), none of 0"
+            )
+    if weights.output is None and weights.output_bias is not None:
+        raise InputError("there is an output bias, and no output weights that it would belong to")
+    if (weights.added_key is None) != (weights.added_value is None):
+        there, lacking = ("key", "value") if weights.added_value is None else ("value", "key")
+        raise InputError(f"there is an added {there} and no added {lacking}: both are appended, or none")
+    if settings.scale is not None and not math.isfinite(settings.scale):
+        raise InputError(f"the scale is {settings.scale}, and must be a finite number")
 
 
 def find_bad_numbers(weights: Weights) -> str:

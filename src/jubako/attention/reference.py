@@ -184,6 +184,8 @@ def rotate(heads: Array, rotary: Rotary) -> Array:
             f"the rotary positions are (L={cosines.shape[-2]}, R={turned}), "
             f"and the heads are (L={heads.shape[-2]}, D={heads.shape[-1]})"
         )
+    if cosines.shape[0] not in (1, heads.shape[0]):
+        raise InputError(f"the rotary positions are of B={cosines.shape[0]}, and the heads of B={heads.shape[0]}")
     first, second = pairs_of(rotary)
     x1, x2 = heads[..., first], heads[..., second]  # (B, H, L, R/2) each
     result = heads.copy()  # (B, H, L, D)

@@ -50,7 +50,9 @@ Exit code 0: all that was observed agrees. 1: a step departs, or a layer is brok
 @click.option("--torch", "uses_torch", is_flag=True, help="Have torch's own layer compute the file's layers, too.")
 @click.option("--batch", metavar="N", type=click.IntRange(min=1), default=2, help="Sequences of random inputs (2).")
 @click.option("--length", metavar="N", type=click.IntRange(min=1), default=16, help="Their length (16).")
-@click.option("--seed", metavar="N", type=int, default=0, help="Draw other random inputs (0).")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(0, (1 << 63) - 1), default=0, help="Draw other random inputs (0)."
+)
 @click.option("--relative", metavar="X", type=click.FloatRange(min=0), help="A tolerance instead of the bounds.")
 @click.option("--absolute", metavar="X", type=click.FloatRange(min=0), help="The same as a number; both add up.")
 @click.option("--junit", metavar="FILE", type=click.Path(), default="", help="Write a report in JUnit XML there, too.")

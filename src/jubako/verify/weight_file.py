@@ -30,6 +30,7 @@ __all__ = ["Stored", "WeightFile", "from_bfloat16", "open_weights"]
 
 _HEADER = 64 << 20  # bytes
 _AXES = 32
+_NUMBERS = 1 << 59  # of a tensor: no memory has more, and NumPy refuses such shapes, empty ones too
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -164,7 +165,7 @@ def _stored(path: str, name: str, entry: Any, data: int) -> Stored:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or (dtype not in _TYPES and dtype not in _BYTES_ONLY):
         raise _refuse(path, f"{shown} is of type {str(dtype)[:20]!r}, which there is not")
-    if not _are_sizes(shape) or len(shape) > _AXES:
+    if not _are_sizes(shape) or len(shape) > _AXES or math.prod(filter(None, shape)) >= _NUMBERS:
         raise _refuse(path, f"the shape of {shown} is {str(shape)[:80]}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _refuse(path, f"the offsets of {shown} are {str(offsets)[:80]}")

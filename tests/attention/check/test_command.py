@@ -158,6 +158,8 @@ REFUSED = [
     ("{folder}/layers.py:failing", "failing() raises ValueError: no layer today"),
     ("{folder}/layers.py:layer --heads 2 --torch", "--heads, --torch is for files of weights"),
     ("{folder}/layer.safetensors --layer x", "has 'x' in its name"),
+    ("{folder}/layer.safetensors --heads 2 --seed -1", "Invalid value for '--seed'"),
+    ("{folder}/layer.safetensors --heads 2 --seed 9223372036854775808", "Invalid value for '--seed'"),
     ("{folder}/layer.safetensors --map {folder}/none.toml", "No such file or directory"),
     ("{folder}/layers.py:with_inputs --inputs {folder}/layers.py", "holds no arrays"),
 ]

@@ -309,6 +309,27 @@ def test_layer_that_is_not_whole_is_broken_with_the_reason(tmp_path: Path) -> No
     )
 
 
+def test_packed_layer_that_is_not_whole_is_broken_with_the_reason(tmp_path: Path) -> None:
+    def said(**tensors: torch.Tensor) -> str:
+        whole = {"in_proj_weight": torch.ones(24, 8), "out_proj.weight": torch.ones(8, 8)}
+        (layer,) = check_weights_file(save(tmp_path, whole | tensors), FileOptions(Told(heads=2))).layers
+        return layer.broken
+
+    assert said() == ""
+    assert said(in_proj_bias=torch.ones(7)).startswith("in_proj_bias has shape (7,): query, key and value must be")
+    assert said(in_proj_bias=torch.ones(24, 1)).startswith("in_proj_bias has shape (24, 1)")
+    assert said(in_proj_weight=torch.ones(0, 0)) == "its query has 0 features, and H=2 heads of D=1 are not that"
+    assert said(in_proj_weight=torch.ones(24, 0)).startswith("the query weights have shape (8, 0)")
+    assert said(bias_k=torch.ones(1, 1, 8)) == "there is an added key and no added value: both are appended, or none"
+
+
+def test_name_with_very_many_digits_is_a_name_as_any_other(tmp_path: Path) -> None:
+    name = "1" * 5000
+    tensors = {f"{name}.in_proj_weight": torch.ones(24, 8), f"{name}.out_proj.weight": torch.ones(8, 8)}
+    report = check_weights_file(save(tmp_path, tensors), FileOptions(Told(heads=2)))
+    assert [layer.name for layer in report.layers] == [name]
+
+
 def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path, bert())
     report = check_weights_file(path)

@@ -268,3 +268,28 @@ def test_rotary_of_each_batch_is_its_own() -> None:
     rotary = Rotary(np.ones((2, 3, 1)), np.zeros((2, 3, 1)))
     heads = np.random.default_rng(3).normal(size=(2, 1, 3, 2))
     assert np.array_equal(rotate(heads, rotary), heads)
+
+
+W = np.ones((8, 8))
+BAD = [
+    (Weights(np.ones(8), W, W), {}, r"the query weights have shape \(8,\), and must have two axes"),
+    (Weights(np.ones((0, 0)), W, W), {}, r"the query weights have shape \(0, 0\)"),
+    (Weights(W, W, W, output=np.ones((8, 8, 1))), {}, r"the output weights have shape \(8, 8, 1\)"),
+    (Weights(W.tolist(), W, W), {}, "the query weights are of type list, and must be a NumPy array"),
+    (Weights(W, W.astype(complex), W), {}, "the key weights are of type complex128"),
+    (Weights(W, W, W, output_bias=np.ones(3)), {}, "there is an output bias, and no output weights"),
+    (Weights(W, W, W, added_key=np.ones(8)), {}, "there is an added key and no added value"),
+    (Weights(W, W, W, added_value=np.ones(8)), {}, "there is an added value and no added key"),
+    (Weights(W, W, W), {"scale": math.nan}, "the scale is nan, and must be a finite number"),
+    (Weights(W, W, W), {"scale": math.inf}, "the scale is inf"),
+    (Weights(W, W, W), {"rotary": rotary_of(np.zeros((3, 5)), 4)}, "positions are of B=3, and the heads of B=2"),
+]
+
+
+@pytest.mark.parametrize(("weights", "others", "sentence"), BAD, ids=[sentence[:40] for _, _, sentence in BAD])
+def test_description_that_cannot_be_of_a_layer_is_refused(
+    weights: Weights, others: dict[str, object], sentence: str
+) -> None:
+    x = np.ones((2, 5, 8))
+    with pytest.raises(InputError, match=sentence):
+        attend(x, x, x, weights, Settings(heads=2, **others))

@@ -272,3 +272,28 @@ def test_traced_maps_are_a_record_like_any_other(bert: Any, tmp_path: Any) -> No
     found = trace(bert, "the box is lifted", tokenizer=Words())
     found.save(tmp_path / "maps.npz")
     assert Maps.load(tmp_path / "maps.npz") == found
+
+
+def test_one_input_of_a_layer_is_query_key_and_value() -> None:
+    torch.manual_seed(0)
+    layer, x = torch.nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(1, 5, 8)
+    assert trace(layer, x) == trace(layer, x, x, x)
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(InputError, match="what is traced is a module of torch's, not a int"):
+        trace(3, torch.ones(1))
+
+
+@pytest.mark.parametrize("gives", ["tensor", "none", "averaged"])
+def test_layer_that_gives_no_weights_when_it_is_asked_is_refused(gives: str) -> None:
+    class Other(torch.nn.Module):
+        def forward(
+            self, query: Any, key: Any, value: Any, need_weights: bool = True, average_attn_weights: bool = True
+        ):
+            output = query + key + value
+            return {"tensor": output, "none": (output, None), "averaged": (output, torch.ones(2, 2))}[gives]
+
+    x = torch.ones(1, 2, 4)
+    with pytest.raises(InputError, match="Other was asked for the weights of each head, and gave none"):
+        trace(Other(), x, x, x)

@@ -258,5 +258,5 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Layer 2 comes before layer 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if part.isdecimal() and len(part) < 20 else (-1, part) for part in parts]
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(int(part), "") if re.fullmatch("[0-9]+", part) else (-1, part) for part in parts]

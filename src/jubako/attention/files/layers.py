@@ -187,6 +187,10 @@ def _read_weights(file: WeightFile, family: Family, parts: Mapping[str, str]) ->
         arrays |= _unpack(arrays.pop("packed"), parts["packed"])
     if "packed_bias" in arrays:
         bias = arrays.pop("packed_bias")
+        if bias.ndim != 1 or bias.shape[0] % 3:
+            raise InputError(
+                f"{parts['packed_bias']} has shape {bias.shape}: query, key and value must be equally many"
+            )
         arrays |= {f"{part}_bias": piece for part, piece in zip(_REQUIRED, np.split(bias, 3), strict=True)}
     missing = [family.templates.get(part, part) for part in _REQUIRED if part not in arrays]
     if "output" in family.templates and "output" not in arrays:

@@ -57,15 +57,21 @@ def trace(
                 outputs ("encoder_attentions").
     sample      which of a batch.
 
+    One input alone of a layer like `torch.nn.MultiheadAttention` is its query, key and value.
+
     Keys that the padding mask of a Hugging Face model forbids are masked, and so is what comes later if no query has
     any weight there. InputError: nothing was found, or maps of several shapes; the sentence names what there is.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"what is traced is a module of torch's, not a {type(model).__name__}")
     given = inputs
     if tokenizer is not None:
         given, options = (), {**_tokenize(tokenizer, inputs), **options}
     elif len(inputs) == 1 and hasattr(inputs[0], "keys"):  # what a tokenizer made
         given, options = (), {**inputs[0], **options}
     with _evaluating(model):
+        if len(given) == 1 and not {"key", "value"} & options.keys() and _gives_weights(model):
+            given = given * 3
         read = _ask if hasattr(model, "set_attn_implementation") else _watch
         found = read(model, given, options, sample)
     kept = [each for each in found if fnmatchcase(each.name, only)]
@@ -157,7 +163,10 @@ def _watching(module: Any, name: str, sample: int, found: list[_Found]) -> Itera
 
     def after(_module: Any, _args: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
         asked = calls.pop()
-        weights = output[1]  # (B, heads, L, S), or unbatched (heads, L, S)
+        weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if not isinstance(weights, torch.Tensor) or weights.ndim not in (3, 4):
+            raise InputError(f"{name} was asked for the weights of each head, and gave none")
+        # (B, heads, L, S), or unbatched (heads, L, S)
         is_batch = weights.ndim == 4
         masked = _find_forbidden(asked, weights, sample if is_batch else None)
         found.append(_Found(name, _to_numpy(_of_sample(weights, sample) if is_batch else weights), masked))
