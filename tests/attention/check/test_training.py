@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from jubako.attention import CheckOptions, capture, check
 from jubako.attention.checking.dropout import DroppedShare
 
+from .drawn import draw_layer
 from .mutants import Plain
 
 
@@ -32,6 +34,15 @@ def test_right_layer_in_training_agrees_at_every_step(rate: float, dtype: torch.
             assert run.name == "training, with dropout"
             seen = {verdict.step for verdict in run.steps if verdict.verdict != "not_observable"}
             assert {"weights", "context", "concatenated", "output"} <= seen
+
+
+@pytest.mark.parametrize("seeds", [range(20), range(20, 40), range(40, 60), (239, 572)])  # the last: half is dropped
+def test_layers_of_torch_in_training_with_everything_drawn_raise_no_alarm(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        module, inputs, arguments = draw_layer(seed)
+        module.dropout = (0.0, 0.1, 0.5)[seed % 3]
+        report = check(module.train(), *inputs, options=CheckOptions(seed=seed), **arguments)
+        assert report, f"seed {seed}\n{report.describe()}"
 
 
 def test_softmax_written_out_before_dropout_is_no_departure() -> None:
