@@ -177,3 +177,20 @@ def test_module_with_another_call_is_not_taken_for_one_of_torchs() -> None:
     with capture(model) as captured:
         model[0](torch.randn(2, 5, 16))
     assert captured.report().layers == []
+
+
+def test_module_that_cannot_be_described_is_told_of_and_its_call_goes_on() -> None:
+    class Bare(Plain):
+        def __init__(self) -> None:
+            super().__init__(16, 4)
+            self.out_proj = torch.nn.Identity()  # type: ignore[assignment]
+
+        def forward(self, query, key, value, **_):  # type: ignore[no-untyped-def]
+            return query, None
+
+    model = Bare().eval()
+    x = torch.randn(2, 5, 16)
+    with capture(model) as captured:
+        assert model(x, x, x, need_weights=False)[0] is x
+    assert captured.report().layers == []
+    assert "Bare: checking it raises AttributeError" in captured.report().unchecked[0]
