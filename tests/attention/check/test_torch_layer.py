@@ -16,6 +16,7 @@ from jubako.errors import HostError, InputError
 from jubako.verify import Tolerance
 
 from .conftest import settings_of, weights_of
+from .mutants import Plain
 
 
 def make(seed: int = 0, *, spread: float = 0.3, **options: object) -> torch.nn.MultiheadAttention:
@@ -293,6 +294,24 @@ def test_fully_masked_row_is_named_with_what_each_path_makes_of_it() -> None:
     assert (later["context"], later["output"]) == ("propagated", "propagated")
     assert runs(report)["slow path, need_weights=False"].first_departure is None
     assert "and slow path, need_weights=False does not" in traps(report)["paths_disagree"]
+
+
+def test_fully_masked_row_is_no_failure_where_another_thing_is_wrong() -> None:
+    class Other(Plain):
+        def softmax(self, scores):  # type: ignore[no-untyped-def]
+            return scores.softmax(-1).nan_to_num(0)  # as is right
+
+        def value_heads(self, x):  # type: ignore[no-untyped-def]
+            return self.heads(x) * 1.01
+
+    torch.manual_seed(0)
+    module = Other(12, 2).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    report = check(module, torch.randn(2, 5, 12), key_padding_mask=torch.tensor([[False] * 5, [True] * 5]))
+    assert not report
+    told = {trap.name: trap.is_failure for trap in the_layer(report).traps}
+    assert told["fully_masked_row"] is False
 
 
 def test_dropout_in_returned_weights_is_named_and_no_failure() -> None:

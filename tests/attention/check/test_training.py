@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from jubako.attention import CheckOptions, capture, check
 from jubako.attention.checking.dropout import DroppedShare
 
+from .drawn import draw_layer
 from .mutants import Plain
 
 
@@ -32,6 +34,15 @@ def test_right_layer_in_training_agrees_at_every_step(rate: float, dtype: torch.
             assert run.name == "training, with dropout"
             seen = {verdict.step for verdict in run.steps if verdict.verdict != "not_observable"}
             assert {"weights", "context", "concatenated", "output"} <= seen
+
+
+@pytest.mark.parametrize("seeds", [range(20), range(20, 40), range(40, 60), (239, 572)])  # the last: half is dropped
+def test_layers_of_torch_in_training_with_everything_drawn_raise_no_alarm(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        module, inputs, arguments = draw_layer(seed)
+        module.dropout = (0.0, 0.1, 0.5)[seed % 3]
+        report = check(module.train(), *inputs, options=CheckOptions(seed=seed), **arguments)
+        assert report, f"seed {seed}\n{report.describe()}"
 
 
 def test_softmax_written_out_before_dropout_is_no_departure() -> None:
@@ -166,3 +177,20 @@ def test_module_with_another_call_is_not_taken_for_one_of_torchs() -> None:
     with capture(model) as captured:
         model[0](torch.randn(2, 5, 16))
     assert captured.report().layers == []
+
+
+def test_module_that_cannot_be_described_is_told_of_and_its_call_goes_on() -> None:
+    class Bare(Plain):
+        def __init__(self) -> None:
+            super().__init__(16, 4)
+            self.out_proj = torch.nn.Identity()  # type: ignore[assignment]
+
+        def forward(self, query, key, value, **_):  # type: ignore[no-untyped-def]
+            return query, None
+
+    model = Bare().eval()
+    x = torch.randn(2, 5, 16)
+    with capture(model) as captured:
+        assert model(x, x, x, need_weights=False)[0] is x
+    assert captured.report().layers == []
+    assert "Bare: checking it raises AttributeError" in captured.report().unchecked[0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jubako.attention.description import Array, Masks, Settings, Weights
     from jubako.verify.tolerance import Tolerance
 
-__all__ = ["Call", "Expected", "Observed", "expect", "judge"]
+__all__ = ["Call", "Expected", "Observed", "add_errors", "expect", "expect_values", "judge"]
 
 _AFTER_DROPOUT = ("context", "concatenated", "output", "averaged_weights")
 
@@ -85,6 +85,17 @@ class Expected:
 
 def expect(call: Call) -> Expected:
     """Re-derives a call. InputError for what does not fit together, HostError for what does not fit into memory."""
+    return add_errors(expect_values(call))
+
+
+def add_errors(expected: Expected) -> Expected:
+    """With how far each step may be expected to be off."""
+    with np.errstate(all="ignore"):
+        return replace(expected, errors=expected_errors(expected.known))
+
+
+def expect_values(call: Call) -> Expected:
+    """As `expect`, without how far anything may be off."""
     check_weights(call.weights, call.settings)
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
     require_memory(call.settings, inputs.sizes, call.weights.query.shape[0], call.memory_bytes)
@@ -98,9 +109,7 @@ def expect(call: Call) -> Expected:
     weights = in_double(call.weights)
     values = {"query": inputs.query, "key": inputs.key, "value": inputs.value, **steps.named()}
     known = Known(values, {}, weights, call.settings, call.precision)
-    with np.errstate(all="ignore"):
-        errors = expected_errors(known)
-    return Expected(known, Fixed(weights, call.settings, mask), values, errors)
+    return Expected(known, Fixed(weights, call.settings, mask), values, {})
 
 
 def judge(observed: Observed, expected: Expected, tolerance: Tolerance | None = None) -> RunReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jubako.attention.checking.sentences import describe_place, number
-from jubako.attention.checking.variants import find_variant
+from jubako.attention.checking.variants import find_variants
 from jubako.attention.checking.verdicts import Trap
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["find_traps"]
 
 _RETURNED = ("averaged_weights", "weights", "output")
+_NAN, _OTHER = "NaN", "other weights"
 
 
 def find_traps(
@@ -26,7 +27,7 @@ def find_traps(
 ) -> list[Trap]:
     """All that are found in the runs of a call."""
     return [
-        *_find_variants(call, observations, runs),
+        *_find_variants(call, expected, observations, runs),
         *_find_rows_without_keys(expected, observations, runs),
         *_find_suspicious_mask(call),
         *_find_dropout(observations),
@@ -34,15 +35,14 @@ def find_traps(
     ]
 
 
-def _find_variants(call: Call, observations: Sequence[Observed], runs: Sequence[RunReport]) -> Iterator[Trap]:
-    named: dict[str, tuple[str, list[str]]] = {}
-    for observed, run in zip(observations, runs, strict=True):
-        if run.first_departure is None:
-            continue
-        variant = find_variant(call, observed)
-        if variant is not None:
-            named.setdefault(variant.name, (variant.sentence, []))[1].append(run.name)
-    for name, (sentence, where) in named.items():
+def _find_variants(
+    call: Call, expected: Expected, observations: Sequence[Observed], runs: Sequence[RunReport]
+) -> Iterator[Trap]:
+    departing = [seen for seen, run in zip(observations, runs, strict=True) if run.first_departure is not None]
+    sentences: dict[str, tuple[str, list[str]]] = {}
+    for variant, names in find_variants(call, expected, [seen for seen in departing if not seen.dropout]):
+        sentences.setdefault(variant.name, (variant.sentence, []))[1].extend(names)
+    for name, (sentence, where) in sentences.items():
         yield Trap(name, f"{sentence} ({'; '.join(where)})", is_failure=True)
 
 
@@ -54,16 +54,18 @@ def _find_rows_without_keys(
         return
     batch, head, row = (int(i) for i in np.argwhere(blind)[0])
     told = []
-    for observed in observations:
+    is_failure = False
+    for observed, run in zip(observations, runs, strict=True):
         said = {
             step: _describe_rows(observed.values[step], expected.values[step], blind)
             for step in _RETURNED
             if step in observed.values and observed.values[step].shape == expected.values[step].shape
         }
+        judged_by = next((words for step, words in said.items() if step != "output"), said.get("output", ""))
+        is_failure |= run.first_departure is not None and judged_by in (_NAN, _OTHER)
         if said:
             told.append(f"{observed.name}: {', '.join(f'{words} in {step}' for step, words in said.items())}")
     place = describe_place(("B", "H", "L"), (batch, head, row))
-    is_failure = any(run.first_departure is not None for run in runs)
     yield Trap(
         "fully_masked_row",
         f"{int(blind.any(axis=1).sum())} rows see no key at all, first {place}; right are weights of 0. "
@@ -77,8 +79,8 @@ def _describe_rows(seen: Array, right: Array, blind: Array) -> str:
     if not rows.any():
         return "nothing"
     if np.isnan(seen[rows]).any():
-        return "NaN"
-    return "as is right" if np.allclose(seen[rows], right[rows], atol=1e-3) else "other weights"
+        return _NAN
+    return "as is right" if np.allclose(seen[rows], right[rows], atol=1e-3) else _OTHER
 
 
 def _find_suspicious_mask(call: Call) -> Iterator[Trap]:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.checking.judge import Observed, expect, judge
+from jubako.attention.checking.judge import add_errors, expect_values, judge
 from jubako.attention.description import Masks
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from jubako.attention.checking.judge import Call
+    from jubako.attention.checking.judge import Call, Expected, Observed
     from jubako.attention.description import Array
 
-__all__ = ["Variant", "find_variant"]
+__all__ = ["Variant", "find_variants"]
 
 _RESULTS = ("output", "weights", "averaged_weights")
 
@@ -32,16 +32,41 @@ class Variant:
     call: Call
 
 
-def find_variant(call: Call, observed: Observed) -> Variant | None:
-    """The first variant that explains all that the layer gave back; None if none does."""
-    results = {step: array for step, array in observed.values.items() if step in _RESULTS}
-    if "output" not in results:
-        return None
+def find_variants(call: Call, right: Expected, departing: Sequence[Observed]) -> list[tuple[Variant, list[str]]]:
+    """The variants that explain all that some runs gave back, each with the names of these: of each run the first.
+
+    What a run gave has to be nearer to a variant than to what is right before it is asked how far either may be off.
+    """
+    left = [
+        replace(run, values={step: array for step, array in run.values.items() if step in _RESULTS}, is_result=True)
+        for run in departing
+        if "output" in run.values
+    ]
+    found = []
     for variant in _variants(call):
-        run = judge(Observed(observed.name, results), expect(variant.call))
-        if run.is_compared and run.first_departure is None:
-            return variant
-    return None
+        if not left:
+            break
+        expected = expect_values(variant.call)
+        near = [run for run in left if _distance(run, expected) < _distance(run, right)]
+        expected = add_errors(expected) if near else expected
+        explained = [run.name for run in near if _explains(expected, run)]
+        if explained:
+            found.append((variant, explained))
+            left = [run for run in left if run.name not in explained]
+    return found
+
+
+def _explains(expected: Expected, run: Observed) -> bool:
+    judged = judge(run, expected)
+    return judged.is_compared and judged.first_departure is None
+
+
+def _distance(run: Observed, expected: Expected) -> float:
+    output, right = run.values["output"], expected.values["output"]
+    if output.shape != right.shape:
+        return np.inf
+    with np.errstate(all="ignore"):
+        return float(np.abs(output - right).max(initial=0.0))
 
 
 def _variants(call: Call) -> Iterator[Variant]:

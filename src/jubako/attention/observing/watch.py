@@ -15,7 +15,7 @@ from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.roles import find_steps, to_array
 from jubako.attention.observing.trace import Trace
-from jubako.attention.observing.ways import Subject, observe_call, run_all_ways
+from jubako.attention.observing.ways import Subject, find_dropped_steps, observe_call, run_all_ways
 from jubako.errors import InputError, JubakoError
 
 TYPE_CHECKING = False
@@ -141,7 +141,8 @@ class Watch:
         expected = expect(call)
         sizes = multihead.sizes_of(described, expected.values)
         dropout, drops_output = huggingface.find_dropout(module)
-        values = find_steps(trace, sizes, expected.values, is_training=dropout > 0)
+        find = find_dropped_steps if dropout else find_steps
+        values = find(trace, sizes, expected.values, is_training=dropout > 0)
         results = result if isinstance(result, tuple) else (result,)
         if huggingface.gives_output(module):
             values["output"] = to_array(results[0])

@@ -13,6 +13,7 @@ from jubako.attention.checking.judge import Observed
 from jubako.attention.observing.multihead import Arguments, fast_path
 from jubako.attention.observing.roles import Sizes, find_steps, to_array
 from jubako.attention.observing.trace import Trace
+from jubako.attention.reference import concatenate
 from jubako.errors import InputError
 from jubako.records import record, replace
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from jubako.attention.description import Array
 
-__all__ = ["Subject", "observe_call", "run_all_ways"]
+__all__ = ["Subject", "find_dropped_steps", "observe_call", "run_all_ways"]
 
 _FAST = "_native_multi_head_attention"
 _TRAINING = "training"
@@ -117,7 +118,8 @@ def _run_training(subject: Subject) -> Observed:
     _take_result(values, output, None if rate else returned, subject)
     if not torch.equal(again.nan_to_num(), output.nan_to_num()):
         return Observed(name, notes=["it leaves something out by chance, nobody knows how much: nothing is compared"])
-    values = {**find_steps(trace, subject.sizes, subject.reference, is_training=rate > 0), **values}
+    find = find_dropped_steps if rate else find_steps
+    values = {**find(trace, subject.sizes, subject.reference, is_training=rate > 0), **values}
     if not rate:
         return Observed(name, values)
     own = getattr(module, "dropout", None)
@@ -130,6 +132,19 @@ def _run_training(subject: Subject) -> Observed:
         values["returned_weights"] = to_array(returned).reshape(subject.reference["weights"].shape)
     notes = [f"{', '.join(hidden)} is not compared: what was left out is not seen"] if hidden else []
     return Observed(name, values, notes=notes, dropout=rate)
+
+
+def find_dropped_steps(
+    trace: Trace, sizes: Sizes, reference: Mapping[str, Array], *, is_training: bool
+) -> dict[str, Array]:
+    """The steps of a call with dropout. How they are laid out shows in what follows from the weights that are left."""
+    values = find_steps(trace, sizes, reference, is_training=is_training)
+    dropped = values.get("dropped_weights", values.get("weights"))
+    if dropped is None:
+        return values
+    context = dropped @ reference["value_heads"]
+    dropped_reference = {**reference, "context": context, "concatenated": concatenate(context)}
+    return find_steps(trace, sizes, dropped_reference, is_training=is_training)
 
 
 def _rate_of(module: torch.nn.Module) -> float:
