@@ -102,6 +102,15 @@ def test_all_layers_of_a_model_are_replaced_and_what_was_done_is_said() -> None:
     assert replace_in(nn.Linear(2, 2)).describe() == "there is no torch.nn.MultiheadAttention in it"
 
 
+def test_layer_under_two_names_of_one_parent_is_replaced_under_both() -> None:
+    shared = nn.MultiheadAttention(8, 2)
+    pair = nn.ModuleList([shared, shared])
+    model = nn.ModuleDict({"a": pair, "b": pair})
+    assert set(replace_in(model).replaced) == {"a.0", "a.1", "b.0", "b.1"}
+    assert type(pair[0]) is MultiheadAttention
+    assert pair[0] is pair[1]
+
+
 @pytest.mark.parametrize("is_training", [False, True])
 def test_model_computes_the_same_with_layers_replaced(is_training: bool) -> None:
     torch.manual_seed(0)

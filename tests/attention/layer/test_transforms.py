@@ -109,6 +109,30 @@ def test_traced_graph_is_of_whole_operations() -> None:
     assert_near(traced(y, y, y)[1], layer(y, y, y)[1])
 
 
+def test_graphs_serve_other_values_of_a_mask_that_was_causal_when_they_were_made() -> None:
+    layer = make_layer().requires_grad_(False)
+    x = torch.randn(2, 5, 8)
+    causal = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    other = causal.clone()
+    other[1:, 0] = True
+
+    def run(x: Tensor, mask: Tensor) -> Any:
+        return layer(x, x, x, attn_mask=mask, is_causal=True)
+
+    of_values = make_fx(run)(x, causal)
+    of_shapes = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(x, causal)
+    for graph in (torch.jit.trace(run, (x, causal)), of_values, of_shapes):
+        for mine, theirs in zip(graph(x, other), run(x, other), strict=True):
+            assert_near(mine, theirs)
+    masks = torch.stack([causal, other])
+    each = torch.func.vmap(lambda mask: run(x, mask)[1])(masks)
+    assert_near(each[1], run(x, other)[1])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = torch.zeros(2, 5, 8)
+        mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        assert make_layer()(fake, fake, fake, attn_mask=mask, is_causal=True)[1].shape == (2, 5, 5)
+
+
 def test_functional_derivatives_and_batches_go_through() -> None:
     layer = make_layer(dtype=torch.float64)
     x = torch.randn(3, 4, 8, dtype=torch.float64)
@@ -183,5 +207,8 @@ def test_nested_tensors_that_cannot_be_taken_are_refused() -> None:
         layer(nested, torch.randn(2, 3, 8), torch.randn(2, 3, 8))
     with pytest.raises(AttentionInputError, match="a mask was given with it"):
         layer(nested, nested, nested, attn_mask=torch.zeros(3, 3))
+    of_columns = MultiheadAttention(8, 2)
+    with pytest.raises(AttentionInputError, match="batch_first=True alone"):
+        of_columns(nested, nested, nested)
     with pytest.raises(AttentionInputError, match=r"strided layout alone, and this is torch\.jagged"):
         layer(jagged, jagged, jagged)

@@ -124,7 +124,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _run(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
         """One pass over inputs as they were given."""
         if call.query.is_nested:
-            padded = pad_nested(call)
+            padded = pad_nested(call, batch_first=self.batch_first)
             found = self._run(padded.call, want, is_causal=is_causal)
             return found._replace(output=unpad(found.output, padded.lengths))
         if not is_traced():  # sizes may be symbols, which a look at them would fix
@@ -142,9 +142,12 @@ class MultiheadAttention(nn.MultiheadAttention):
         heads = self._project(call.query, call.key, call.value)
         q, k = heads[:2]
         sizes = Sizes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), self._count_appended())
-        masks = gather_masks(call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes)
+        is_whole = is_whole_needed(*heads, call.attn_mask, call.key_padding_mask)
+        masks = gather_masks(
+            call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes, may_look=not is_whole
+        )
         todo = Pass(sizes, want, self.dropout if self.training else 0.0)
-        if is_whole_needed(*heads, masks.attn, masks.padding):
+        if is_whole:
             found = run_whole(plain.scale(q), *heads[1:], masks, todo, plain.draw_kept(q, k, todo.dropout))
         elif is_fused(q, todo):
             found = run_fused(*heads, masks, todo)

@@ -64,8 +64,10 @@ def replace_in(model: nn.Module, *, strict_torch: bool = False) -> Replacement:
     made: dict[nn.Module, MultiheadAttention] = {}
     replaced, left, without_nesting = [], [], []
     for place, parent in list(model.named_modules(remove_duplicate=False)):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children leaves out second names
             path = f"{place}.{name}" if place else name
+            if isinstance(child, MultiheadAttention) and child in made.values():  # the parent has two names itself
+                replaced.append(path)
             if not isinstance(child, nn.MultiheadAttention) or isinstance(child, MultiheadAttention):
                 continue
             reason = _find_reason_against(child)
