@@ -115,6 +115,55 @@ def test_torchs_layer_refuses_the_same_calls(
     assert message
 
 
+NO_TENSORS: list[tuple[tuple[Any, ...], str]] = [
+    (
+        (ones(2, 3, 4), None, None),
+        "key is of type NoneType, where a tensor was expected; value is of type NoneType, where a tensor was expected",
+    ),
+    ((ones(2, 3, 4).numpy(), *[ones(2, 3, 4)] * 2), "query is of type ndarray, where a tensor was expected"),
+    ((*[ones(2, 3, 4)] * 3, [True]), "key_padding_mask is of type list, where a tensor was expected"),
+    (
+        (ones(2, 3, 4).to_sparse(), *[ones(2, 3, 4)] * 2),
+        "query is laid out as torch.sparse_coo, where a dense tensor was expected",
+    ),
+    (
+        (*[ones(2, 3, 4)] * 3, None, True, ones(3, 3).to_sparse()),
+        "attn_mask is laid out as torch.sparse_coo, where a dense tensor was expected",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), NO_TENSORS)
+def test_what_is_no_tensor_or_not_dense_is_refused_in_one_sentence(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(AttentionInputError) as caught:
+        MultiheadAttention(4, 2, batch_first=True)(*arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_key_of_a_plain_query_is_refused() -> None:
+    nested = torch.nested.nested_tensor([ones(3, 4), ones(2, 4)])
+    layer = MultiheadAttention(4, 2, batch_first=True)
+    with pytest.raises(AttentionInputError, match="key is a nested tensor, and query is not"):
+        layer(ones(2, 3, 4), nested, ones(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("want", "message"),
+    [
+        (None, "want is of type NoneType, where a Want was expected"),
+        ({"averaged": True}, "want is of type dict, where a Want was expected"),
+        (Want(top_keys=-1), "top_keys=-1, where how many keys was expected, 0 or more"),
+        (Want(top_keys=1.5), "top_keys=1.5, where how many keys was expected, 0 or more"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_wanted_is_refused(want: Any, message: str) -> None:
+    layer, x = MultiheadAttention(4, 2, batch_first=True), ones(2, 3, 4)
+    with pytest.raises(AttentionInputError) as caught:
+        layer.attend(x, x, x, want)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize(("batch", "length", "keys"), [(0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 0, 0), (2, 0, 0)])

@@ -62,7 +62,7 @@ def find_lengths(masks: Masks) -> list[int] | None:
     if padding is None or padding.device.type != "cpu" or padding.shape[1] == 0:
         return None
     allowed = ~padding if padding.dtype == torch.bool else padding != float("-inf")
-    places = torch.arange(1, padding.shape[1] + 1)
+    places = torch.arange(1, padding.shape[1] + 1, device=padding.device)
     found: list[int] = (allowed * places).amax(1).tolist()
     return found
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass
-from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call
+from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call, check_tensors, check_want
 from jubako.attention.layer.masks import gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
 from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
-from jubako.attention.layer.whole import is_traced, is_whole_needed, run_whole
+from jubako.attention.layer.whole import is_whole_needed, run_whole
 
 __all__ = ["MultiheadAttention", "keep_off_fast_path"]
 
@@ -119,16 +119,17 @@ class MultiheadAttention(nn.MultiheadAttention):
         """
         if self.strict_torch:
             raise AttentionInputError("a layer with strict_torch=True computes as torch does, which gives no extras")
+        check_want(want)
         return self._run(Call(query, key, value, key_padding_mask, attn_mask), want, is_causal=is_causal)
 
     def _run(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
         """One pass over inputs as they were given."""
+        check_tensors(call)
         if call.query.is_nested:
             padded = pad_nested(call, batch_first=self.batch_first)
             found = self._run(padded.call, want, is_causal=is_causal)
             return found._replace(output=unpad(found.output, padded.lengths))
-        if not is_traced():  # sizes may be symbols, which a look at them would fix
-            check_call(call, self._describe())
+        check_call(call, self._describe())
         if call.query.dim() == 3:
             return self._run_batch(call, want, is_causal=is_causal)
         axis = 0 if self.batch_first else 1
@@ -198,12 +199,14 @@ class MultiheadAttention(nn.MultiheadAttention):
             raise RuntimeError(
                 "a layer with strict_torch=True can't be scripted: script torch's own with its state_dict"
             )
+        plain.require_fit(query, key, value, self.batch_first)
         is_batched = query.dim() == 3
         axis = 0 if self.batch_first else 1
         if not is_batched:
             query, key, value = plain.add_batch(query, key, value, axis)
             if key_padding_mask is not None:
                 key_padding_mask = key_padding_mask.unsqueeze(0)
+        plain.require_masks_fit(query, key, [key_padding_mask, attn_mask], self.num_heads, self.batch_first)
         q, k, v = self._project(query, key, value)
         appended = self._count_appended()
         if attn_mask is not None:

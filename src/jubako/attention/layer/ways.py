@@ -47,7 +47,7 @@ def lay_out(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def run_in_steps(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
     """The context, (B, H, L, D), and what is wanted, of heads that are laid out."""
     if todo.dropout > 0.0:
-        todo = todo._replace(seed=int(torch.randint(1 << 62, ())))
+        todo = todo._replace(seed=int(torch.randint(1 << 62, (), device="cpu")))
     inputs = (q, k, v, masks.attn, masks.padding)
     needs_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     kind = q.device.type
