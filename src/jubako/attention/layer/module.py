@@ -24,7 +24,7 @@ from jubako.attention.layer.wanted import Attended, Want
 from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
 from jubako.attention.layer.whole import is_whole_needed, run_whole
 
-__all__ = ["MultiheadAttention", "keep_off_fast_path"]
+__all__ = ["MultiheadAttention"]
 
 
 class MultiheadAttention(nn.MultiheadAttention):
@@ -57,13 +57,15 @@ class MultiheadAttention(nn.MultiheadAttention):
         options = (dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype)
         super().__init__(embed_dim, num_heads, *options)
         self.strict_torch = strict_torch
-        if not strict_torch:
-            keep_off_fast_path(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if not self.strict_torch and not self.out_proj._forward_pre_hooks:  # a state that torch's layer has made
-            keep_off_fast_path(self)
+        _guard_fast_path(self)  # the state may be one that torch's layer has made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("strict_torch", "out_proj"):
+            _guard_fast_path(self)
 
     def forward(
         self,
@@ -227,13 +229,19 @@ class MultiheadAttention(nn.MultiheadAttention):
         return output, weights.mean(-3) if average_attn_weights else weights
 
 
-def keep_off_fast_path(module: nn.MultiheadAttention) -> None:
+def _guard_fast_path(module: MultiheadAttention) -> None:
     """Makes encoder layers of torch call the forward of `module` instead of computing its attention past it.
 
     They do that where they find a hook in any module below them. This one is on the output projection, which is never
-    called as a module, so it costs nothing.
+    called as a module, so it costs nothing. A layer that is `strict_torch` has none.
     """
-    module.out_proj.register_forward_pre_hook(_stay_off_fast_path)
+    hooks = module.out_proj._forward_pre_hooks
+    placed = [key for key, hook in hooks.items() if hook is _stay_off_fast_path]
+    if module.strict_torch:
+        for key in placed:
+            del hooks[key]
+    elif not placed:
+        module.out_proj.register_forward_pre_hook(_stay_off_fast_path)
 
 
 def _stay_off_fast_path(self: Any, input: tuple[Tensor]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from torch import nn
 
 from jubako.attention.layer.inputs import AttentionInputError
-from jubako.attention.layer.module import MultiheadAttention, keep_off_fast_path
+from jubako.attention.layer.module import MultiheadAttention
 
 __all__ = ["Replacement", "from_torch", "replace_in"]
 
@@ -47,8 +47,6 @@ def from_torch(module: nn.MultiheadAttention, *, strict_torch: bool = False) -> 
     _share(module, made)
     made.out_proj = _share(module.out_proj, type(module.out_proj).__new__(type(module.out_proj)))
     made.strict_torch = strict_torch
-    if not strict_torch:
-        keep_off_fast_path(made)
     return made
 
 

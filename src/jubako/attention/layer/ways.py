@@ -32,6 +32,8 @@ def run_fused(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Atte
     """The context by torch's scaled_dot_product_attention, whose rows that see nothing are zeros too."""
     is_only_causal = masks.is_causal and masks.attn is None and masks.padding is None and not todo.sizes.appended
     mask = None if is_only_causal else merge(masks, q, todo.sizes)
+    if mask is not None and torch.is_grad_enabled() and not mask.requires_grad:
+        mask = mask.clone()  # it is kept for the backward pass, and what was handed in may be changed until then
     return Attended(F.scaled_dot_product_attention(q, k, v, mask, todo.dropout, is_causal=is_only_causal))
 
 
