@@ -11,7 +11,7 @@ from torch import Tensor
 from jubako.attention.layer.plain import merge_masks, shape_mask, to_additive
 from jubako.attention.layer.steps import Sizes, Step
 
-__all__ = ["Masks", "add_masks", "find_lengths", "gather_masks", "is_implied_by_causal", "merge"]
+__all__ = ["Masks", "add_masks", "count_merged", "find_lengths", "gather_masks", "is_implied_by_causal", "merge"]
 
 
 class Masks(NamedTuple):
@@ -65,6 +65,15 @@ def find_lengths(masks: Masks) -> list[int] | None:
     places = torch.arange(1, padding.shape[1] + 1, device=padding.device)
     found: list[int] = (allowed * places).amax(1).tolist()
     return found
+
+
+def count_merged(masks: Masks, sizes: Sizes) -> int:
+    """How many numbers `merge` makes of these masks."""
+    if masks.is_empty:
+        return 0
+    entries, heads = (1, 1) if masks.attn is None else masks.attn.shape[:2]
+    rows = 1 if masks.attn is None and not masks.is_causal else sizes.queries
+    return (entries if masks.padding is None else sizes.batch) * heads * rows * sizes.keys
 
 
 def merge(masks: Masks, like: Tensor, sizes: Sizes) -> Tensor | None:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass
 from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call, check_tensors, check_want
-from jubako.attention.layer.masks import gather_masks
+from jubako.attention.layer.masks import count_merged, gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
 from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
-from jubako.attention.layer.whole import is_whole_needed, run_whole
+from jubako.attention.layer.whole import is_symbolic, is_whole_needed, run_whole
 
 __all__ = ["MultiheadAttention"]
 
@@ -142,22 +142,26 @@ class MultiheadAttention(nn.MultiheadAttention):
         return Attended(found.output.squeeze(axis), *single)
 
     def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
-        heads = self._project(call.query, call.key, call.value)
-        q, k = heads[:2]
-        sizes = Sizes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), self._count_appended())
-        is_whole = is_whole_needed(*heads, call.attn_mask, call.key_padding_mask)
-        masks = gather_masks(
-            call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes, may_look=not is_whole
-        )
+        padding, attn_mask = call.key_padding_mask, call.attn_mask
+        sizes = self._size(call)
         todo = Pass(sizes, want, self.dropout if self.training else 0.0)
+        involved = (*call, *self._list_weights(), self.in_proj_bias)
+        is_whole = is_whole_needed(*involved)
+        masks = gather_masks(attn_mask, padding, is_causal=is_causal, sizes=sizes, may_look=not is_whole)
+        is_by_torch = not is_whole and is_fused(call.query, masks, todo)
+        if not is_symbolic(*involved):
+            held = "all" if is_whole else "none" if is_by_torch else "step"
+            mask_items = 0 if held == "step" else count_merged(masks, sizes)
+            parts = estimate_bytes(sizes, want, _count_item_bytes(call.query), held=held, mask_items=mask_items)
+            require_memory(parts, sizes, call.query.device)
+        heads = self._project(call.query, call.key, call.value)
         if is_whole:
-            found = run_whole(plain.scale(q), *heads[1:], masks, todo, plain.draw_kept(q, k, todo.dropout))
-        elif is_fused(q, todo):
+            kept = plain.draw_kept(*heads[:2], todo.dropout)
+            found = run_whole(plain.scale(heads[0]), *heads[1:], masks, todo, kept)
+        elif is_by_torch:
             found = run_fused(*heads, masks, todo)
         else:
-            require_memory(estimate_bytes(sizes, want, q.element_size(), is_whole=False), sizes, q.device)
-            heads = lay_out(*heads)
-            del q, k  # with the last view of them, the projections in one piece go before the pass begins
+            heads = lay_out(*heads)  # the projections in one piece go with the last view of them
             found = run_in_steps(*heads, masks, todo)
         del heads
         context = plain.join_heads(found.output, self.batch_first)
@@ -165,9 +169,7 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The heads (B, H, L, D) of queries, and (B, H, S, D) of keys and values, with those that are appended."""
-        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
-        weights: list[Tensor | None] = [weight, self.k_proj_weight, self.v_proj_weight]
-        q, k, v = plain.project(query, key, value, weights, self.in_proj_bias)
+        q, k, v = plain.project(query, key, value, self._list_weights(), self.in_proj_bias)
         q, k, v = (
             plain.split_heads(q, self.num_heads, self.batch_first),
             plain.split_heads(k, self.num_heads, self.batch_first),
@@ -176,6 +178,17 @@ class MultiheadAttention(nn.MultiheadAttention):
         k = plain.append_keys(k, self.bias_k, self.add_zero_attn)
         v = plain.append_keys(v, self.bias_v, self.add_zero_attn)
         return q, k, v
+
+    def _list_weights(self) -> list[Tensor | None]:
+        """The weights of query, key and value, or all in one and two None."""
+        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
+        return [weight, self.k_proj_weight, self.v_proj_weight]
+
+    def _size(self, call: Call) -> Sizes:
+        """The axes of the scores of a batched call."""
+        rows, batch = (1, 0) if self.batch_first else (0, 1)
+        entries, length, appended = call.query.size(batch), call.query.size(rows), self._count_appended()
+        return Sizes(entries, self.num_heads, length, call.key.size(rows) + appended, self.head_dim, appended)
 
     def _count_appended(self) -> int:
         return int(self.bias_k is not None) + int(self.add_zero_attn)
@@ -227,6 +240,14 @@ class MultiheadAttention(nn.MultiheadAttention):
         if not need_weights:
             return output, None
         return output, weights.mean(-3) if average_attn_weights else weights
+
+
+def _count_item_bytes(query: Tensor) -> int:
+    """How large a number is in the heads that are made of this query."""
+    kind = query.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind).itemsize
+    return query.element_size()
 
 
 def _guard_fast_path(module: MultiheadAttention) -> None:
