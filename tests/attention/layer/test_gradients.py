@@ -146,6 +146,51 @@ def test_layer_agrees_with_differences(need_weights: bool) -> None:
         assert torch.autograd.gradgradcheck(run, (x,))
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_mask_may_be_filled_anew_before_the_backward_pass(name: str, dtype: torch.dtype, need_weights: bool) -> None:
+    torch.manual_seed(0)
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    gradients = []
+    for is_filled in (False, True):
+        mask = torch.zeros((2, 5) if name == "key_padding_mask" else (5, 5), dtype=dtype)
+        mask[:, 3] = True
+        output = layer(x, x, x, **{name: mask}, need_weights=need_weights)[0]
+        if is_filled:
+            mask.fill_(0)
+        gradients.append(torch.autograd.grad(output.square().sum(), x)[0])
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_mask_may_be_made_where_nothing_is_recorded(name: str, dtype: torch.dtype, need_weights: bool) -> None:
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    with torch.inference_mode():
+        mask = torch.zeros((2, 5) if name == "key_padding_mask" else (5, 5), dtype=dtype)
+    layer(x, x, x, **{name: mask}, need_weights=need_weights)[0].sum().backward()
+    assert x.grad is not None
+
+
+def test_weights_of_frozen_queries_and_keys_ask_for_no_gradient() -> None:
+    q, k, v = make_heads()
+    masks = Masks(None, None, is_causal=False)
+    q.requires_grad_(False)
+    k.requires_grad_(False)
+    found = run_with_gradient(q, k, v, masks, Pass(SIZES, ALL))
+    assert found.output.requires_grad
+    assert not any(x.requires_grad for x in found[1:] if x is not None)
+    found.output.sum().backward()
+    assert v.grad is not None
+    k.requires_grad_(True)
+    found = run_with_gradient(q, k, v, masks, Pass(SIZES, ALL))
+    assert all(getattr(found, name).requires_grad for name in NAMES)
+
+
 @pytest.mark.parametrize("frozen", [0, 1, 2])
 def test_frozen_part_gets_no_gradient_and_the_others_the_same(frozen: int) -> None:
     expected = _gradients(make_heads())

@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jubako.attention.layer.blocks import Pass
 from jubako.attention.layer.inputs import AttentionInputError
+from jubako.attention.layer.masks import Masks, count_merged, gather_masks, merge
 from jubako.attention.layer.memory import SizeError, estimate_bytes, find_available_bytes, require_memory
 from jubako.attention.layer.module import MultiheadAttention
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Want
+from jubako.attention.layer.ways import is_fused
 from jubako.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -115,6 +118,55 @@ def test_torchs_layer_refuses_the_same_calls(
     assert message
 
 
+NO_TENSORS: list[tuple[tuple[Any, ...], str]] = [
+    (
+        (ones(2, 3, 4), None, None),
+        "key is of type NoneType, where a tensor was expected; value is of type NoneType, where a tensor was expected",
+    ),
+    ((ones(2, 3, 4).numpy(), *[ones(2, 3, 4)] * 2), "query is of type ndarray, where a tensor was expected"),
+    ((*[ones(2, 3, 4)] * 3, [True]), "key_padding_mask is of type list, where a tensor was expected"),
+    (
+        (ones(2, 3, 4).to_sparse(), *[ones(2, 3, 4)] * 2),
+        "query is laid out as torch.sparse_coo, where a dense tensor was expected",
+    ),
+    (
+        (*[ones(2, 3, 4)] * 3, None, True, ones(3, 3).to_sparse()),
+        "attn_mask is laid out as torch.sparse_coo, where a dense tensor was expected",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), NO_TENSORS)
+def test_what_is_no_tensor_or_not_dense_is_refused_in_one_sentence(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(AttentionInputError) as caught:
+        MultiheadAttention(4, 2, batch_first=True)(*arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_key_of_a_plain_query_is_refused() -> None:
+    nested = torch.nested.nested_tensor([ones(3, 4), ones(2, 4)])
+    layer = MultiheadAttention(4, 2, batch_first=True)
+    with pytest.raises(AttentionInputError, match="key is a nested tensor, and query is not"):
+        layer(ones(2, 3, 4), nested, ones(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("want", "message"),
+    [
+        (None, "want is of type NoneType, where a Want was expected"),
+        ({"averaged": True}, "want is of type dict, where a Want was expected"),
+        (Want(top_keys=-1), "top_keys=-1, where how many keys was expected, 0 or more"),
+        (Want(top_keys=1.5), "top_keys=1.5, where how many keys was expected, 0 or more"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_wanted_is_refused(want: Any, message: str) -> None:
+    layer, x = MultiheadAttention(4, 2, batch_first=True), ones(2, 3, 4)
+    with pytest.raises(AttentionInputError) as caught:
+        layer.attend(x, x, x, want)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize(("batch", "length", "keys"), [(0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 0, 0), (2, 0, 0)])
@@ -168,15 +220,72 @@ def test_maps_of_all_heads_that_fit_no_memory_are_refused_before_anything_is_all
 
 def test_estimate_names_what_is_allocated() -> None:
     sizes = Sizes(2, 4, 1000, 2000, 16)
-    want = Want(averaged=True, per_head=True, top_keys=5)
-    assert estimate_bytes(sizes, want, 4, is_whole=False) == {
-        "projections and context": 2 * (2 * 8000 + 2 * 16000) * 16 * 4,
+    want = Want(averaged=True, per_head=True, column_sums=True, row_entropy=True, top_keys=5)
+    assert estimate_bytes(sizes, want, 2, held="step") == {
+        "projections and context": 2 * (2 * 8000 + 2 * 16000) * 16 * 2,
         "scores": 8 << 20,
-        "averaged map": 2 * 1000 * 2000 * 4,
-        "maps of all heads": 8 * 1000 * 2000 * 4,
-        "top keys": 8 * 1000 * 5 * 12,
+        "averaged map": 2 * 1000 * 2000 * 2,
+        "maps of all heads": 8 * 1000 * 2000 * 2,
+        "column sums": 8 * 2000 * 4,
+        "entropies": 8 * 1000 * 4,
+        "top keys": 8 * 1000 * 5 * 10,
     }
-    assert estimate_bytes(sizes, Want(), 4, is_whole=True)["scores"] == 2 * 8 * 1000 * 2000 * 4
+    assert estimate_bytes(sizes, Want(per_head=True), 4, held="all") == {
+        "projections and context": 2 * (2 * 8000 + 2 * 16000) * 16 * 4,
+        "scores": 2 * 8 * 1000 * 2000 * 4,
+    }
+    assert estimate_bytes(sizes, Want(), 4, held="none", mask_items=7).keys() == {"projections and context", "mask"}
+    assert estimate_bytes(sizes, Want(), 4, held="none", mask_items=7)["mask"] == 28
+
+
+@pytest.mark.parametrize("kind", ["none", "attn", "heads", "padding"])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("is_both", [False, True])
+def test_count_of_the_one_mask_is_what_it_has(kind: str, is_causal: bool, is_both: bool) -> None:
+    sizes = Sizes(2, 3, 4, 5, 1)
+    attn = {"attn": torch.zeros(1, 1, 4, 5), "heads": torch.zeros(2, 3, 4, 5)}.get(kind)
+    padding = torch.zeros(2, 5) if is_both or kind == "padding" else None
+    masks = Masks(attn, padding, is_causal)
+    merged = merge(masks, torch.zeros(1), sizes)
+    assert count_merged(masks, sizes) == (0 if merged is None else merged.numel())
+
+
+def test_pass_that_holds_all_weights_is_refused_where_they_fit_no_memory() -> None:
+    layer = MultiheadAttention(8, 8, batch_first=True)
+    x = torch.zeros(1, 1_000_000, 8)
+    with pytest.raises(SizeError, match="for the scores"):
+        torch.func.vmap(lambda x: layer(x, x, x, need_weights=False)[0])(x[None])
+
+
+def test_no_mask_larger_than_those_given_is_made_without_weights() -> None:
+    """Torch's fused attention would be handed one of B L S numbers here; more than B L E is never allocated."""
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    x = torch.randn(3, 400, 8)
+    padding = torch.arange(400).expand(3, 400) >= torch.tensor([[400], [300], [1]])
+    learnt = torch.zeros(400, 400, requires_grad=True)
+    for masks in ({"is_causal": True}, {"attn_mask": torch.zeros(400, 400)}, {"attn_mask": learnt}):
+        fused = is_fused(x, gather(masks, padding), Pass(Sizes(3, 2, 400, 400, 4), Want()))
+        assert not fused
+        output, _ = layer(x, x, x, padding, need_weights=False, **masks)
+        expected, _ = layer(x, x, x, padding, **masks)
+        assert torch.equal(output, expected)
+
+
+def test_fused_attention_of_torch_does_what_it_does_well() -> None:
+    todo, x = Pass(Sizes(3, 2, 400, 400, 4), Want()), torch.randn(3, 400, 8)
+    padding, heads = torch.zeros(3, 400), torch.zeros(6, 400, 400)
+    for masks in ({}, {"is_causal": True}, {"attn_mask": torch.ones(400, 400)}):
+        assert is_fused(x, gather(masks, None), todo)
+    assert is_fused(x, gather({}, padding), todo)
+    assert not is_fused(x, gather({"attn_mask": heads}, None), todo)
+    assert not is_fused(x, gather({}, padding.clone().requires_grad_()), todo)
+    assert not is_fused(x, gather({}, None), todo._replace(dropout=0.1))
+
+
+def gather(masks: dict[str, Any], padding: Tensor | None) -> Masks:
+    sizes = Sizes(3, 2, 400, 400, 4)
+    attn_mask, is_causal = masks.get("attn_mask"), masks.get("is_causal", False)
+    return gather_masks(attn_mask, padding, is_causal=is_causal, sizes=sizes, may_look=True)
 
 
 def test_what_fits_is_let_through_and_memory_is_what_the_kernel_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -102,6 +103,15 @@ def test_all_layers_of_a_model_are_replaced_and_what_was_done_is_said() -> None:
     assert replace_in(nn.Linear(2, 2)).describe() == "there is no torch.nn.MultiheadAttention in it"
 
 
+def test_layer_under_two_names_of_one_parent_is_replaced_under_both() -> None:
+    shared = nn.MultiheadAttention(8, 2)
+    pair = nn.ModuleList([shared, shared])
+    model = nn.ModuleDict({"a": pair, "b": pair})
+    assert set(replace_in(model).replaced) == {"a.0", "a.1", "b.0", "b.1"}
+    assert type(pair[0]) is MultiheadAttention
+    assert pair[0] is pair[1]
+
+
 @pytest.mark.parametrize("is_training", [False, True])
 def test_model_computes_the_same_with_layers_replaced(is_training: bool) -> None:
     torch.manual_seed(0)
@@ -139,6 +149,32 @@ def test_encoder_layer_calls_ours_where_its_fast_path_would_pass_it_by(way: str)
         output = encoder(torch.randn(2, 3, 8), src_key_padding_mask=padding)
     assert len(called) == (2 if way == "built with" else 1)
     assert output.isfinite().all()
+
+
+def passes_by(layer: nn.TransformerEncoderLayer) -> bool:
+    """Whether the encoder layer computes attention without a call of ours."""
+    called: list[nn.Module] = []
+    layer.self_attn.__dict__["forward"] = _noting(layer.self_attn, called)
+    with torch.no_grad():
+        layer(torch.randn(2, 3, 8))
+    del layer.self_attn.__dict__["forward"]
+    return not called
+
+
+def test_fast_path_stays_away_whatever_is_set_later_and_is_back_for_strict_layers() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    assert passes_by(layer)
+    replace_in(layer)
+    assert not passes_by(layer)
+    layer.self_attn.out_proj = nn.Linear(8, 8)
+    assert not passes_by(layer)
+    layer.self_attn.strict_torch = True
+    assert passes_by(layer)
+    layer.self_attn.strict_torch = False
+    assert not passes_by(layer)
+    layer.self_attn = pickle.loads(pickle.dumps(layer.self_attn))
+    assert not passes_by(layer)
+    assert len(layer.self_attn.out_proj._forward_pre_hooks) == 1
 
 
 def _noting(module: MultiheadAttention, called: list[nn.Module]) -> Any:

@@ -109,6 +109,79 @@ def test_traced_graph_is_of_whole_operations() -> None:
     assert_near(traced(y, y, y)[1], layer(y, y, y)[1])
 
 
+MISFITS: list[tuple[Any, ...]] = [
+    (ones := torch.ones(2, 5, 8), ones, ones, torch.zeros(1, 5, dtype=torch.bool)),
+    (ones, ones, ones, torch.zeros(5, dtype=torch.bool)),
+    (ones, ones, ones, torch.zeros(2, 5, dtype=torch.int64)),
+    (ones, ones, ones, torch.zeros(2, 5, dtype=torch.uint8)),
+    (ones, ones, ones, None, True, torch.zeros(1, 5)),
+    (ones, ones, ones, None, True, torch.zeros(5, 5, dtype=torch.int32)),
+    (ones, ones, ones, None, True, torch.zeros(2, 5, 5)),
+    (ones, ones, ones, None, True, torch.zeros(1, 1, 5, 5)),
+    (ones, ones[:1], ones[:1]),
+    (ones, ones, ones[:, :1]),
+    (ones, ones[0], ones[0]),
+    (ones[0], ones[0], ones[0], torch.zeros(1, 5)),
+    (ones[None], ones[None], ones[None]),
+]
+
+
+@pytest.mark.parametrize("arguments", MISFITS)
+def test_what_does_not_fit_is_refused_by_graphs_and_by_their_makers(arguments: tuple[Any, ...]) -> None:
+    layer = make_layer().eval().requires_grad_(False)
+    with pytest.raises(torch.jit.Error, match=r"expected to|neither boolean nor floating|differ in"):
+        torch.jit.script(layer)(*arguments)
+    torch.compiler.reset()
+    with pytest.raises(AttentionInputError):
+        torch.compile(layer, backend="eager")(*arguments)
+    tensors = tuple(x for x in arguments if isinstance(x, Tensor))
+
+    def run(*given: Tensor) -> Any:
+        left = iter(given)
+        return layer(*(next(left) if isinstance(x, Tensor) else x for x in arguments))
+
+    with pytest.raises(AttentionInputError):
+        torch.jit.trace(run, tensors)
+    with pytest.raises(AttentionInputError):
+        make_fx(run)(*tensors)
+    with pytest.raises(Exception, match=r"expected to|only boolean and floating|differ in|axes"):
+        torch.export.export(layer, arguments)
+
+
+def test_compiled_layer_refuses_masks_of_the_wrong_size_for_any_size() -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(make_layer(), backend="eager", dynamic=True)
+    for length in (5, 9):
+        x, padding = torch.randn(2, length, 8), torch.zeros(2, length, dtype=torch.bool)
+        compiled(x, x, x, padding)
+        with pytest.raises(AttentionInputError, match="was expected to be"):
+            compiled(x, x, x, padding[:1])
+
+
+def test_graphs_serve_other_values_of_a_mask_that_was_causal_when_they_were_made() -> None:
+    layer = make_layer().requires_grad_(False)
+    x = torch.randn(2, 5, 8)
+    causal = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    other = causal.clone()
+    other[1:, 0] = True
+
+    def run(x: Tensor, mask: Tensor) -> Any:
+        return layer(x, x, x, attn_mask=mask, is_causal=True)
+
+    of_values = make_fx(run)(x, causal)
+    of_shapes = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(x, causal)
+    for graph in (torch.jit.trace(run, (x, causal)), of_values, of_shapes):
+        for mine, theirs in zip(graph(x, other), run(x, other), strict=True):
+            assert_near(mine, theirs)
+    masks = torch.stack([causal, other])
+    each = torch.func.vmap(lambda mask: run(x, mask)[1])(masks)
+    assert_near(each[1], run(x, other)[1])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = torch.zeros(2, 5, 8)
+        mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        assert make_layer()(fake, fake, fake, attn_mask=mask, is_causal=True)[1].shape == (2, 5, 5)
+
+
 def test_functional_derivatives_and_batches_go_through() -> None:
     layer = make_layer(dtype=torch.float64)
     x = torch.randn(3, 4, 8, dtype=torch.float64)
@@ -161,6 +234,13 @@ def test_tensors_of_another_class_see_each_operation() -> None:
     assert_near(output.as_subclass(Tensor), layer(x, x, x)[0])
 
 
+def test_default_device_is_not_where_the_layer_computes() -> None:
+    layer, x, padding = make_layer(dropout=0.5), torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool)
+    with torch.device("meta"):
+        output, weights = layer(x, x, x, padding)
+    assert output.device == weights.device == torch.device("cpu")
+
+
 def test_nested_tensors_are_taken_and_given() -> None:
     layer = make_layer().eval()
     entries = [torch.randn(length, 8) for length in (3, 5, 1)]
@@ -183,5 +263,8 @@ def test_nested_tensors_that_cannot_be_taken_are_refused() -> None:
         layer(nested, torch.randn(2, 3, 8), torch.randn(2, 3, 8))
     with pytest.raises(AttentionInputError, match="a mask was given with it"):
         layer(nested, nested, nested, attn_mask=torch.zeros(3, 3))
+    of_columns = MultiheadAttention(8, 2)
+    with pytest.raises(AttentionInputError, match="batch_first=True alone"):
+        of_columns(nested, nested, nested)
     with pytest.raises(AttentionInputError, match=r"strided layout alone, and this is torch\.jagged"):
         layer(jagged, jagged, jagged)

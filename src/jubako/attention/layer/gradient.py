@@ -24,7 +24,13 @@ __all__ = ["run_with_gradient"]
 
 def run_with_gradient(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:
     """What `run_forward` gives, with gradients."""
-    return Attended(*_Blocks.apply(q, k, v, masks.attn, masks.padding, masks.is_causal, todo))  # type: ignore[no-untyped-call]
+    attn, padding = _keep(masks.attn), _keep(masks.padding)
+    return Attended(*_Blocks.apply(q, k, v, attn, padding, masks.is_causal, todo))  # type: ignore[no-untyped-call]
+
+
+def _keep(mask: Tensor | None) -> Tensor | None:
+    """The mask as the backward pass will find it: a copy where whoever has it may change it until then."""
+    return mask if mask is None or mask.requires_grad else mask.clone()
 
 
 class _Given(NamedTuple):
@@ -48,8 +54,9 @@ class _Blocks(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         run = run_kernel if is_kernel_fit(q, todo) else run_forward
         found = run(q, k, v, Masks(attn, padding, is_causal), todo)
-        if found.top_keys is not None:
-            ctx.mark_non_differentiable(found.top_keys, found.top_weights)
+        of_values_alone = not any(ctx.needs_input_grad[i] for i in (0, 1, 3, 4))
+        constants = found[1:] if of_values_alone else (found.top_keys, found.top_weights)
+        ctx.mark_non_differentiable(*(x for x in constants if x is not None))
         return tuple(found)
 
     @staticmethod

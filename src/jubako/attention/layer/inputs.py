@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jubako.attention.layer.wanted import Want
 from jubako.errors import InputError
 
-__all__ = ["AttentionInputError", "Call", "Layer", "check_call", "name_axes"]
+__all__ = ["AttentionInputError", "Call", "Layer", "check_call", "check_tensors", "check_want", "name_axes"]
 
 
 class AttentionInputError(InputError, RuntimeError, AssertionError):
@@ -47,8 +48,48 @@ def name_axes(tensor: Tensor, axes: str) -> str:
     return f"({', '.join(sizes)})"
 
 
+def check_tensors(call: Call) -> None:
+    """Raises AttentionInputError unless the call is of tensors that are dense, or nested as the query is."""
+    problems = []
+    for name, tensor in call._asdict().items():
+        if tensor is None and name in ("key_padding_mask", "attn_mask"):
+            continue
+        if not isinstance(tensor, Tensor):
+            problems.append(f"{name} is of type {type(tensor).__name__}, where a tensor was expected")
+        elif tensor.is_nested:
+            if name != "query" and not (isinstance(call.query, Tensor) and call.query.is_nested):
+                problems.append(f"{name} is a nested tensor, and query is not")
+        elif tensor.layout != torch.strided:
+            problems.append(f"{name} is laid out as {tensor.layout}, where a dense tensor was expected")
+    if problems:
+        raise AttentionInputError("; ".join(problems))
+
+
+def check_want(want: Want) -> None:
+    """Raises AttentionInputError unless a pass can give what is wanted."""
+    if not isinstance(want, Want):
+        raise AttentionInputError(f"want is of type {type(want).__name__}, where a Want was expected")
+    if type(want.top_keys) is not int or want.top_keys < 0:
+        raise AttentionInputError(f"top_keys={want.top_keys!r}, where how many keys was expected, 0 or more")
+
+
 def check_call(call: Call, layer: Layer) -> None:
-    """Raises AttentionInputError with everything about the call that does not fit."""
+    """Raises AttentionInputError with everything about the call that does not fit.
+
+    A graph that torch.jit.trace makes has no part of it; torch.compile and torch.export see what it asks of sizes.
+    """
+    tracer = None if torch.compiler.is_compiling() else torch._C._get_tracing_state()
+    if tracer is None:
+        _require_fit(call, layer)
+        return
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        _require_fit(call, layer)
+    finally:
+        torch._C._set_tracing_state(tracer)  # type: ignore[attr-defined]
+
+
+def _require_fit(call: Call, layer: Layer) -> None:
     problems = _check_ranks(call) or [*_check_shapes(call, layer), *_check_masks(call, layer)]
     problems += _check_kinds(call, layer)
     if problems:

@@ -11,7 +11,7 @@ from torch import Tensor
 from jubako.attention.layer.plain import merge_masks, shape_mask, to_additive
 from jubako.attention.layer.steps import Sizes, Step
 
-__all__ = ["Masks", "add_masks", "find_lengths", "gather_masks", "is_implied_by_causal", "merge"]
+__all__ = ["Masks", "add_masks", "count_merged", "find_lengths", "gather_masks", "is_implied_by_causal", "merge"]
 
 
 class Masks(NamedTuple):
@@ -28,12 +28,15 @@ class Masks(NamedTuple):
         return self.attn is None and self.padding is None and not self.is_causal
 
 
-def gather_masks(attn_mask: Tensor | None, padding: Tensor | None, *, is_causal: bool, sizes: Sizes) -> Masks:
+def gather_masks(
+    attn_mask: Tensor | None, padding: Tensor | None, *, is_causal: bool, sizes: Sizes, may_look: bool
+) -> Masks:
     """The masks of a call that was checked, with room for the appended keys.
 
-    `attn_mask` is (L, S) or (B*H, L, S), `padding` (B, S), both without appended keys.
+    `attn_mask` is (L, S) or (B*H, L, S), `padding` (B, S), both without appended keys. `may_look` says that what is
+    done may depend on their values: not where a graph is made that is to serve other values, or where there are none.
     """
-    if attn_mask is not None and is_causal and is_implied_by_causal(attn_mask):
+    if attn_mask is not None and is_causal and may_look and is_implied_by_causal(attn_mask):
         attn_mask = None
     if attn_mask is not None:
         attn_mask = shape_mask(attn_mask, sizes.heads, sizes.appended)
@@ -46,14 +49,9 @@ def is_implied_by_causal(attn_mask: Tensor) -> bool:
     """Whether a mask (L, S) forbids and adds nothing to what a causal layer sees, so that it can be left out.
 
     Encoders of torch hand over a causal mask together with is_causal. Only where looking is cheap: not on a device that
-    would have to be waited for, nor while a graph is made, nor where the mask is learnt.
+    would have to be waited for, nor where the mask is learnt.
     """
-    if (
-        torch.compiler.is_compiling()
-        or attn_mask.dim() != 2
-        or attn_mask.device.type != "cpu"
-        or attn_mask.requires_grad
-    ):
+    if attn_mask.dim() != 2 or attn_mask.device.type != "cpu" or attn_mask.requires_grad:
         return False
     return not bool(attn_mask.tril().any())
 
@@ -64,9 +62,18 @@ def find_lengths(masks: Masks) -> list[int] | None:
     if padding is None or padding.device.type != "cpu" or padding.shape[1] == 0:
         return None
     allowed = ~padding if padding.dtype == torch.bool else padding != float("-inf")
-    places = torch.arange(1, padding.shape[1] + 1)
+    places = torch.arange(1, padding.shape[1] + 1, device=padding.device)
     found: list[int] = (allowed * places).amax(1).tolist()
     return found
+
+
+def count_merged(masks: Masks, sizes: Sizes) -> int:
+    """How many numbers `merge` makes of these masks."""
+    if masks.is_empty:
+        return 0
+    entries, heads = (1, 1) if masks.attn is None else masks.attn.shape[:2]
+    rows = 1 if masks.attn is None and not masks.is_causal else sizes.queries
+    return (entries if masks.padding is None else sizes.batch) * heads * rows * sizes.keys
 
 
 def merge(masks: Masks, like: Tensor, sizes: Sizes) -> Tensor | None:

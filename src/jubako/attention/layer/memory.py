@@ -26,16 +26,24 @@ class SizeError(AttentionInputError, MemoryError):
         self.available_bytes = available_bytes
 
 
-def estimate_bytes(sizes: Sizes, want: Want, item_bytes: int, *, is_whole: bool) -> dict[str, int]:
-    """What a pass allocates, by name, in bytes; `is_whole` says that it holds all weights at once."""
+def estimate_bytes(sizes: Sizes, want: Want, item_bytes: int, *, held: str, mask_items: int = 0) -> dict[str, int]:
+    """What a pass allocates, by name, in bytes.
+
+    `held` says of what it holds the weights at a time, "all", a "step" or "none"; `mask_items` how many numbers the one
+    mask has that it makes of all.
+    """
+    sum_bytes = max(4, item_bytes)
     rows = sizes.batch * sizes.heads * sizes.queries
     keys = sizes.batch * sizes.heads * sizes.keys
     weights = rows * sizes.keys * item_bytes
     parts = {
         "projections and context": 2 * (2 * rows + 2 * keys) * sizes.head_dim * item_bytes,
-        "scores": 2 * weights if is_whole else min(weights, STEP_BYTES),
+        "scores": {"all": 2 * weights, "step": min(weights, STEP_BYTES), "none": 0}[held],
+        "mask": mask_items * item_bytes,
         "averaged map": sizes.batch * sizes.queries * sizes.keys * item_bytes if want.averaged else 0,
-        "maps of all heads": weights if want.per_head else 0,
+        "maps of all heads": weights if want.per_head and held != "all" else 0,
+        "column sums": keys * sum_bytes if want.column_sums else 0,
+        "entropies": rows * sum_bytes if want.row_entropy else 0,
         "top keys": rows * min(want.top_keys, sizes.keys) * (8 + item_bytes),
     }
     return {name: count for name, count in parts.items() if count}

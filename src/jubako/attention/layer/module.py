@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass
-from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call
-from jubako.attention.layer.masks import gather_masks
+from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call, check_tensors, check_want
+from jubako.attention.layer.masks import count_merged, gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
 from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
-from jubako.attention.layer.whole import is_traced, is_whole_needed, run_whole
+from jubako.attention.layer.whole import is_symbolic, is_whole_needed, run_whole
 
-__all__ = ["MultiheadAttention", "keep_off_fast_path"]
+__all__ = ["MultiheadAttention"]
 
 
 class MultiheadAttention(nn.MultiheadAttention):
@@ -57,13 +57,15 @@ class MultiheadAttention(nn.MultiheadAttention):
         options = (dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype)
         super().__init__(embed_dim, num_heads, *options)
         self.strict_torch = strict_torch
-        if not strict_torch:
-            keep_off_fast_path(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if not self.strict_torch and not self.out_proj._forward_pre_hooks:  # a state that torch's layer has made
-            keep_off_fast_path(self)
+        _guard_fast_path(self)  # the state may be one that torch's layer has made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("strict_torch", "out_proj"):
+            _guard_fast_path(self)
 
     def forward(
         self,
@@ -119,16 +121,17 @@ class MultiheadAttention(nn.MultiheadAttention):
         """
         if self.strict_torch:
             raise AttentionInputError("a layer with strict_torch=True computes as torch does, which gives no extras")
+        check_want(want)
         return self._run(Call(query, key, value, key_padding_mask, attn_mask), want, is_causal=is_causal)
 
     def _run(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
         """One pass over inputs as they were given."""
+        check_tensors(call)
         if call.query.is_nested:
-            padded = pad_nested(call)
+            padded = pad_nested(call, batch_first=self.batch_first)
             found = self._run(padded.call, want, is_causal=is_causal)
             return found._replace(output=unpad(found.output, padded.lengths))
-        if not is_traced():  # sizes may be symbols, which a look at them would fix
-            check_call(call, self._describe())
+        check_call(call, self._describe())
         if call.query.dim() == 3:
             return self._run_batch(call, want, is_causal=is_causal)
         axis = 0 if self.batch_first else 1
@@ -139,19 +142,26 @@ class MultiheadAttention(nn.MultiheadAttention):
         return Attended(found.output.squeeze(axis), *single)
 
     def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
-        heads = self._project(call.query, call.key, call.value)
-        q, k = heads[:2]
-        sizes = Sizes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), self._count_appended())
-        masks = gather_masks(call.attn_mask, call.key_padding_mask, is_causal=is_causal, sizes=sizes)
+        padding, attn_mask = call.key_padding_mask, call.attn_mask
+        sizes = self._size(call)
         todo = Pass(sizes, want, self.dropout if self.training else 0.0)
-        if is_whole_needed(*heads, masks.attn, masks.padding):
-            found = run_whole(plain.scale(q), *heads[1:], masks, todo, plain.draw_kept(q, k, todo.dropout))
-        elif is_fused(q, todo):
+        involved = (*call, *self._list_weights(), self.in_proj_bias)
+        is_whole = is_whole_needed(*involved)
+        masks = gather_masks(attn_mask, padding, is_causal=is_causal, sizes=sizes, may_look=not is_whole)
+        is_by_torch = not is_whole and is_fused(call.query, masks, todo)
+        if not is_symbolic(*involved):
+            held = "all" if is_whole else "none" if is_by_torch else "step"
+            mask_items = 0 if held == "step" else count_merged(masks, sizes)
+            parts = estimate_bytes(sizes, want, _count_item_bytes(call.query), held=held, mask_items=mask_items)
+            require_memory(parts, sizes, call.query.device)
+        heads = self._project(call.query, call.key, call.value)
+        if is_whole:
+            kept = plain.draw_kept(*heads[:2], todo.dropout)
+            found = run_whole(plain.scale(heads[0]), *heads[1:], masks, todo, kept)
+        elif is_by_torch:
             found = run_fused(*heads, masks, todo)
         else:
-            require_memory(estimate_bytes(sizes, want, q.element_size(), is_whole=False), sizes, q.device)
-            heads = lay_out(*heads)
-            del q, k  # with the last view of them, the projections in one piece go before the pass begins
+            heads = lay_out(*heads)  # the projections in one piece go with the last view of them
             found = run_in_steps(*heads, masks, todo)
         del heads
         context = plain.join_heads(found.output, self.batch_first)
@@ -159,9 +169,7 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The heads (B, H, L, D) of queries, and (B, H, S, D) of keys and values, with those that are appended."""
-        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
-        weights: list[Tensor | None] = [weight, self.k_proj_weight, self.v_proj_weight]
-        q, k, v = plain.project(query, key, value, weights, self.in_proj_bias)
+        q, k, v = plain.project(query, key, value, self._list_weights(), self.in_proj_bias)
         q, k, v = (
             plain.split_heads(q, self.num_heads, self.batch_first),
             plain.split_heads(k, self.num_heads, self.batch_first),
@@ -170,6 +178,17 @@ class MultiheadAttention(nn.MultiheadAttention):
         k = plain.append_keys(k, self.bias_k, self.add_zero_attn)
         v = plain.append_keys(v, self.bias_v, self.add_zero_attn)
         return q, k, v
+
+    def _list_weights(self) -> list[Tensor | None]:
+        """The weights of query, key and value, or all in one and two None."""
+        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
+        return [weight, self.k_proj_weight, self.v_proj_weight]
+
+    def _size(self, call: Call) -> Sizes:
+        """The axes of the scores of a batched call."""
+        rows, batch = (1, 0) if self.batch_first else (0, 1)
+        entries, length, appended = call.query.size(batch), call.query.size(rows), self._count_appended()
+        return Sizes(entries, self.num_heads, length, call.key.size(rows) + appended, self.head_dim, appended)
 
     def _count_appended(self) -> int:
         return int(self.bias_k is not None) + int(self.add_zero_attn)
@@ -195,12 +214,14 @@ class MultiheadAttention(nn.MultiheadAttention):
             raise RuntimeError(
                 "a layer with strict_torch=True can't be scripted: script torch's own with its state_dict"
             )
+        plain.require_fit(query, key, value, self.batch_first)
         is_batched = query.dim() == 3
         axis = 0 if self.batch_first else 1
         if not is_batched:
             query, key, value = plain.add_batch(query, key, value, axis)
             if key_padding_mask is not None:
                 key_padding_mask = key_padding_mask.unsqueeze(0)
+        plain.require_masks_fit(query, key, [key_padding_mask, attn_mask], self.num_heads, self.batch_first)
         q, k, v = self._project(query, key, value)
         appended = self._count_appended()
         if attn_mask is not None:
@@ -221,13 +242,27 @@ class MultiheadAttention(nn.MultiheadAttention):
         return output, weights.mean(-3) if average_attn_weights else weights
 
 
-def keep_off_fast_path(module: nn.MultiheadAttention) -> None:
+def _count_item_bytes(query: Tensor) -> int:
+    """How large a number is in the heads that are made of this query."""
+    kind = query.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind).itemsize
+    return query.element_size()
+
+
+def _guard_fast_path(module: MultiheadAttention) -> None:
     """Makes encoder layers of torch call the forward of `module` instead of computing its attention past it.
 
     They do that where they find a hook in any module below them. This one is on the output projection, which is never
-    called as a module, so it costs nothing.
+    called as a module, so it costs nothing. A layer that is `strict_torch` has none.
     """
-    module.out_proj.register_forward_pre_hook(_stay_off_fast_path)
+    hooks = module.out_proj._forward_pre_hooks
+    placed = [key for key, hook in hooks.items() if hook is _stay_off_fast_path]
+    if module.strict_torch:
+        for key in placed:
+            del hooks[key]
+    elif not placed:
+        module.out_proj.register_forward_pre_hook(_stay_off_fast_path)
 
 
 def _stay_off_fast_path(self: Any, input: tuple[Tensor]) -> None:

@@ -19,11 +19,13 @@ class Padded(NamedTuple):
     lengths: list[int]
 
 
-def pad_nested(call: Call) -> Padded:
+def pad_nested(call: Call, *, batch_first: bool) -> Padded:
     """The call with its one nested tensor padded. Torch's layer takes them in the same case only."""
     query = call.query
     if query is not call.key or query is not call.value:
         raise AttentionInputError("nested tensors are taken where query, key and value are the same tensor alone")
+    if not batch_first:
+        raise AttentionInputError("nested tensors are taken with batch_first=True alone: their first axis is the batch")
     if call.attn_mask is not None or call.key_padding_mask is not None:
         raise AttentionInputError("a nested tensor says itself which keys there are, and a mask was given with it")
     if query.layout != torch.strided:

@@ -23,6 +23,8 @@ __all__ = [
     "join_heads",
     "merge_masks",
     "project",
+    "require_fit",
+    "require_masks_fit",
     "scale",
     "shape_mask",
     "split_heads",
@@ -37,6 +39,37 @@ def add_batch(query: Tensor, key: Tensor, value: Tensor, axis: int) -> tuple[Ten
         return batched, batched, batched
     keys = key.unsqueeze(axis)
     return batched, keys, keys if key is value else value.unsqueeze(axis)
+
+
+def require_fit(query: Tensor, key: Tensor, value: Tensor, batch_first: bool) -> None:
+    """Raises RuntimeError unless the axes of the inputs fit each other: products would repeat those of size 1."""
+    rank = query.dim()
+    if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
+        raise RuntimeError("query, key and value were expected to have 3 axes each, or, unbatched, 2")
+    if key.shape[:-1] != value.shape[:-1]:
+        raise RuntimeError("key and value differ in B or S")
+    batch = 0 if batch_first else 1
+    if rank == 3 and key.size(batch) != query.size(batch):
+        raise RuntimeError("key and query differ in B")
+
+
+def require_masks_fit(query: Tensor, key: Tensor, masks: list[Tensor | None], heads: int, batch_first: bool) -> None:
+    """Raises RuntimeError unless the masks, for padding (B, S) and for attention, fit the batched query and key."""
+    rows, batch = (1, 0) if batch_first else (0, 1)
+    entries, length, keys = query.size(batch), query.size(rows), key.size(rows)
+    padding, attn_mask = masks[0], masks[1]
+    if padding is not None:
+        if padding.dim() != 2 or padding.size(0) != entries or padding.size(1) != keys:
+            raise RuntimeError("key_padding_mask was expected to be (B, S), or, unbatched, (S)")
+        if padding.dtype != torch.bool and not padding.is_floating_point():
+            raise RuntimeError("key_padding_mask is neither boolean nor floating")
+    if attn_mask is not None:
+        if attn_mask.dim() not in (2, 3) or attn_mask.size(-2) != length or attn_mask.size(-1) != keys:
+            raise RuntimeError("attn_mask was expected to be (L, S) or (B*H, L, S)")
+        if attn_mask.dim() == 3 and attn_mask.size(0) != entries * heads:
+            raise RuntimeError("attn_mask was expected to be (L, S) or (B*H, L, S)")
+        if attn_mask.dtype != torch.bool and not attn_mask.is_floating_point():
+            raise RuntimeError("attn_mask is neither boolean nor floating")
 
 
 def project(

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from torch import nn
 
 from jubako.attention.layer.inputs import AttentionInputError
-from jubako.attention.layer.module import MultiheadAttention, keep_off_fast_path
+from jubako.attention.layer.module import MultiheadAttention
 
 __all__ = ["Replacement", "from_torch", "replace_in"]
 
@@ -47,8 +47,6 @@ def from_torch(module: nn.MultiheadAttention, *, strict_torch: bool = False) -> 
     _share(module, made)
     made.out_proj = _share(module.out_proj, type(module.out_proj).__new__(type(module.out_proj)))
     made.strict_torch = strict_torch
-    if not strict_torch:
-        keep_off_fast_path(made)
     return made
 
 
@@ -64,8 +62,10 @@ def replace_in(model: nn.Module, *, strict_torch: bool = False) -> Replacement:
     made: dict[nn.Module, MultiheadAttention] = {}
     replaced, left, without_nesting = [], [], []
     for place, parent in list(model.named_modules(remove_duplicate=False)):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children leaves out second names
             path = f"{place}.{name}" if place else name
+            if isinstance(child, MultiheadAttention) and child in made.values():  # the parent has two names itself
+                replaced.append(path)
             if not isinstance(child, nn.MultiheadAttention) or isinstance(child, MultiheadAttention):
                 continue
             reason = _find_reason_against(child)

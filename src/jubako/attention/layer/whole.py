@@ -10,14 +10,9 @@ from jubako.attention.layer.blocks import Pass, sum_dtype
 from jubako.attention.layer.masks import Masks, merge
 from jubako.attention.layer.wanted import Attended
 
-__all__ = ["is_traced", "is_whole_needed", "run_whole"]
+__all__ = ["is_symbolic", "is_whole_needed", "run_whole"]
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def is_traced() -> bool:
-    """Whether a graph is being made by torch.compile, torch.export or torch.jit.trace."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def is_whole_needed(*tensors: Tensor | None) -> bool:
@@ -26,11 +21,20 @@ def is_whole_needed(*tensors: Tensor | None) -> bool:
     That is: compiling and exporting, tracing, `torch.func`, forward-mode derivatives, dispatch modes, and tensors of
     other classes than torch's own.
     """
-    if is_traced() or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+    if is_symbolic(*tensors) or torch._C._are_functorch_transforms_active():
         return True
     if torch.autograd.forward_ad._current_level >= 0:
         return True
-    return any(tensor is not None and (type(tensor) not in _PLAIN or tensor.is_meta) for tensor in tensors)
+    return any(tensor is not None and tensor.is_meta for tensor in tensors)
+
+
+def is_symbolic(*tensors: Tensor | None) -> bool:
+    """Whether there may be no numbers behind sizes, or nothing behind tensors, so that memory can't be estimated."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    return any(tensor is not None and type(tensor) not in _PLAIN for tensor in tensors)
 
 
 def run_whole(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass, kept: Tensor | None) -> Attended:
