@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import stat
@@ -120,6 +121,79 @@ def test_library_is_compiled_once_and_its_users_alone(cache: Path) -> None:
     assert compiled._find_compiled() == path
     assert path.stat().st_mtime_ns == made
     compiled._prove(compiled._load(path))
+
+
+@pytest.mark.parametrize("kept", [0, 4096, -1])
+def test_library_that_was_cut_or_changed_is_compiled_anew(cache: Path, kept: int) -> None:
+    path = compiled._find_compiled()
+    content = path.read_bytes()
+    path.write_bytes(content[:kept])
+    again = compiled._find_compiled()
+    assert list(cache.iterdir()) == [again]
+    assert again.stat().st_size == len(content)
+    compiled._prove(compiled._load(again))
+
+
+@pytest.mark.usefixtures("cache")
+def test_library_that_cannot_be_loaded_is_compiled_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler gives text at first, and a library the next time."""
+    body = f"""[ "$1" = --version ] && exit 0
+[ -e {tmp_path}/first ] && exec {shutil.which("c++")} "$@"
+while [ "$1" != -o ]; do shift; done
+echo text > "$2"; echo > {tmp_path}/first
+"""
+    make_compiler(tmp_path, monkeypatch, body)
+    compiled._prove(compiled._get_library())
+
+
+@pytest.mark.usefixtures("cache")
+def test_library_that_can_never_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """[ "$1" = --version ] && exit 0
+while [ "$1" != -o ]; do shift; done
+echo text > "$2"; echo >> $0.calls
+"""
+    make_compiler(tmp_path, monkeypatch, body)
+    with pytest.raises(HostError, match="can't be loaded"):
+        compiled._get_library()
+    assert (tmp_path / "bin" / "c++.calls").read_text() == "\n\n"
+
+
+def test_cache_that_is_no_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+        with pytest.raises(HostError, match="the attention kernel can't be kept in ") as caught:
+            compiled._find_compiled()
+        assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+def test_relative_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert compiled._find_folder() == tmp_path / ".cache" / "jubako"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert compiled._find_folder() == tmp_path / ".cache" / "jubako"
+
+
+@pytest.mark.usefixtures("cache")
+def test_compiler_that_cannot_be_executed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_compiler(tmp_path, monkeypatch, "")
+    (tmp_path / "bin" / "c++").write_bytes(b"\x7fELF")
+    with pytest.raises(HostError, match=r"the attention kernel was not compiled: .*Exec format error"):
+        compiled._find_compiled()
+
+
+class Failing(ctypes.CDLL):
+    """A library whose pass says that it got no memory."""
+
+    def __init__(self) -> None:
+        self.__dict__["jubako_attend"] = lambda arguments: 1
+
+
+def test_kernel_that_fails_is_said() -> None:
+    q = torch.randn(1, 1, 2, 2)
+    with pytest.raises(HostError, match="got no memory or no thread"):
+        compiled._call(Failing(), (q, q, q), Masks(None, None, is_causal=False), Pass(Sizes(1, 1, 2, 2, 2), MAP))
 
 
 def test_no_compiler_is_said(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

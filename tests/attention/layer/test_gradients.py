@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jubako.attention.layer.blocks import Pass, draw_all_kept
 from jubako.attention.layer.gradient import run_with_gradient
@@ -14,6 +17,7 @@ from jubako.attention.layer.masks import Masks
 from jubako.attention.layer.module import MultiheadAttention
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
+from jubako.attention.layer.ways import run_in_steps
 from jubako.attention.layer.whole import run_whole
 
 from .by_hand import assert_near
@@ -263,3 +267,52 @@ def test_training_with_weights_holds_no_weights_of_all_heads() -> None:
     weights = 8 * 512 * 512 * 4
     assert kinds[MultiheadAttention] < weights / 8
     assert kinds[nn.MultiheadAttention] > weights
+
+
+class Live(TorchDispatchMode):
+    """Notes the most bytes that storages made under it take at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._made: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(x, Tensor):
+                self._made[StorageWeakRef(x.untyped_storage())] = x.untyped_storage().nbytes()
+        self._made = {storage: count for storage, count in self._made.items() if not storage.expired()}
+        self.most = max(self.most, sum(self._made.values()))
+        return made
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_no_pass_over_steps_holds_weights_of_all_heads_at_a_time(dropout: float) -> None:
+    sizes = Sizes(1, 16, 512, 512, 4)
+    heads = [torch.randn(1, 16, 512, 4, requires_grad=True) for _ in range(3)]
+    todo = Pass(sizes, Want(averaged=True), dropout, seed=1, step_bytes=1 << 18)
+    with Live() as live:
+        found = run_with_gradient(*heads, Masks(None, None, is_causal=False), todo)
+        assert found.averaged is not None
+        (found.output.sum() + found.averaged.square().sum()).backward()
+    one_map = 512 * 512 * 4
+    assert one_map < live.most < 8 * one_map  # weights of all heads are 16
+
+
+def test_dropout_is_drawn_anew_for_each_step() -> None:
+    q, _, _ = make_heads()
+    kept = draw_all_kept(Masks(None, None, is_causal=False), Pass(SIZES, ALL, 0.4, seed=5, step_bytes=1), q.detach())
+    patterns = {tuple(part.flatten().tolist()) for entry in kept for head in entry for part in (head[:4], head[16:])}
+    assert len(patterns) == 2 * SIZES.batch * SIZES.heads
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_autocast_casts_nothing_within_a_pass(is_recorded: bool) -> None:
+    heads = [x.detach().float().requires_grad_(is_recorded) for x in make_heads()]
+    masks, todo = Masks(None, None, is_causal=True), Pass(SIZES, ALL)
+    expected = run_in_steps(*heads, masks, todo)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run_in_steps(*heads, masks, todo)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine, theirs)

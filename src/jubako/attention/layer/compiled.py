@@ -1,6 +1,7 @@
 """A kernel in C++ for float32 on processors, compiled where it is first asked for; never used unless it is asked for.
 
-    CACHE/jubako/attention-HASH.so    the library; the hash is of its source, the compiler, its flags and the processor
+    CACHE/jubako/attention-HASH-CONTENT.so    the library; HASH is of its source, the compiler, its flags and the
+                                              processor, CONTENT of itself, for what was cut or changed is made anew
 
 CACHE is $XDG_CACHE_HOME, or ~/.cache. The folder is its user's alone, and a library that is another user's is not
 loaded. Before it is used for anything the kernel computes a small case that is compared with torch's result, so a BLAS
@@ -66,7 +67,7 @@ def use_kernel(kind: str) -> str:
         raise InputError(f"{kind!r} is no kernel; there are 'torch' and 'compiled'")
     before = "compiled" if _is_used else "torch"
     if kind == "compiled" and _library is None:
-        library = _load(_find_compiled())
+        library = _get_library()
         _prove(library)
         _library = library
     _is_used = kind == "compiled"
@@ -126,20 +127,64 @@ def _find_blas() -> tuple[int, int | None]:
     return gemm, None if limit is None else ctypes.cast(limit, ctypes.c_void_p).value
 
 
+def _get_library() -> ctypes.CDLL:
+    """The library, loaded; compiled once more if the one that is there can't be."""
+    path = _find_compiled()
+    try:
+        return _load(path)
+    except HostError:
+        path.unlink(missing_ok=True)
+    return _load(_find_compiled())
+
+
 def _find_compiled() -> Path:
-    """The library, compiled now if it isn't there."""
+    """The library, compiled now if it isn't there as it was made: one that was cut would end the process."""
     compiler = shutil.which("c++")
     if compiler is None:
         raise HostError("the attention kernel needs a C++ compiler", hint="install g++ or clang, so that there is c++")
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = _run([compiler, "--version"]).stdout
     told = [_SOURCE.read_text(encoding="utf-8"), version, *_FLAGS, os.uname().machine, *_read_processor()]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jubako"
-    path = folder / f"attention-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        _compile(compiler, path)
-    _require_own(path, os.geteuid())
+    stem = f"attention-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}"
+    folder = _find_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in folder.glob(f"{stem}-*.so"):
+            _require_own(path, os.geteuid())
+            if path.name == _name(stem, path.read_bytes()):
+                return path
+            path.unlink()
+        path = _compile(compiler, folder, stem)
+        _require_own(path, os.geteuid())
+    except OSError as error:
+        hint = "XDG_CACHE_HOME says where else it may be"
+        raise HostError(f"the attention kernel can't be kept in {folder}: {error}", hint=hint) from error
     return path
+
+
+def _find_folder() -> Path:
+    """Where libraries are kept. A relative $XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification)."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named / "jubako"
+    try:
+        return Path.home() / ".cache" / "jubako"
+    except RuntimeError as error:
+        hint = "XDG_CACHE_HOME says where it may be"
+        raise HostError("this user has no home in which the attention kernel could be kept", hint=hint) from error
+
+
+def _name(stem: str, content: bytes) -> str:
+    return f"{stem}-{hashlib.sha256(content).hexdigest()[:32]}.so"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs the compiler."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"the attention kernel was not compiled: {error}") from error
 
 
 def _require_own(path: Path, user_id: int) -> None:
@@ -157,27 +202,25 @@ def _read_processor() -> list[str]:
     return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
 
 
-def _compile(compiler: str, path: Path) -> None:
-    """Compiles aside, and puts the library in its place: another process may be at it."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / "attention.so"
-        command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise HostError(f"the attention kernel was not compiled: {error}") from error
+def _compile(compiler: str, folder: Path, stem: str) -> Path:
+    """Compiles aside, and puts the library in its place once it is on the disk: another process may be at it."""
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        made = Path(aside) / "attention.so"
+        done = _run([compiler, *_FLAGS, "-o", str(made), str(_SOURCE)])
         if done.returncode:
             raise HostError(f"the attention kernel was not compiled by {compiler}: {done.stderr.strip()[-500:]}")
         made.chmod(0o600)
-        made.rename(path)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+            path = folder / _name(stem, file.read())
+        return made.rename(path)
 
 
 def _load(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
+        library.jubako_attend  # noqa: B018  (looked up when it is named)
+    except (OSError, AttributeError) as error:
         raise HostError(f"the attention kernel at {path} can't be loaded: {error}") from error
     library.jubako_attend.argtypes = [ctypes.c_void_p]
     library.jubako_attend.restype = ctypes.c_int

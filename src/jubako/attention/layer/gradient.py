@@ -1,8 +1,8 @@
 """The pass over steps with gradients: weights are computed once more, step by step, instead of being kept.
 
-So training takes O(B L S) memory where the averaged map is returned, and O(B (L + S)) where it is not. Gradients flow
-into queries, keys, values and additive masks, from the context, the averaged map, the maps of all heads, their column
-sums, and the entropies of their rows. Second derivatives come from the pass in one go.
+So training takes O(B L S) memory where the averaged map is returned, and O(B (L + S)) and copies of masks where it is
+not. Gradients flow into queries, keys, values and additive masks, from the context, the averaged map, the maps of all
+heads, their column sums, and the entropies of their rows. Second derivatives come from the pass in one go.
 """
 
 from __future__ import annotations
