@@ -316,3 +316,14 @@ def test_autocast_casts_nothing_within_a_pass(is_recorded: bool) -> None:
         found = run_in_steps(*heads, masks, todo)
     for mine, theirs in zip(found, expected, strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_many_gradients_at_a_time_are_those_one_by_one() -> None:
+    q, k, v = make_heads()
+    found = run_with_gradient(q, k, v, Masks(None, None, is_causal=True), Pass(SIZES, Want(averaged=True)))
+    given = torch.randn(3, *found.output.shape, dtype=torch.float64)
+    together = torch.autograd.grad(found.output, (q, k, v), given, is_grads_batched=True, retain_graph=True)
+    for i, each in enumerate(given):
+        alone = torch.autograd.grad(found.output, (q, k, v), each, retain_graph=True)
+        for mine, theirs in zip(together, alone, strict=True):
+            assert_near(mine[i], theirs)

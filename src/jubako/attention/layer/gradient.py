@@ -65,8 +65,10 @@ class _Blocks(torch.autograd.Function):
         masks = Masks(attn, padding, ctx.is_causal)
         given = _Given(*gradients[:5])
         needed = ctx.needs_input_grad[:5]
-        if torch.is_grad_enabled():
-            made = _differentiate_whole((q, k, v), masks, ctx.todo, given, needed)
+        are_many = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in given)
+        if torch.is_grad_enabled() or are_many:
+            with torch.enable_grad():
+                made = _differentiate_whole((q, k, v), masks, ctx.todo, given, needed)
         else:
             made = _Backward(q, k, v, masks, ctx.todo).run(given, needed)
         return *made, None, None
@@ -75,7 +77,7 @@ class _Blocks(torch.autograd.Function):
 def _differentiate_whole(
     heads: tuple[Tensor, Tensor, Tensor], masks: Masks, todo: Pass, given: _Given, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """The gradients as functions of everything, for derivatives of them."""
+    """The gradients as functions of everything, for derivatives of them, and for many gradients at a time."""
     inputs = [None if x is None else x.view_as(x) for x in (*heads, masks.attn, masks.padding)]
     q, k, v, attn, padding = inputs
     assert q is not None and k is not None and v is not None
