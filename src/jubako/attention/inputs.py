@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jubako.attention.free_memory import find_free_bytes
 from jubako.errors import HostError, InputError
 from jubako.records import record
 
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.attention.description import Array, Masks, Settings, Weights
 
-__all__ = ["Inputs", "arrange", "estimate_bytes", "find_memory_bytes", "merge_masks", "require_memory"]
+__all__ = ["Inputs", "arrange", "estimate_bytes", "merge_masks", "require_memory"]
 
 # Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
 _MAPS = 14
@@ -96,7 +97,7 @@ def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: in
 def require_memory(settings: Settings, sizes: tuple[int, int, int], features: int, limit_bytes: int | None) -> None:
     """HostError, with the estimate, if re-deriving a call of these sizes would take more memory than there is."""
     needed = estimate_bytes(settings, sizes, features)
-    there = find_memory_bytes() if limit_bytes is None else limit_bytes
+    there = find_free_bytes() if limit_bytes is None else limit_bytes
     if there is not None and needed > there:
         batch, length, keys = sizes
         raise HostError(
@@ -104,18 +105,6 @@ def require_memory(settings: Settings, sizes: tuple[int, int, int], features: in
             f"and {there / (1 << 30):.1f} GiB are free",
             hint="Check fewer sequences, or shorter ones.",
         )
-
-
-def find_memory_bytes() -> int | None:
-    """Memory that could be had now; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", "rb") as file:
-            for line in file:
-                if line.startswith(b"MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return None
 
 
 def _axes_of_inputs(ndim: int, *, batch_first: bool) -> tuple[str, ...]:

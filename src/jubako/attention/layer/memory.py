@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
+from jubako.attention.free_memory import find_free_bytes
 from jubako.attention.layer.inputs import AttentionInputError
 from jubako.attention.layer.steps import STEP_BYTES, Sizes
 from jubako.attention.layer.wanted import Want
@@ -13,8 +12,6 @@ from jubako.attention.layer.wanted import Want
 __all__ = ["SizeError", "estimate_bytes", "find_available_bytes", "require_memory"]
 
 SMALL_BYTES = 256 << 20  # below this nothing is looked up, which takes a tenth of a millisecond
-_MEMORY_TOTALS = "/proc/meminfo"
-_GROUPS = "/sys/fs/cgroup"
 
 
 class SizeError(AttentionInputError, MemoryError):
@@ -72,39 +69,7 @@ def find_available_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    known = [found for found in (_read_available(), *_read_groups()) if found is not None]
-    return min(known, default=None)
-
-
-def _read_available() -> int | None:
-    """What the kernel holds to be available without swapping (proc_meminfo(5))."""
-    for line in _read(_MEMORY_TOTALS).splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return None
-
-
-def _read_groups() -> list[int]:
-    """What the control groups of this process, version 2, leave of their limits; their caches count as free."""
-    place = next((line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")), "")
-    left = []
-    while place not in ("", "/"):
-        limit = _read(f"{_GROUPS}{place}/memory.max").strip()
-        if limit.isdigit():
-            used = int(_read(f"{_GROUPS}{place}/memory.current").strip() or 0)
-            counts = dict(line.split() for line in _read(f"{_GROUPS}{place}/memory.stat").splitlines())
-            left.append(max(0, int(limit) - used + int(counts.get("inactive_file", 0))))
-        place = os.path.dirname(place)
-    return left
-
-
-def _read(path: str) -> str:
-    """The content of one of the kernel's files, or "" where it has none."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except OSError:
-        return ""
+    return find_free_bytes()
 
 
 def _say(count: int) -> str:

@@ -1,0 +1,47 @@
+"""How much memory this process may still take: what the machine has left, within the limits of its control groups."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["find_free_bytes"]
+
+_TOTALS = "/proc/meminfo"
+_GROUPS = "/sys/fs/cgroup"
+
+
+def find_free_bytes() -> int | None:
+    """Bytes that could be had now; None where the system does not say."""
+    known = [found for found in (_read_available(), *_read_groups()) if found is not None]
+    return min(known, default=None)
+
+
+def _read_available() -> int | None:
+    """What the kernel holds to be available without swapping (proc_meminfo(5))."""
+    for line in _read(_TOTALS).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return None
+
+
+def _read_groups() -> list[int]:
+    """What the control groups of this process, version 2, leave of their limits; their caches count as free."""
+    place = next((line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")), "")
+    left = []
+    while place not in ("", "/"):
+        limit = _read(f"{_GROUPS}{place}/memory.max").strip()
+        if limit.isdigit():
+            used = int(_read(f"{_GROUPS}{place}/memory.current").strip() or 0)
+            counts = dict(line.split() for line in _read(f"{_GROUPS}{place}/memory.stat").splitlines())
+            left.append(max(0, int(limit) - used + int(counts.get("inactive_file", 0))))
+        place = os.path.dirname(place)
+    return left
+
+
+def _read(path: str) -> str:
+    """The content of one of the kernel's files, or "" where it has none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
