@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from example_runs import copy_examples, jubako
 from jubako.attention import Maps
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.box
 
 WRONG = """
@@ -34,24 +31,7 @@ DayOfAttention = pipeline.DayOfAttention
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    for name in ("attention", "weather"):
-        shutil.copytree(
-            ROOT / "examples" / name, tmp_path / "examples" / name, ignore=shutil.ignore_patterns("out", "__pycache__")
-        )
-    return tmp_path
-
-
-def jubako(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "jubako", *arguments],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "JUBAKO_STATE": str(place / "state")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return copy_examples(tmp_path)
 
 
 def test_days_are_published_with_the_maps_of_all_layers(place: Path) -> None:

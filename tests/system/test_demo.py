@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from example_runs import copy_examples, jubako
+
 MISSING = "2010-03-14T03:00"
 
 pytestmark = pytest.mark.box
@@ -25,21 +22,7 @@ pytestmark = pytest.mark.box
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("out", "__pycache__"))
-    return tmp_path
-
-
-def jubako(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "jubako", *arguments],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "JUBAKO_STATE": str(place / "state")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return copy_examples(tmp_path)
 
 
 def run_year(place: Path, *options: str) -> dict[str, Any]:

@@ -26,16 +26,17 @@ from .drawn import TYPES, draw_layer
 
 @pytest.mark.parametrize("start", range(0, 200, 20))
 def test_layers_of_torch_with_everything_drawn_raise_no_alarm(start: int) -> None:
-    for seed in range(start, start + 20):
-        module, inputs, arguments = draw_layer(seed)
-        report = check(module, *inputs, options=CheckOptions(seed=seed), **arguments)
-        assert report, f"seed {seed}\n{report.describe()}"
+    require_no_alarm(range(start, start + 20))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("start", range(200, 5200, 100))
 def test_many_layers_of_torch_with_everything_drawn_raise_no_alarm(start: int) -> None:
-    for seed in range(start, start + 100):
+    require_no_alarm(range(start, start + 100))
+
+
+def require_no_alarm(seeds: range) -> None:
+    for seed in seeds:
         module, inputs, arguments = draw_layer(seed)
         report = check(module, *inputs, options=CheckOptions(seed=seed), **arguments)
         assert report, f"seed {seed}\n{report.describe()}"
