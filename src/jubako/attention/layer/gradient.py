@@ -118,22 +118,22 @@ class _Backward:
         kept = draw_kept(weights, self._todo, step) if self._todo.dropout > 0.0 else None
         if dv is not None and given.output is not None:
             applied = weights if kept is None else weights * kept
-            dv[at_keys] += torch.matmul(applied.transpose(2, 3), given.output[at_rows])
+            dv[at_keys].add_(torch.matmul(applied.transpose(2, 3), given.output[at_rows]))
         if all(gradient is None for gradient in (dq, dk, d_attn, d_padding)):
             return
         d_scores = self._differentiate_softmax(step, weights, kept, given)
         low = d_scores.to(weights.dtype)
         if dq is not None:
-            dq[at_rows] += torch.matmul(low, self._k[at_keys])
+            dq[at_rows].add_(torch.matmul(low, self._k[at_keys]))
         if dk is not None:
-            dk[at_keys] += torch.matmul(low.transpose(2, 3), self._q[at_rows])
+            dk[at_keys].add_(torch.matmul(low.transpose(2, 3), self._q[at_rows]))
         if d_attn is not None:
             entries = step.batch if d_attn.shape[0] > 1 else slice(None)
             heads = step.heads if d_attn.shape[1] > 1 else slice(None)
             target = d_attn[entries, heads, step.rows, : step.keys]
             target += d_scores.sum_to_size(target.shape)
         if d_padding is not None:
-            d_padding[step.batch, : step.keys] += d_scores.sum((1, 2))
+            d_padding[step.batch, : step.keys].add_(d_scores.sum((1, 2)))
 
     def _differentiate_softmax(self, step: Step, weights: Tensor, kept: Tensor | None, given: _Given) -> Tensor:
         """The gradient of the scores of a step, (b, h, rows, keys), in the dtype of sums."""
