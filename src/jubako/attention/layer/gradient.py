@@ -52,8 +52,8 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, attn, padding)
         ctx.is_causal, ctx.todo = is_causal, todo
         ctx.set_materialize_grads(False)
-        run = run_kernel if is_kernel_fit(q, todo) else run_forward
-        found = run(q, k, v, Masks(attn, padding, is_causal), todo)
+        masks = Masks(attn, padding, is_causal)
+        found = (run_kernel if is_kernel_fit(q, masks, todo) else run_forward)(q, k, v, masks, todo)
         of_values_alone = not any(ctx.needs_input_grad[i] for i in (0, 1, 3, 4))
         constants = found[1:] if of_values_alone else (found.top_keys, found.top_weights)
         ctx.mark_non_differentiable(*(x for x in constants if x is not None))
@@ -64,26 +64,47 @@ class _Blocks(torch.autograd.Function):
         q, k, v, attn, padding = ctx.saved_tensors
         masks = Masks(attn, padding, ctx.is_causal)
         given = _Given(*gradients[:5])
-        needed = ctx.needs_input_grad[:5]
         are_many = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in given)
         if torch.is_grad_enabled() or are_many:
+            kept = None if ctx.todo.dropout == 0.0 else _draw_again(masks, ctx.todo, q.detach(), are_many=are_many)
             with torch.enable_grad():
-                made = _differentiate_whole((q, k, v), masks, ctx.todo, given, needed)
+                made = _differentiate_whole(_Inputs(q, k, v, attn, padding), ctx, kept, given)
         else:
-            made = _Backward(q, k, v, masks, ctx.todo).run(given, needed)
+            made = _Backward(q, k, v, masks, ctx.todo).run(given, ctx.needs_input_grad[:5])
         return *made, None, None
 
 
-def _differentiate_whole(
-    heads: tuple[Tensor, Tensor, Tensor], masks: Masks, todo: Pass, given: _Given, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
+def _draw_again(masks: Masks, todo: Pass, like: Tensor, *, are_many: bool) -> Tensor:
+    """What dropout multiplied all weights with. Where many gradients are taken at a time torch lets nobody draw, lest
+    each were to have another draw: here all have the one of the forward pass.
+    """
+    if not are_many:
+        return draw_all_kept(masks, todo, like)
+    torch._C._vmapmode_decrement_nesting()
+    try:
+        return draw_all_kept(masks, todo, like)
+    finally:
+        torch._C._vmapmode_increment_nesting()
+
+
+class _Inputs(NamedTuple):
+    """What gradients are asked of."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    attn: Tensor | None
+    padding: Tensor | None
+
+
+def _differentiate_whole(saved: _Inputs, ctx: Any, kept: Tensor | None, given: _Given) -> tuple[Tensor | None, ...]:
     """The gradients as functions of everything, for derivatives of them, and for many gradients at a time."""
-    inputs = [None if x is None else x.view_as(x) for x in (*heads, masks.attn, masks.padding)]
+    inputs = [None if x is None else x.view_as(x) for x in saved]
     q, k, v, attn, padding = inputs
     assert q is not None and k is not None and v is not None
-    kept = draw_all_kept(masks, todo, q.detach()) if todo.dropout > 0.0 else None
-    found = run_whole(q, k, v, Masks(attn, padding, masks.is_causal), todo, kept)
+    found = run_whole(q, k, v, Masks(attn, padding, ctx.is_causal), ctx.todo, kept)
     pairs = [(getattr(found, name), gradient) for name, gradient in given._asdict().items() if gradient is not None]
+    needed = ctx.needs_input_grad[:5]
     wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed and x is not None]
     outputs, gradients = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     made = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))

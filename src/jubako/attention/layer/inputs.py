@@ -18,6 +18,7 @@ __all__ = [
     "check_tensors",
     "check_want",
     "is_plain_fit",
+    "leave_inference",
 ]
 
 
@@ -110,6 +111,17 @@ def check_call(call: Call, layer: Layer) -> None:
         _require_fit(call, layer)
     finally:
         torch._C._set_tracing_state(tracer)  # type: ignore[attr-defined]
+
+
+def leave_inference(call: Call) -> Call:
+    """The call with copies of what was made under torch.inference_mode, which no backward pass may keep."""
+    if not call.query.is_inference() and not call.key.is_inference() and not call.value.is_inference():
+        return call
+    copies: dict[int, Tensor] = {}
+    for tensor in call[:3]:
+        if id(tensor) not in copies:  # what was one tensor stays one
+            copies[id(tensor)] = tensor.clone() if tensor.is_inference() else tensor
+    return call._replace(query=copies[id(call.query)], key=copies[id(call.key)], value=copies[id(call.value)])
 
 
 def _require_fit(call: Call, layer: Layer) -> None:

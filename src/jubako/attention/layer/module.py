@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass
+from jubako.attention.layer.compiled import is_kernel_fit
 from jubako.attention.layer.inputs import (
     AttentionInputError,
     Call,
@@ -23,6 +24,7 @@ from jubako.attention.layer.inputs import (
     check_tensors,
     check_want,
     is_plain_fit,
+    leave_inference,
 )
 from jubako.attention.layer.masks import count_merged, gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
@@ -153,18 +155,21 @@ class MultiheadAttention(nn.MultiheadAttention):
         return Attended(found.output.squeeze(axis), *single)
 
     def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
-        padding, attn_mask = call.key_padding_mask, call.attn_mask
         sizes = self._size(call)
         todo = Pass(sizes, want, self.dropout if self.training else 0.0)
         weights, bias = self._list_weights(), self.in_proj_bias
         involved = (*call, *weights, bias)
         has_sizes = not is_symbolic(involved)
         is_whole = not has_sizes or is_transformed(involved)
+        if has_sizes and torch.is_grad_enabled():
+            call = leave_inference(call)
+        padding, attn_mask = call.key_padding_mask, call.attn_mask
         masks = gather_masks(attn_mask, padding, is_causal=is_causal, sizes=sizes, may_look=not is_whole)
         is_by_torch = not is_whole and is_fused(call.query, masks, todo)
         if has_sizes:
             held = "all" if is_whole else "none" if is_by_torch else "step"
-            mask_items = 0 if held == "step" else count_merged(masks, sizes)
+            is_in_steps = held == "step" and not is_kernel_fit(call.query, masks, todo)
+            mask_items = 0 if is_in_steps else count_merged(masks, sizes)
             parts = estimate_bytes(sizes, want, _count_item_bytes(call.query), held=held, mask_items=mask_items)
             require_memory(parts, sizes, call.query.device)
         heads = self._project(call.query, call.key, call.value, weights, bias)
