@@ -109,19 +109,32 @@ def _heads(which: str) -> Rule:
     def rule(known: Known) -> Array:
         heads = known.values[f"{which}_heads"]  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
+        past = 0 if which == "query" else known.settings.past_length
+        own = error[..., past:, :]  # of this call
         before = known.errors.get(f"{which}_projection")
         if before is not None:
-            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False))
-            error[..., : plain.shape[-2], :] = plain  # what is appended is exact
+            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False, past=None))
+            own[..., : plain.shape[-2], :] = plain  # what is appended is exact
         rotary = known.settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
-            size = np.hypot(heads[..., first], heads[..., second])
-            both = np.hypot(error[..., first], error[..., second]) + 2 * known.precision.rounding * size
-            error[..., first] = error[..., second] = both
+            size = np.hypot(heads[..., past:, first], heads[..., past:, second])
+            both = np.hypot(own[..., first], own[..., second]) + 2 * known.precision.rounding * size
+            own[..., first] = own[..., second] = both
+        if past:
+            error[..., :past, :] = _errors_of_past(which, known.settings)
         return error
 
     return rule
+
+
+def _errors_of_past(which: str, settings: Settings) -> Array:
+    """(B, H, P, D)."""
+    assert settings.past is not None
+    errors = settings.past.key_errors if which == "key" else settings.past.value_errors
+    if errors is None:
+        return np.zeros(())
+    return np.repeat(errors, settings.heads // settings.groups, axis=1)
 
 
 def _cut_keys(cut: Callable[[Array, Array | None, Settings], Array]) -> Callable[[Array, Settings], Array]:

@@ -14,7 +14,7 @@ from jubako.attention.checking.dropout import compare_dropped, share_of_dropped
 from jubako.attention.checking.rederive import Fixed, rederive
 from jubako.attention.checking.verdicts import FAILING, RowSum, RunReport, StepVerdict
 from jubako.attention.description import NO_MASKS, check_weights
-from jubako.attention.inputs import arrange, merge_masks, require_memory
+from jubako.attention.inputs import arrange, measure, merge_masks, require_memory
 from jubako.attention.reference import derive, in_double
 from jubako.attention.steps import STEP_NAMES, axes_of, before
 from jubako.errors import InputError
@@ -97,8 +97,10 @@ def add_errors(expected: Expected) -> Expected:
 def expect_values(call: Call) -> Expected:
     """As `expect`, without how far anything may be off."""
     check_weights(call.weights, call.settings)
+    given = (np.asarray(each) for each in (call.query, call.key, call.value))
+    _, sizes = measure(*given, call.weights, call.settings)
+    require_memory(call.settings, sizes, call.weights.query.shape[0], call.memory_bytes)
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
-    require_memory(call.settings, inputs.sizes, call.weights.query.shape[0], call.memory_bytes)
     mask = merge_masks(call.masks, call.settings, inputs.sizes)
     with np.errstate(over="ignore", invalid="ignore"):
         steps = derive(inputs, call.weights, call.settings, mask)

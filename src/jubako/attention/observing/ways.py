@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from jubako.attention.checking.judge import Observed
+from jubako.attention.observing.holding import find_weights, restoring_buffers
 from jubako.attention.observing.multihead import Arguments, fast_path
 from jubako.attention.observing.roles import Sizes, find_steps, to_array
-from jubako.attention.observing.trace import Trace
+from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.attention.reference import concatenate
 from jubako.errors import InputError
 from jubako.records import record, replace
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jubako.attention.description import Array
+    from jubako.attention.observing.described import Described
+    from jubako.attention.observing.trace import Trace
 
-__all__ = ["Subject", "find_dropped_steps", "observe_call", "run_all_ways"]
+__all__ = ["Subject", "find_dropped_steps", "observe_call", "renew_weights", "run_all_ways"]
 
 _FAST = "_native_multi_head_attention"
 _TRAINING = "training"
@@ -42,17 +45,34 @@ class Subject:
     """A layer, what it is called with, and what the reference gives for that."""
 
     module: torch.nn.Module
+    described: Described
     arguments: Arguments
     sizes: Sizes
     reference: Mapping[str, Array]
     seed: int  # of dropout
 
 
+def renew_weights(module: torch.nn.Module, arguments: Arguments) -> None:
+    """Calls a module that has hooks before its call once: some of these make its weights, which were not made yet."""
+    if not any(each._forward_pre_hooks for each in module.modules()):
+        return
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            _call(module, arguments, _WAYS[0][1])
+    except Exception:  # noqa: BLE001  (the runs will tell)
+        return
+    finally:
+        for each, is_training in modes.items():
+            each.training = is_training
+
+
 def observe_call(subject: Subject, result: Any, runs: Sequence[Observed]) -> Observed:
     """What a call gave back that somebody else made; `runs` are those made since."""
     module = subject.module
     name = "as called"
-    if module.training and not any(run.name == _TRAINING and run.values for run in runs):
+    if module.training and not any(run.name.startswith(_TRAINING) and run.values and not run.dropout for run in runs):
         return Observed(name, notes=["in training, with dropout: what this call gave back is not compared"])
     values: dict[str, Array] = {}
     output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
@@ -67,7 +87,7 @@ def run_all_ways(subject: Subject) -> list[Observed]:
     runs: list[Observed] = []
     try:
         if module.training:
-            runs.append(_run_training(subject))
+            runs += [_run_training(subject, need_weights=need_weights) for need_weights in (True, False)]
         module.eval()
         slow = [_run(subject, words, how, fast=False)[0] for words, how in _WAYS]
         fast = list(_run_fast(subject, slow))
@@ -100,20 +120,25 @@ def _run_fast(
             return
 
 
-def _run_training(subject: Subject) -> Observed:
+def _run_training(subject: Subject, *, need_weights: bool) -> Observed:
     """The call in training. Where something is left out by chance, it is judged from what was left out."""
     module, rate = subject.module, _rate_of(subject.module)
-    how = {"need_weights": True, "average_attn_weights": False}
-    name = _WITH_DROPOUT if rate else _TRAINING
-    trace = Trace(module.parameters())
+    how = {"need_weights": need_weights, "average_attn_weights": False}
+    name = f"{_WITH_DROPOUT if rate else _TRAINING}{'' if need_weights else ', need_weights=False'}"
+    trace = trace_of(module)
+    held = [weight.detach().clone() for weight in find_weights(module)]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), restoring_buffers(module):
             torch.manual_seed(subject.seed)
             with trace:
-                output, returned = _call(subject, how)
-            again = output if rate else _call(subject, how)[0]  # with other random numbers
+                output, returned = _call(subject.module, subject.arguments, how)
+            changed = not _are_same(held, find_weights(module))
+            again = output if rate else _call(subject.module, subject.arguments, how)[0]  # with other random numbers
     except Exception as error:  # noqa: BLE001  (the module's own code)
         return Observed(name, refused=_describe(error))
+    require_type_of_products(trace, subject.described)
+    if changed:
+        return Observed(name, notes=["its weights are others at each call in training: nothing is compared"])
     values: dict[str, Array] = {}
     _take_result(values, output, None if rate else returned, subject)
     if not torch.equal(again.nan_to_num(), output.nan_to_num()):
@@ -132,6 +157,10 @@ def _run_training(subject: Subject) -> Observed:
         values["returned_weights"] = to_array(returned).reshape(subject.reference["weights"].shape)
     notes = [f"{', '.join(hidden)} is not compared: what was left out is not seen"] if hidden else []
     return Observed(name, values, notes=notes, dropout=rate)
+
+
+def _are_same(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> bool:
+    return len(before) == len(after) and all(map(torch.equal, before, after))
 
 
 def find_dropped_steps(
@@ -162,12 +191,13 @@ def _run(
     fast: bool,
 ) -> tuple[Observed, bool]:
     """What one way shows, and whether torch took its fast path."""
-    trace = Trace(subject.module.parameters())
+    trace = trace_of(subject.module)
     try:
         with torch.no_grad(), fast_path(enabled=fast), trace:
-            output, weights = _call(subject, how)
+            output, weights = _call(subject.module, subject.arguments, how)
     except Exception as error:  # noqa: BLE001  (the module's own code)
         return Observed(name, refused=_describe(error)), False
+    require_type_of_products(trace, subject.described)
     took_fast = any(node.op == _FAST for node in trace.nodes)
     is_whole = how == _WAYS[0][1] or (how["need_weights"] is False)
     values = find_steps(trace, subject.sizes, subject.reference, is_training=False) if is_whole else {}
@@ -179,9 +209,8 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _call(subject: Subject, how: dict[str, bool]) -> tuple[Any, Any]:
-    arguments = subject.arguments
-    result = subject.module(
+def _call(module: torch.nn.Module, arguments: Arguments, how: dict[str, bool]) -> tuple[Any, Any]:
+    result = module(
         arguments.query,
         arguments.key,
         arguments.value,
