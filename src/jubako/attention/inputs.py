@@ -15,6 +15,8 @@ from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jubako.attention.description import Array, Masks, Past, Settings, Weights
 
 __all__ = ["Inputs", "arrange", "estimate_bytes", "measure", "merge_masks", "require_memory"]
@@ -39,15 +41,17 @@ class Inputs:
 
 
 def measure(
-    query: Array, key: Array, value: Array, weights: Weights, settings: Settings
+    given: Mapping[str, Array], weights: Weights, settings: Settings
 ) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """The axes of the inputs, and B, L and S as they come; nothing is allocated. InputError where shapes do not fit."""
-    given = {"query": query, "key": key, "value": value}
+    """The axes of query, key and value, and B, L and S as they come. Nothing is allocated.
+
+    InputError where their shapes do not fit together or the weights.
+    """
     ndims = {array.ndim for array in given.values()}
-    axes = _axes_of_inputs(query.ndim, batch_first=settings.batch_first)
+    axes = _axes_of_inputs(given["query"].ndim, batch_first=settings.batch_first)
     if len(ndims) != 1 or not axes:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-        raise InputError(f"query, key and value must all be (B, L, E), or all (L, E) without a batch: {shapes}")
+        shown = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        raise InputError(f"query, key and value must all be (B, L, E), or all (L, E) without a batch: {shown}")
     for name, array in given.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"the {name} is of type {array.dtype}; attention takes real numbers")
@@ -68,7 +72,7 @@ def measure(
 def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: Settings) -> Inputs:
     """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights."""
     given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
-    axes, _ = measure(*given.values(), weights, settings)
+    axes, _ = measure(given, weights, settings)
     laid_out = {name: _batch_first(array, axes) for name, array in given.items()}
     _require_finite(laid_out)
     return Inputs(laid_out["query"], laid_out["key"], laid_out["value"], len(axes) == 3)
@@ -88,7 +92,9 @@ def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -
             raise InputError(f"the key padding mask is {np.shape(masks.padding)}, and must be (B={batch}, S={keys})")
         parts.append(_as_added("key padding mask", padding)[:, None, None, :])  # (B, 1, 1, S)
     if settings.is_causal:
-        parts.append(_as_added("causal mask", causal_mask(length, keys, settings.past_length))[None, None])  # (1, 1, L, S)
+        parts.append(
+            _as_added("causal mask", causal_mask(length, keys, settings.past_length))[None, None]
+        )  # (1, 1, L, S)
     if not parts:
         return None
     with np.errstate(invalid="ignore"):
@@ -112,9 +118,9 @@ def require_memory(settings: Settings, sizes: tuple[int, int, int], features: in
     needed = estimate_bytes(settings, sizes, features)
     there = find_free_bytes() if limit_bytes is None else limit_bytes
     if there is not None and needed > there:
-        batch, length, keys = sizes
+        batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
         raise HostError(
-            f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys + settings.past_length} takes {needed / (1 << 30):.1f} GiB, "
+            f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
             f"and {there / (1 << 30):.1f} GiB are free",
             hint="Check fewer sequences, or shorter ones.",
         )

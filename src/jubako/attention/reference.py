@@ -73,9 +73,9 @@ def attend(
     InputError for shapes that do not fit or inputs that are not finite; HostError if it would take too much memory.
     """
     check_weights(weights, settings)
-    given = np.asarray(query), np.asarray(key), np.asarray(value)
-    require_memory(settings, measure(*given, weights, settings)[1], weights.query.shape[0], None)
-    inputs = arrange(*given, weights, settings)
+    given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
+    require_memory(settings, measure(given, weights, settings)[1], weights.query.shape[0], None)
+    inputs = arrange(query, key, value, weights, settings)
     return derive(inputs, weights, settings, merge_masks(masks, settings, inputs.sizes))
 
 

@@ -97,8 +97,8 @@ def add_errors(expected: Expected) -> Expected:
 def expect_values(call: Call) -> Expected:
     """As `expect`, without how far anything may be off."""
     check_weights(call.weights, call.settings)
-    given = (np.asarray(each) for each in (call.query, call.key, call.value))
-    _, sizes = measure(*given, call.weights, call.settings)
+    given = {name: np.asarray(getattr(call, name)) for name in ("query", "key", "value")}
+    _, sizes = measure(given, call.weights, call.settings)
     require_memory(call.settings, sizes, call.weights.query.shape[0], call.memory_bytes)
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
     mask = merge_masks(call.masks, call.settings, inputs.sizes)

@@ -32,8 +32,9 @@ class CheckOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InputError(f"{name} is {value!r}, and must be a whole number")
-            if not least <= value <= _LARGEST:
+            if not least <= int(value) <= _LARGEST:
                 raise InputError(f"{name} is {value}, and must be {least} or more, and less than 2**63")
+            object.__setattr__(self, name, int(value))  # NumPy's, too, which others would not take
         if not isinstance(self.layer, str):
             raise InputError(f"layer is {self.layer!r}, and must be text that is in the names of the layers to check")
         if not isinstance(self.tolerance, (Tolerance, type(None))):

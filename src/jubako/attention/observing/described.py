@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from jubako.attention.checking.precision import precision_of
-from jubako.attention.description import Weights
 from jubako.attention.checking.rounding import round_to
+from jubako.attention.description import Weights
 from jubako.attention.observing.roles import to_array
 from jubako.errors import InputError
 from jubako.records import record, replace
@@ -63,7 +63,9 @@ def precision_of_weights(module: torch.nn.Module, weights: Sequence[torch.Tensor
     """The precision of a module's weights. InputError where they have different types."""
     types = {str(weight.dtype).removeprefix("torch.") for weight in weights}
     if len(types) != 1:
-        raise InputError(f"the weights of {type(module).__name__} are of more than one type: {', '.join(sorted(types))}")
+        raise InputError(
+            f"the weights of {type(module).__name__} are of more than one type: {', '.join(sorted(types))}"
+        )
     return precision_of(types.pop())
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Arguments",
     "describe_multihead",
     "fast_path",
+    "is_called_alike",
     "is_multihead",
     "read_arguments",
     "sizes_of",
@@ -51,10 +52,11 @@ def is_multihead(module: torch.nn.Module) -> bool:
     if isinstance(module, torch.nn.MultiheadAttention):
         return True
     has_weights = hasattr(module, "in_proj_weight") or hasattr(module, "q_proj_weight")
-    return has_weights and hasattr(module, "out_proj") and hasattr(module, "num_heads") and _is_called_alike(module)
+    return has_weights and hasattr(module, "out_proj") and hasattr(module, "num_heads") and is_called_alike(module)
 
 
-def _is_called_alike(module: torch.nn.Module) -> bool:
+def is_called_alike(module: torch.nn.Module) -> bool:
+    """True for a module that takes all that torch's layer does."""
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # one that is not written in Python: its call will tell

@@ -79,7 +79,7 @@ def find_steps(trace: Trace, sizes: Sizes, reference: Mapping[str, Array], *, is
 
 
 def to_array(tensor: torch.Tensor) -> Array:
-    """The numbers of a tensor in a type that NumPy has and that holds them. InputError for one that has none to show."""
+    """The numbers of a tensor in a type that NumPy has and that holds them. InputError for one that shows none."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         what = "on meta" if tensor.is_meta else "quantized" if tensor.is_quantized else f"of layout {tensor.layout}"
         raise InputError(f"a tensor is {what}: what is checked is made of tensors that hold their numbers")
@@ -157,8 +157,7 @@ class _Finder:
         for step, node in (("key_heads", keys), ("value_heads", values)):
             if step not in self.values and node.tensor.ndim == 4 and node.tensor.shape[2] != self._sizes.keys:
                 self._take(step, node.value)  # of another shape than is right: that is told
-        if fused.tensor.shape == self._heads_shape("query"):
-            self._take("context", fused.value)
+        self._take("context", self._unfolded(fused.value))
         self._take_outputs(fused)
 
     def _take_inputs(self, queries: Node, keys: Node, values: Node, *, keys_are_turned: bool) -> None:
@@ -195,7 +194,7 @@ class _Finder:
         """(B, H, S, D) from what a product takes, in which keys are turned, (B, H, D, S), or a fused kernel."""
         shape = self._heads_shape(which)
         upright = value.transpose(-1, -2) if is_turned else value
-        heads = _reshaped(upright, shape)
+        heads = self._unfolded(upright) if which == "query" else _reshaped(upright, shape)
         if heads is None and which == "key" and not is_turned:  # it was turned before it was rounded
             heads = _reshaped(value.transpose(-1, -2), shape)
         return self._share(upright) if heads is None else heads
@@ -203,6 +202,13 @@ class _Finder:
     def _heads_shape(self, which: str) -> tuple[int, ...]:
         s = self._sizes
         return (s.batch, s.heads, s.length if which == "query" else s.keys, s.size)
+
+    def _unfolded(self, value: torch.Tensor) -> torch.Tensor | None:
+        """(B, H, L, D) of queries and contexts; for a query of one row kernels take heads that share keys for rows."""
+        s = self._sizes
+        if s.length == 1 and value.shape == (s.batch, s.groups, s.heads // s.groups, s.size):
+            return value.reshape(s.batch, s.heads, 1, s.size)
+        return _reshaped(value, self._heads_shape("query"))
 
     def _share(self, value: torch.Tensor) -> torch.Tensor | None:
         """Keys and values of fewer heads than queries have, as a fused kernel takes them."""

@@ -14,18 +14,22 @@ from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
+from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import Subject, observe_call, renew_weights, run_all_ways
+from jubako.attention.observing.ways import Subject, observe_call, observe_trace, renew_weights, run_all_ways
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.errors import JubakoError
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
+    from jubako.attention.checking.judge import Observed
     from jubako.attention.checking.options import CheckOptions
+    from jubako.attention.observing.multihead import Arguments
     from jubako.attention.observing.trace import Trace
 
 __all__ = ["Watch", "check_multihead", "find_layers"]
@@ -57,17 +61,34 @@ def check_multihead(
         arguments = multihead.read_arguments(args, kwargs)
         if result is None:
             renew_weights(module, arguments)
-        described = as_computed(multihead.describe_multihead(module))
-        if broken := find_bad_numbers(described.weights):
-            return LayerReport(name, described.kind, {}, broken=broken)
-        call = multihead.to_call(described, arguments, options.memory_bytes)
-        expected = expect(call)
-        sizes = multihead.sizes_of(described, expected.values)
-        subject = Subject(module, described, arguments, sizes, expected.values, options.seed)
-        runs = run_all_ways(subject)
-    if result is not None:
-        runs.insert(0, observe_call(subject, result, runs))
+
+        def observe(subject: Subject) -> list[Observed]:
+            runs = run_all_ways(subject)
+            return runs if result is None else [observe_call(subject, result, runs), *runs]
+
+        return _report_multihead(name, module, arguments, options, observe)
+
+
+def _report_multihead(
+    name: str,
+    module: torch.nn.Module,
+    arguments: Arguments,
+    options: CheckOptions,
+    observe: Callable[[Subject], list[Observed]],
+) -> LayerReport:
+    described = as_computed(multihead.describe_multihead(module))
+    if broken := find_bad_numbers(described.weights):
+        return LayerReport(name, described.kind, {}, broken=broken)
+    call = multihead.to_call(described, arguments, options.memory_bytes)
+    expected = expect(call)
+    sizes = multihead.sizes_of(described, expected.values)
+    runs = observe(Subject(module, described, arguments, sizes, expected.values, options.seed))
     return report_layer(name, described.kind, call, expected, runs, options.tolerance)
+
+
+def _is_run_again(module: torch.nn.Module) -> bool:
+    """True for what can be run all its ways, because it takes all that torch's layer does."""
+    return multihead.is_multihead(module) and multihead.is_called_alike(module)
 
 
 @record
@@ -92,6 +113,8 @@ class Watch:
         self._names = {
             module: name or type(module).__name__ for name, module in find_layers(model).items() if options.wants(name)
         }
+        self._is_compiled = bool(find_compiled(model))
+        self._called: set[torch.nn.Module] = set()
         self._is_busy = False
 
     def __bool__(self) -> bool:
@@ -103,8 +126,11 @@ class Watch:
             if reason := huggingface.find_reason_against(module):
                 self.unchecked.append(f"{name}: {reason}")
                 continue
-            self._handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._end, with_kwargs=True, always_call=True))
+            begin, end = self._begin, self._end
+            if self._is_compiled:  # or these would be compiled, too
+                begin, end = not_compiled(begin), not_compiled(end)
+            self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,12 +138,21 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
+    def find_uncalled(self) -> list[str]:
+        """What was watched, and never called."""
+        told = {sentence.partition(": ")[0] for sentence in self.unchecked}
+        uncalled = [name for module, name in self._names.items() if module not in self._called]
+        return [f"{name}: it was not called" for name in uncalled if name not in told]
+
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        if self._is_busy or multihead.is_multihead(module):
+        self._called.add(module)
+        if self._is_busy or _is_run_again(module):
             return
+        cache = held = None
         try:
-            cache = huggingface.find_cache(module, args, kwargs)
-            held = find_held(cache)
+            if not multihead.is_multihead(module):
+                cache = huggingface.find_cache(module, args, kwargs)
+                held = find_held(cache)
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
@@ -128,7 +163,7 @@ class Watch:
         begun = self._begun.pop(module, None)
         if begun is not None:
             begun.trace.__exit__(None, None, None)
-        if self._is_busy or result is None or (begun is None and not multihead.is_multihead(module)):  # None: it raised
+        if self._is_busy or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
             return
         self._is_busy = True
         try:
@@ -149,6 +184,12 @@ class Watch:
         name = self._names[module]
         if begun is None:
             return check_multihead(name, module, args, kwargs, self._options, result)
+        if multihead.is_multihead(module):
+            trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
+            with holding_weights(module):
+                return _report_multihead(
+                    name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
+                )
         with holding_weights(module):
             described = as_computed(huggingface.describe_transformer(module))
         if broken := find_bad_numbers(described.weights):

@@ -6,10 +6,13 @@ without weights. They treat masks differently, so all of them are run, on the sa
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from jubako.attention.checking.judge import Observed
+from jubako.attention.observing.compiling import as_compiled, as_written, is_compiled
 from jubako.attention.observing.holding import find_weights, restoring_buffers
 from jubako.attention.observing.multihead import Arguments, fast_path
 from jubako.attention.observing.roles import Sizes, find_steps, to_array
@@ -21,13 +24,14 @@ from jubako.records import record, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from jubako.attention.description import Array
     from jubako.attention.observing.described import Described
     from jubako.attention.observing.trace import Trace
 
-__all__ = ["Subject", "find_dropped_steps", "observe_call", "renew_weights", "run_all_ways"]
+__all__ = ["Subject", "find_dropped_steps", "observe_call", "observe_trace", "renew_weights", "run_all_ways"]
 
 _FAST = "_native_multi_head_attention"
 _TRAINING = "training"
@@ -80,6 +84,18 @@ def observe_call(subject: Subject, result: Any, runs: Sequence[Observed]) -> Obs
     return Observed(name, values, is_result=True)
 
 
+def observe_trace(subject: Subject, trace: Trace, result: Any) -> Observed:
+    """What a call showed and gave back that was traced while somebody else made it."""
+    module = subject.module
+    require_type_of_products(trace, subject.described)
+    if module.training and (_rate_of(module) or any(isinstance(m, torch.nn.Dropout) and m.p for m in module.modules())):
+        return Observed("as called", notes=["in training, with dropout: this call is not compared"])
+    values = find_steps(trace, subject.sizes, subject.reference, is_training=False)
+    output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    _take_result(values, output, weights, subject)
+    return Observed("as called", values)
+
+
 def run_all_ways(subject: Subject) -> list[Observed]:
     """What the layer shows of its steps on each path, with and without weights; in training, what it does there."""
     module = subject.module
@@ -91,12 +107,13 @@ def run_all_ways(subject: Subject) -> list[Observed]:
         module.eval()
         slow = [_run(subject, words, how, fast=False)[0] for words, how in _WAYS]
         fast = list(_run_fast(subject, slow))
+        compiled = [_run_compiled(subject, words, how) for words, how in _WAYS] if is_compiled(module) else []
     finally:
         for each, is_training in modes.items():
             each.training = is_training
     has_paths = bool(fast) or type(module).forward is torch.nn.MultiheadAttention.forward
     runs += [replace(run, name=f"slow path, {run.name}") if has_paths else run for run in slow]
-    runs += fast
+    runs += [*fast, *compiled]
     if all(run.refused for run in runs):
         return runs
     return [_break(run) if run.refused and not any(known in run.refused for known in _KNOWN) else run for run in runs]
@@ -105,6 +122,19 @@ def run_all_ways(subject: Subject) -> list[Observed]:
 def _break(run: Observed) -> Observed:
     """A way of calling that raises where others, on the same inputs, do not."""
     return replace(run, refused="", broken=f"raises {run.refused}; and another way of calling it does not")
+
+
+def _run_compiled(subject: Subject, words: str, how: dict[str, bool]) -> Observed:
+    """What a compiled layer gives: nothing is recorded of it, as then it would run as it is written."""
+    name = f"compiled, {words}"
+    try:
+        with torch.no_grad(), as_compiled():
+            output, weights = _call(subject.module, subject.arguments, how)
+    except Exception as error:  # noqa: BLE001  (the module's own code)
+        return Observed(name, refused=_describe(error))
+    values: dict[str, Array] = {}
+    _take_result(values, output, weights, subject)
+    return Observed(name, values, is_result=True)
 
 
 def _run_fast(
@@ -128,7 +158,7 @@ def _run_training(subject: Subject, *, need_weights: bool) -> Observed:
     trace = trace_of(module)
     held = [weight.detach().clone() for weight in find_weights(module)]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), restoring_buffers(module):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), restoring_buffers(module), _written(module):
             torch.manual_seed(subject.seed)
             with trace:
                 output, returned = _call(subject.module, subject.arguments, how)
@@ -193,7 +223,7 @@ def _run(
     """What one way shows, and whether torch took its fast path."""
     trace = trace_of(subject.module)
     try:
-        with torch.no_grad(), fast_path(enabled=fast), trace:
+        with torch.no_grad(), fast_path(enabled=fast), _written(subject.module), trace:
             output, weights = _call(subject.module, subject.arguments, how)
     except Exception as error:  # noqa: BLE001  (the module's own code)
         return Observed(name, refused=_describe(error)), False
@@ -203,6 +233,10 @@ def _run(
     values = find_steps(trace, subject.sizes, subject.reference, is_training=False) if is_whole else {}
     _take_result(values, output, weights, subject)
     return Observed(name, values, is_result=took_fast or not is_whole), took_fast
+
+
+def _written(module: torch.nn.Module) -> AbstractContextManager[None]:
+    return as_written() if is_compiled(module) else nullcontext()
 
 
 def _describe(error: Exception) -> str:
