@@ -173,6 +173,10 @@ def _require_kinds(weights: Weights, settings: Settings) -> None:
     if (weights.added_key is None) != (weights.added_value is None):
         there, lacking = ("key", "value") if weights.added_value is None else ("value", "key")
         raise InputError(f"there is an added {there} and no added {lacking}: both are appended, or none")
+    for name in ("heads", "key_heads"):
+        count = getattr(settings, name)
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise InputError(f"{name} is {count!r}, and must be a whole number")
     if settings.scale is not None and not math.isfinite(settings.scale):
         raise InputError(f"the scale is {settings.scale}, and must be a finite number")
 

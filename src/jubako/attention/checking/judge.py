@@ -132,6 +132,7 @@ class _Judge:
         if self._dropout and "weights" in self._observed and "dropped_weights" not in self._observed:
             self._observed["dropped_weights"] = self._observed.pop("weights")
         self._dropped = self._observed.pop("dropped_weights", None)
+        self._is_blind = self._dropout > 0 and self._dropped is None  # nobody saw what was left out
         self._is_result = observed.is_result
         self._expected = expected
         self._tolerance = tolerance
@@ -166,7 +167,11 @@ class _Judge:
         seen = seen.astype(np.float64, copy=False)
         if step == "masked_scores" and self._expected.fixed.mask is not None:
             seen = forgive_forbidden(seen, reference, self._precision)
-        if self._dropped is not None and step in _AFTER_DROPOUT:
+        if self._is_blind and step in _AFTER_DROPOUT and not self._knows_context(step):
+            self._local[step] = seen  # what the next steps start from
+            self._is_local.add(step)
+            return StepVerdict(step, axes_of(step), seen.shape, "not_observable")
+        if (self._dropped is not None or self._is_blind) and step in _AFTER_DROPOUT:
             return self._judge_after_dropout(step, seen)
         cumulative = compare(seen, reference, self._expected.errors[step], self._precision, self._tolerance)
         isolated = None
@@ -181,6 +186,10 @@ class _Judge:
             self._local[step] = seen  # what the next steps start from
             self._is_local.add(step)
         return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, cumulative, row_sum, origin)
+
+    def _knows_context(self, step: str) -> bool:
+        """True for what follows from a context that was observed, whatever was left out of it."""
+        return step in ("concatenated", "output") and bool({"context", "concatenated"} & self._observed.keys() - {step})
 
     def _is_scores(self, seen: Array) -> bool:
         """True for masked scores that are the very scores, where there is no mask: they need no look of their own."""

@@ -23,7 +23,7 @@ from jubako.attention.observing.caches import layer_of_cache
 from jubako.attention.observing.described import Described, get_weight, place_of, precision_of_weights
 from jubako.attention.observing.parts import find_parts, find_reason_against
 from jubako.attention.observing.roles import find_steps, to_array
-from jubako.attention.observing.ways import find_dropped_steps
+from jubako.attention.observing.ways import NOT_SEEN, find_dropped_steps
 from jubako.errors import InputError
 from jubako.records import replace
 
@@ -65,9 +65,7 @@ def _gives_output(module: torch.nn.Module) -> bool:
 
 
 def _find_dropout(module: Any) -> tuple[float, bool]:
-    """The share of weights that are dropped in this call, and whether some of the output is: none but in training."""
-    if not module.training:
-        return 0.0, False
+    """The share of weights that are dropped in training, and whether some of the output is."""
     inner = getattr(module, "self", module)
     shares = {
         name: float(share if isinstance(share, (int, float)) else share.p)
@@ -121,9 +119,11 @@ def describe_transformer(module: Any) -> Described:
     return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision, device)
 
 
-def observe(module: Any, trace: Trace, sizes: Sizes, reference: Mapping[str, Array], result: Any) -> Observed:
+def observe(
+    module: Any, trace: Trace, sizes: Sizes, reference: Mapping[str, Array], result: Any, *, in_training: bool
+) -> Observed:
     """What a call showed of its steps, and gave back."""
-    dropout, drops_output = _find_dropout(module)
+    dropout, drops_output = _find_dropout(module) if in_training else (0.0, False)
     find = find_dropped_steps if dropout else find_steps
     values = find(trace, sizes, reference, is_training=dropout > 0)
     results = result if isinstance(result, tuple) else (result,)
@@ -131,13 +131,10 @@ def observe(module: Any, trace: Trace, sizes: Sizes, reference: Mapping[str, Arr
         values["output"] = to_array(results[0])
     if len(results) > 1 and isinstance(results[1], torch.Tensor) and not dropout:
         values["weights"] = round_to(to_array(results[1]), sizes.dtype)  # more precise only under autocast
-    notes = []
-    hidden: tuple[str, ...] = ("output",) if drops_output else ()
-    if dropout and "weights" not in values:  # what was left out is not seen
-        hidden = ("context", "concatenated", "output")
-    if hidden:
-        values = {step: array for step, array in values.items() if step not in hidden}
-        notes.append(f"in training, with dropout: {', '.join(hidden)} is not compared")
+    notes = [NOT_SEEN] if dropout and "weights" not in values else []
+    if drops_output:
+        values.pop("output", None)
+        notes.append("the output is not compared: something is left out of it")
     return Observed(_way(module, values), values, notes=notes, dropout=dropout)
 
 

@@ -17,7 +17,7 @@ from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import Subject, observe_call, observe_trace, renew_weights, run_all_ways
+from jubako.attention.observing.ways import NOT_SEEN, Subject, observe_call, observe_trace, renew_weights, run_all_ways
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.errors import JubakoError
 from jubako.records import record, replace
@@ -204,6 +204,22 @@ class Watch:
         if begun.cache is not None:
             self._caches.keep(module, begun.cache, expected)
         sizes = multihead.sizes_of(described, expected.values)
-        observed = huggingface.observe(module, begun.trace, sizes, expected.values, result)
-        observed = replace(observed, notes=[*notes, *observed.notes])
-        return report_layer(name, described.kind, call, expected, [observed], self._options.tolerance)
+        observed = huggingface.observe(module, begun.trace, sizes, expected.values, result, in_training=module.training)
+        runs = [replace(observed, notes=[*notes, *observed.notes])]
+        if NOT_SEEN in observed.notes and begun.cache is None:
+            again, trace = _call_out_of_training(module, args, kwargs)
+            seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
+            runs.append(replace(seen, name="called once more, out of training"))
+        return report_layer(name, described.kind, call, expected, runs, self._options.tolerance)
+
+
+def _call_out_of_training(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Trace]:
+    modes = {each: each.training for each in module.modules()}
+    trace = trace_of(module)
+    module.eval()
+    try:
+        with trace:
+            return module(*args, **kwargs), trace
+    finally:
+        for each, is_training in modes.items():
+            each.training = is_training

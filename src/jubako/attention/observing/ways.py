@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from jubako.attention.observing.described import Described
     from jubako.attention.observing.trace import Trace
 
-__all__ = ["Subject", "find_dropped_steps", "observe_call", "observe_trace", "renew_weights", "run_all_ways"]
+__all__ = [
+    "NOT_SEEN",
+    "Subject",
+    "find_dropped_steps",
+    "observe_call",
+    "observe_trace",
+    "renew_weights",
+    "run_all_ways",
+]
+
+NOT_SEEN = "the context is not compared: nobody saw which weights were left out; what follows from it is"
 
 _FAST = "_native_multi_head_attention"
 _TRAINING = "training"
@@ -88,10 +98,10 @@ def observe_trace(subject: Subject, trace: Trace, result: Any) -> Observed:
     """What a call showed and gave back that was traced while somebody else made it."""
     module = subject.module
     require_type_of_products(trace, subject.described)
-    if module.training and (_rate_of(module) or any(isinstance(m, torch.nn.Dropout) and m.p for m in module.modules())):
-        return Observed("as called", notes=["in training, with dropout: this call is not compared"])
-    values = find_steps(trace, subject.sizes, subject.reference, is_training=False)
     output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if module.training:
+        return _observe_dropout("as called", subject, trace, (output, weights))
+    values = find_steps(trace, subject.sizes, subject.reference, is_training=False)
     _take_result(values, output, weights, subject)
     return Observed("as called", values)
 
@@ -169,23 +179,27 @@ def _run_training(subject: Subject, *, need_weights: bool) -> Observed:
     require_type_of_products(trace, subject.described)
     if changed:
         return Observed(name, notes=["its weights are others at each call in training: nothing is compared"])
-    values: dict[str, Array] = {}
-    _take_result(values, output, None if rate else returned, subject)
     if not torch.equal(again.nan_to_num(), output.nan_to_num()):
         return Observed(name, notes=["it leaves something out by chance, nobody knows how much: nothing is compared"])
+    return _observe_dropout(name, subject, trace, (output, returned))
+
+
+def _observe_dropout(name: str, subject: Subject, trace: Trace, result: tuple[Any, Any]) -> Observed:
+    """What a call in training showed and gave back."""
+    module, rate, (output, returned) = subject.module, _rate_of(subject.module), result
+    values: dict[str, Array] = {}
+    _take_result(values, output, None if rate else returned, subject)
     find = find_dropped_steps if rate else find_steps
     values = {**find(trace, subject.sizes, subject.reference, is_training=rate > 0), **values}
     if not rate:
         return Observed(name, values)
+    notes = [] if "weights" in values else [NOT_SEEN]
     own = getattr(module, "dropout", None)
-    drops_more = any(isinstance(each, torch.nn.Dropout) and each.p > 0 and each is not own for each in module.modules())
-    hidden: tuple[str, ...] = ("output",) if drops_more else ()
-    if "weights" not in values:
-        hidden = ("context", "concatenated", "output")
-    values = {step: array for step, array in values.items() if step not in hidden}
+    if any(isinstance(each, torch.nn.Dropout) and each.p > 0 and each is not own for each in module.modules()):
+        del values["output"]
+        notes.append("the output is not compared: something is left out of it")
     if isinstance(returned, torch.Tensor) and returned.numel() == subject.sizes.maps:
         values["returned_weights"] = to_array(returned).reshape(subject.reference["weights"].shape)
-    notes = [f"{', '.join(hidden)} is not compared: what was left out is not seen"] if hidden else []
     return Observed(name, values, notes=notes, dropout=rate)
 
 
@@ -199,9 +213,9 @@ def find_dropped_steps(
     """The steps of a call with dropout. How they are laid out shows in what follows from the weights that are left."""
     values = find_steps(trace, sizes, reference, is_training=is_training)
     dropped = values.get("dropped_weights", values.get("weights"))
-    if dropped is None:
+    context = values.get("context") if dropped is None else dropped @ reference["value_heads"]
+    if context is None:
         return values
-    context = dropped @ reference["value_heads"]
     dropped_reference = {**reference, "context": context, "concatenated": concatenate(context)}
     return find_steps(trace, sizes, dropped_reference, is_training=is_training)
 
