@@ -8,26 +8,22 @@ import torch
 
 from jubako.attention.checking.options import CheckOptions
 from jubako.attention.checking.report import Report
-from jubako.attention.description import Settings
-from jubako.attention.inputs import require_memory
 from jubako.attention.observing.compiling import as_written, find_compiled
-from jubako.attention.observing.described import get_weight
 from jubako.attention.observing.encoder import compare_whole_layers
 from jubako.attention.observing.multihead import fast_path, is_called_alike, is_multihead
+from jubako.attention.observing.random_inputs import describe_sizes, draw_inputs, make_inputs, other_sizes
 from jubako.attention.observing.watch import Watch, check_multihead, find_layers
 from jubako.errors import InputError, JubakoError
+from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-__all__ = ["Captured", "capture_calls", "check_module"]
+    from jubako.attention.checking.verdicts import LayerReport
 
-_TAKES = (
-    ((torch.nn.TransformerEncoderLayer, torch.nn.TransformerEncoder), 1),
-    ((torch.nn.TransformerDecoderLayer, torch.nn.TransformerDecoder), 2),
-)  # how many sequences what is no attention layer itself takes
+__all__ = ["Captured", "capture_calls", "check_module"]
 
 
 def check_module(
@@ -38,13 +34,16 @@ def check_module(
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"what is checked is a module of torch's, or the path of a file of weights, not a {kind}")
     notes: list[str] = []
-    if not args and not kwargs:
+    is_random = not args and not kwargs
+    if is_random:
         args = make_inputs(model, options)
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
     if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
-        return Report(kind, [check_multihead(kind, model, args, kwargs, options)], notes, _tolerance(options))
+        layer = check_multihead(kind, model, args, kwargs, options)
+        layer = _check_other_sizes(layer, model, options) if is_random and not layer.broken else layer
+        return Report(kind, [layer], notes, _tolerance(options))
     watch = _watch(model, options)
     compiled = find_compiled(model)
     modes = {module: module.training for module in model.modules()}
@@ -59,6 +58,17 @@ def check_module(
             module.training = is_training
     unchecked = [*watch.unchecked, *watch.find_uncalled()]
     return Report(kind, layers, notes, _tolerance(options), [*unchecked, *_tell_compiled(compiled)])
+
+
+def _check_other_sizes(layer: LayerReport, model: torch.nn.Module, options: CheckOptions) -> LayerReport:
+    """With runs at sizes that are equal where those asked for differ, and the other way round: mixed up axes show."""
+    for sizes in other_sizes(model, options):
+        more = check_multihead(layer.name, model, draw_inputs(model, sizes, options.seed), {}, options)
+        told = describe_sizes(sizes)
+        runs = [replace(run, name=f"{run.name}, {told}", sizes=told) for run in more.runs]
+        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in more.traps if trap.is_failure]
+        layer = replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps])
+    return layer
 
 
 def _call(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -96,40 +106,6 @@ def capture_calls(model: torch.nn.Module, options: CheckOptions) -> Iterator[Cap
     watch = _watch(model, options)
     with watch:
         yield Captured(watch, model, options)
-
-
-def make_inputs(model: Any, options: CheckOptions) -> tuple[torch.Tensor, ...]:
-    """Random inputs for a layer by itself, or an encoder or decoder layer of torch's. InputError for anything else.
-
-    HostError, before anything is drawn, if what is re-derived of them would not fit into memory.
-    """
-    layers: list[Any] = [model] if is_multihead(model) else [m for m in find_layers(model).values() if is_multihead(m)]
-    count = next((count for kinds, count in _TAKES if isinstance(model, kinds)), 0) if layers else 0
-    if not (count or is_multihead(model)):
-        raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
-    generator = torch.Generator().manual_seed(options.seed)
-    for layer in layers:
-        sizes = (options.batch, options.length, options.length)
-        require_memory(Settings(layer.num_heads), sizes, _features(layer)[0], options.memory_bytes)
-    layer = layers[0]
-    like = get_weight(layer.out_proj, "weight", "out_proj")
-    first, second = options.batch, options.length
-    if not getattr(layer, "batch_first", True):
-        first, second = second, first
-
-    def draw(features: int) -> torch.Tensor:
-        return torch.randn(first, second, features, generator=generator).to(like)
-
-    embed, *sides = _features(layer)
-    if count:
-        return tuple(draw(embed) for _ in range(count))
-    return (draw(embed),) if sides == [embed, embed] else tuple(map(draw, (embed, *sides)))
-
-
-def _features(layer: Any) -> tuple[int, int, int]:
-    """How many features the layer's query, key and value have."""
-    embed = int(get_weight(layer.out_proj, "weight", "out_proj").shape[0])
-    return embed, int(getattr(layer, "kdim", None) or embed), int(getattr(layer, "vdim", None) or embed)
 
 
 def _watch(model: torch.nn.Module, options: CheckOptions) -> Watch:
