@@ -9,6 +9,7 @@ import torch
 
 from jubako.attention import CheckOptions, capture, check
 
+from .drawn import draw_layer
 from .mutants import MUTANTS
 from .test_mutants import make
 from .test_what_is_not_known import IDS, model_of
@@ -33,6 +34,19 @@ def test_layer_of_torch_agrees_under_autocast(options: dict[str, Any], rate: flo
         assert report.layers[0].facts["dtype"] == str(dtype).removeprefix("torch.")
         run = report.layers[0].runs[0]
         assert {step.step for step in run.steps if step.verdict == "not_observable"} <= {"scores", "averaged_weights"}
+
+
+@pytest.mark.parametrize("start", range(0, 40, 10))
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_layers_with_everything_drawn_raise_no_alarm_under_autocast(start: int, dtype: torch.dtype) -> None:
+    """But those that give NaN or inf: too large for half precision, or masked as a whole by what becomes -inf in it."""
+    for seed in range(4 * start, 4 * start + 40, 4):  # in single precision
+        module, inputs, arguments = draw_layer(seed)
+        with torch.no_grad(), torch.autocast("cpu", dtype):
+            report = check(module, *inputs, options=CheckOptions(seed=seed), **arguments)
+            output, weights = module(*inputs, average_attn_weights=False, **arguments)
+        is_finite = bool(output.isfinite().all() and weights.isfinite().all())
+        assert report or not is_finite, f"seed {seed}\n{report.describe()}"
 
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -64,6 +64,7 @@ class Known:
     weights: Values  # the parameters
     settings: Settings
     precision: Precision
+    rounds_masks: bool = False  # masks come in a finer type, and may be rounded before they are added
 
 
 def expected_error(step: str, known: Known) -> Any:
@@ -167,6 +168,9 @@ def _masked_scores(known: Known) -> Array:
         return np.zeros((*masked.shape[:-1], 1))
     lowest = np.where(np.isneginf(masked), 0.0, masked).min(axis=-1, keepdims=True)
     size: Array = np.maximum(np.abs(masked.max(axis=-1, keepdims=True)), -lowest)
+    if known.rounds_masks:
+        added = np.abs(masked - known.values["scores"])
+        size = np.maximum(size, np.where(np.isfinite(added) & (added < _HUGE), added, 0.0).max(axis=-1, keepdims=True))
     if size.max(initial=0.0) > _HUGE:  # what stands for -inf must not hide what the others are off by
         size = np.abs(masked)
     return before + known.precision.rounding * np.where(np.isfinite(size), size, 0.0) + known.precision.floor

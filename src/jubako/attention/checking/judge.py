@@ -48,6 +48,7 @@ class Call:
     precision: Precision  # of what the layer computes in
     masks: Masks = NO_MASKS
     memory_bytes: int | None = None  # how much may be used; None: what is free
+    rounds_masks: bool = False  # masks come in a finer type than it computes in
 
 
 @record
@@ -110,7 +111,7 @@ def expect_values(call: Call) -> Expected:
         )
     weights = in_double(call.weights)
     values = {"query": inputs.query, "key": inputs.key, "value": inputs.value, **steps.named()}
-    known = Known(values, {}, weights, call.settings, call.precision)
+    known = Known(values, {}, weights, call.settings, call.precision, call.rounds_masks)
     return Expected(known, Fixed(weights, call.settings, mask), values, {})
 
 

@@ -184,6 +184,7 @@ def to_call(
         described.precision,
         masks,
         memory_bytes,
+        described.under_autocast,
     )
 
 

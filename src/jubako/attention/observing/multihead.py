@@ -152,6 +152,7 @@ def to_call(described: Described, arguments: Arguments, memory_bytes: int | None
         described.precision,
         Masks(array_of(arguments.attn_mask), array_of(arguments.key_padding_mask)),
         memory_bytes,
+        described.under_autocast,
     )
 
 
