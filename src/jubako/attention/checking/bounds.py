@@ -64,6 +64,7 @@ class Known:
     weights: Values  # the parameters
     settings: Settings
     precision: Precision
+    rounds_masks: bool = False  # masks come in a finer type, and may be rounded before they are added
 
 
 def expected_error(step: str, known: Known) -> Any:
@@ -109,19 +110,32 @@ def _heads(which: str) -> Rule:
     def rule(known: Known) -> Array:
         heads = known.values[f"{which}_heads"]  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
+        past = 0 if which == "query" else known.settings.past_length
+        own = error[..., past:, :]  # of this call
         before = known.errors.get(f"{which}_projection")
         if before is not None:
-            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False))
-            error[..., : plain.shape[-2], :] = plain  # what is appended is exact
+            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False, past=None))
+            own[..., : plain.shape[-2], :] = plain  # what is appended is exact
         rotary = known.settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
-            size = np.hypot(heads[..., first], heads[..., second])
-            both = np.hypot(error[..., first], error[..., second]) + 2 * known.precision.rounding * size
-            error[..., first] = error[..., second] = both
+            size = np.hypot(heads[..., past:, first], heads[..., past:, second])
+            both = np.hypot(own[..., first], own[..., second]) + 2 * known.precision.rounding * size
+            own[..., first] = own[..., second] = both
+        if past:
+            error[..., :past, :] = _errors_of_past(which, known.settings)
         return error
 
     return rule
+
+
+def _errors_of_past(which: str, settings: Settings) -> Array:
+    """(B, H, P, D)."""
+    assert settings.past is not None
+    errors = settings.past.key_errors if which == "key" else settings.past.value_errors
+    if errors is None:
+        return np.zeros(())
+    return np.repeat(errors, settings.heads // settings.groups, axis=1)
 
 
 def _cut_keys(cut: Callable[[Array, Array | None, Settings], Array]) -> Callable[[Array, Settings], Array]:
@@ -154,6 +168,9 @@ def _masked_scores(known: Known) -> Array:
         return np.zeros((*masked.shape[:-1], 1))
     lowest = np.where(np.isneginf(masked), 0.0, masked).min(axis=-1, keepdims=True)
     size: Array = np.maximum(np.abs(masked.max(axis=-1, keepdims=True)), -lowest)
+    if known.rounds_masks:
+        added = np.abs(masked - known.values["scores"])
+        size = np.maximum(size, np.where(np.isfinite(added) & (added < _HUGE), added, 0.0).max(axis=-1, keepdims=True))
     if size.max(initial=0.0) > _HUGE:  # what stands for -inf must not hide what the others are off by
         size = np.abs(masked)
     return before + known.precision.rounding * np.where(np.isfinite(size), size, 0.0) + known.precision.floor
