@@ -29,9 +29,10 @@ from jubako.attention.checking.lengths import (
     root_of_squares,
     span_of_rows,
 )
+from jubako.attention.checking.norm_bounds import expected_error_of_norm
 from jubako.attention.checking.proportional import FACTOR, Proportional
 from jubako.attention.description import scale_of
-from jubako.attention.reference import concatenate, pairs_of, to_key_heads, to_query_heads, to_value_heads
+from jubako.attention.reference import concatenate, pairs_of, share, split
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -104,28 +105,27 @@ def _linear(x: Array, which: str, known: Known) -> Array:
 
 
 def _heads(which: str) -> Rule:
-    cut = {"query": to_query_heads, "key": _cut_keys(to_key_heads), "value": _cut_keys(to_value_heads)}[which]
-
     def rule(known: Known) -> Array:
-        heads = known.values[f"{which}_heads"]  # (B, H, S, D)
+        heads, settings = known.values[f"{which}_heads"], known.settings  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
         before = known.errors.get(f"{which}_projection")
-        if before is not None:
-            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False))
+        count = settings.heads if which == "query" else settings.groups
+        cut = None if before is None else split(before, count)
+        if f"{which}_norm" in known.weights:
+            cut = expected_error_of_norm(which, known.values, before, known.weights, settings, known.precision)
+        if cut is not None:
+            plain = cut if which == "query" else share(cut, settings)
             error[..., : plain.shape[-2], :] = plain  # what is appended is exact
-        rotary = known.settings.rotary
+        rotary = settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
             size = np.hypot(heads[..., first], heads[..., second])
-            both = np.hypot(error[..., first], error[..., second]) + 2 * known.precision.rounding * size
+            stretch = np.hypot(rotary.cosines, rotary.sines)[:, None]  # (B or 1, 1, S, R/2): 1, but where turns stretch
+            both = np.hypot(error[..., first], error[..., second]) * stretch + 2 * known.precision.rounding * size
             error[..., first] = error[..., second] = both
         return error
 
     return rule
-
-
-def _cut_keys(cut: Callable[[Array, Array | None, Settings], Array]) -> Callable[[Array, Settings], Array]:
-    return lambda error, settings: cut(error, None, settings)
 
 
 def _scores(known: Known) -> Array:
@@ -142,7 +142,8 @@ def _scores(known: Known) -> Array:
     if "key_heads" in known.errors:
         error = np.hypot(error, longest(mean_sizes(known.errors["key_heads"])) * query_length)
     small = precision.floor + precision.loss_of_sum(size)
-    return scale * error + 2 * precision.rounding * largest_of_rows(known.values["scores"]) + small
+    roundings = 2 if known.settings.softcap is None else 5  # tanh never makes an error larger
+    return scale * error + roundings * precision.rounding * largest_of_rows(known.values["scores"]) + small
 
 
 def _masked_scores(known: Known) -> Array:
