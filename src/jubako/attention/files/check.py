@@ -44,6 +44,10 @@ _NOTE = (
     "a file of weights holds no results: checked is that its layers are whole, and that computed in their own type "
     "they agree with double precision"
 )
+_NO_CONFIG = (
+    "there is no config.json: that positions turn with base 10,000, where they do, and that there are neither windows, "
+    "nor caps, nor other scales than 1/sqrt(D), is assumed"
+)
 
 
 @record
@@ -72,6 +76,8 @@ def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
     notes = [_NOTE]
     if given is None:
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
+    if not how.told.family and not layers[0].config.is_there:
+        notes.append(_NO_CONFIG)
     if how.dtype:
         precision = precision_of(how.dtype)
         notes.append(f"weights and inputs were rounded to {how.dtype}, in which they are computed")
