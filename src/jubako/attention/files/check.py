@@ -21,7 +21,8 @@ from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import Masks, Weights, find_bad_numbers
 from jubako.attention.files.against import compare_with
 from jubako.attention.files.given import read_arrays
-from jubako.attention.files.layers import FileLayer, Told, find_file_layers, path_of_weights
+from jubako.attention.files.layers import FileLayer, Told, find_file_layers
+from jubako.attention.files.shards import path_of_weights
 from jubako.attention.inputs import require_memory
 from jubako.attention.libraries import load
 from jubako.attention.steps import STEP_NAMES

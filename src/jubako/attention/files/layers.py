@@ -13,18 +13,18 @@ from jubako.attention.description import NO_MASKS, Norm, Settings, Weights, chec
 from jubako.attention.files.config import ModelConfig, read_config
 from jubako.attention.files.families import OPTIONAL, Family, find_tensors
 from jubako.attention.files.known import FAMILIES
+from jubako.attention.files.shards import open_any_weights
 from jubako.errors import InputError
 from jubako.records import record, replace
-from jubako.verify.weight_file import open_weights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from jubako.attention.description import Array, Masks
-    from jubako.verify.weight_file import WeightFile
+    from jubako.attention.files.shards import AnyWeights
 
-__all__ = ["FileLayer", "Told", "find_file_layers", "path_of_weights"]
+__all__ = ["FileLayer", "Told", "find_file_layers"]
 
 _REQUIRED = ("query", "key", "value")
 _NO_HEADS = "how many heads it has does not follow from its weights"
@@ -75,14 +75,9 @@ class FileLayer:
         return Call(self.weights, settings, query, key, value, self.precision, masks, memory_bytes)
 
 
-def path_of_weights(path: str) -> str:
-    """The file of weights: `path`, or in a folder the one called model.safetensors."""
-    return os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
-
-
 def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     """The layers of a file. InputError, with the names that are there, if none of them is known."""
-    file = open_weights(path_of_weights(path))
+    file = open_any_weights(path)
     config = read_config(told.config or os.path.join(os.path.dirname(file.path), "config.json"))
     families = FAMILIES if told.family is None else (told.family,)
     layers = [
@@ -97,7 +92,7 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     return layers
 
 
-def _best_matches(file: WeightFile, families: Sequence[Family], model: str) -> list[tuple[Family, str, dict[str, str]]]:
+def _best_matches(file: AnyWeights, families: Sequence[Family], model: str) -> list[tuple[Family, str, dict[str, str]]]:
     """For each layer the family that knows the model, or else of which it lacks least: some begin with one name."""
     best: dict[str, tuple[tuple[bool, bool, int], Family, str, dict[str, str]]] = {}
     for family in families:
@@ -134,7 +129,7 @@ def _config_for(family: Family, name: str, config: ModelConfig, told: Told) -> M
 
 
 def _read_layer(
-    file: WeightFile, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
+    file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
 ) -> FileLayer:
     layer = FileLayer(name or "the layer", family, config)
     if unknown := _find_unknown(file, family, name, parts, config):
@@ -151,7 +146,7 @@ def _read_layer(
     return replace(layer, weights=weights, settings=settings, precision=precision)
 
 
-def _find_unknown(file: WeightFile, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig) -> str:
+def _find_unknown(file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig) -> str:
     """What is not re-derived of a layer, in a sentence; "" if all is. A table speaks for itself."""
     if family.refused:
         return f"it is a layer of {family.name}, which {family.refused}; that is not re-derived"
@@ -164,7 +159,7 @@ def _find_unknown(file: WeightFile, family: Family, name: str, parts: Mapping[st
 
 
 def _find_more(
-    file: WeightFile, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
+    file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
 ) -> Iterator[str]:
     """Tensors that belong to a layer's attention and are none of the parts that are known of it."""
     own = name.removesuffix(family.suffix)
@@ -188,14 +183,14 @@ def _with_window(mask: Array | None, length: int, keys: int, window: int) -> Arr
     return np.where(too_early, -np.inf, mask)
 
 
-def _precision(file: WeightFile, parts: Mapping[str, str]) -> Precision:
+def _precision(file: AnyWeights, parts: Mapping[str, str]) -> Precision:
     kinds = {file.tensors[name].precision or file.tensors[name].dtype for name in parts.values()}
     if len(kinds) != 1 or not kinds <= PRECISIONS.keys():
         raise InputError(f"its tensors are {', '.join(sorted(kinds))}: one type of {', '.join(PRECISIONS)} is needed")
     return PRECISIONS[kinds.pop()]
 
 
-def _read_weights(file: WeightFile, family: Family, parts: Mapping[str, str], config: ModelConfig) -> Weights:
+def _read_weights(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> Weights:
     arrays = {part: file.read(name) for part, name in parts.items()}
     for part in ("packed", *_REQUIRED, "output"):
         if part in arrays:
@@ -260,7 +255,7 @@ def _settings(weights: Weights, family: Family, name: str, config: ModelConfig) 
     return Settings(heads, key_heads=groups, scale=scale, is_causal=is_causal, norm=norm, softcap=config.softcap)
 
 
-def _summarise(file: WeightFile) -> str:
+def _summarise(file: AnyWeights) -> str:
     """Names with numbers taken out, so that layers look the same."""
     kinds: Sequence[str] = list(dict.fromkeys(re.sub(r"\d+", "N", name)[:60] for name in file.tensors))
     more = f" and {len(kinds) - 8} kinds more" if len(kinds) > 8 else ""
