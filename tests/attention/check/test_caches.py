@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from jubako.attention import Settings, Weights, attend, capture, check
+from jubako.attention import Past, Settings, Weights, attend, capture, check, rotary_of
 from jubako.attention.checking.report import Report
-from jubako.attention.description import Past, rotary_of
 from jubako.errors import InputError
 
 from .test_what_is_not_known import IDS, model_of
@@ -157,6 +156,51 @@ def test_search_with_beams_is_checked_from_the_first_call_on() -> None:
     report = captured.report()
     assert report, report.describe()
     assert not any(layer.runs[0].notes for layer in report.layers)
+
+
+@pytest.mark.parametrize("start", range(0, 20, 5))
+def test_generating_with_everything_drawn_raises_no_alarm(start: int) -> None:
+    require_no_alarm(range(start, start + 5))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("start", range(20, 420, 50))
+def test_much_generating_with_everything_drawn_raises_no_alarm(start: int) -> None:
+    require_no_alarm(range(start, start + 50))
+
+
+def require_no_alarm(seeds: range) -> None:
+    for seed in seeds:
+        random = np.random.default_rng(seed)
+        kind, implementation = list(KINDS)[seed % 3], str(random.choice(["eager", "sdpa"]))
+        types = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+        dtype = types[int(random.integers(0, 3 if implementation == "eager" else 4))]  # eager softmax is in float32
+        model = model_of(kind, implementation, **KINDS[kind]).to(dtype)
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=float(random.choice([0.05, 0.2, 0.6])))
+        batch, place = int(random.integers(1, 4)), int(random.choice([1, 2, 5]))
+        ids, mask = torch.randint(5, 50, (batch, 24)), torch.ones(batch, 24, dtype=torch.long)
+        mask[1:2, : int(random.integers(0, 2))] = 0
+        under_autocast = dtype == torch.float32 and bool(random.random() < 0.4)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=under_autocast), capture(model) as captured:
+            cache = fill(model, ids[:, :place], attention_mask=mask[:, :place])
+            for _ in range(4):
+                if random.random() < 0.3:
+                    rows = torch.from_numpy(random.integers(0, batch, size=batch))
+                    cache.batch_select_indices(rows)
+                    ids, mask = ids[rows], mask[rows]
+                if random.random() < 0.3 and kind != "Mistral" and place > 2:
+                    cache.crop(-1)
+                    place -= 1
+                end = place + int(random.integers(1, 4))
+                fill(model, ids[:, place:end], attention_mask=mask[:, :end], cache=cache)
+                place = end
+        report = captured.report()
+        assert report, f"seed {seed}\n{report.describe()}"
+        assert report.unchecked == []
+        assert not any(run.notes for layer in report.layers for run in layer.runs)
 
 
 def test_cache_of_another_making_is_not_guessed_at() -> None:

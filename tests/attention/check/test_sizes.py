@@ -91,3 +91,48 @@ def test_sizes_that_would_take_long_are_left_out() -> None:
     assert list(other_sizes(layer, CheckOptions())) == [(2, 3, 5), (4, 4, 4), (2, 6, 6), (6, 3, 2)]
     assert list(other_sizes(layer, CheckOptions(batch=4, length=4))) == [(2, 3, 5), (2, 6, 6), (6, 3, 2)]
     assert list(other_sizes(layer, CheckOptions(memory_bytes=70_000))) == [(2, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (torch.nn.TransformerEncoderLayer, {"B=2, L=3, S=3", "B=4, L=4, S=4", "B=2, L=6, S=6", "B=6, L=3, S=3"}),
+        (torch.nn.TransformerDecoderLayer, {"B=2, L=3, S=5", "B=4, L=4, S=4", "B=2, L=6, S=6", "B=6, L=3, S=2"}),
+    ],
+)
+def test_layers_of_encoders_and_decoders_are_called_at_these_sizes_too(
+    kind: type[torch.nn.Module], sizes: set[str]
+) -> None:
+    torch.manual_seed(0)
+    model = kind(EMBED, HEADS, 16, batch_first=True)
+    report = check(model)
+    assert report, report.describe()
+    assert all({run.sizes for run in layer.runs} - {""} == sizes for layer in report.layers)
+    model.self_attn = make(wrong_where("B == L"))
+    model.self_attn._qkv_same_embed_dim = False  # which torch asks of it, for its fast path
+    (wrong,) = [layer for layer in check(model).layers if layer.name == "self_attn"]
+    departures = {(run.sizes, run.first_departure.step) for run in wrong.runs if run.first_departure is not None}
+    assert departures >= {("B=4, L=4, S=4", "scores"), ("B=4, L=4, S=4", "output")}
+    assert {sizes for sizes, _ in departures} == {"B=4, L=4, S=4"}
+
+
+def test_subclass_with_a_call_of_its_own_is_called_at_these_sizes_too() -> None:
+    class Own(torch.nn.MultiheadAttention):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return super().forward(x, x.roll(1, dims=1) if len(x) == x.shape[1] else x, x)[0]
+
+    report = check(Own(EMBED, HEADS, batch_first=True))
+    assert {run.name for run in report.layers[0].runs if run.first_departure} == {"as called, B=4, L=4, S=4"}
+
+
+def test_size_that_a_layer_cannot_be_called_with_is_told_of() -> None:
+    class Fixed(torch.nn.TransformerEncoderLayer):
+        def forward(self, x, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if x.shape[1] != 16:
+                raise ValueError("only 16 tokens at once")
+            return super().forward(x, *args, **kwargs)
+
+    report = check(Fixed(EMBED, HEADS, 16, batch_first=True))
+    assert report, report.describe()
+    assert len(report.unchecked) == 4
+    assert report.unchecked[0] == ("Fixed with B=2, L=3, S=3: calling Fixed raises ValueError: only 16 tokens at once")

@@ -6,6 +6,8 @@ and it is run again on the same inputs, all its ways, since which way the model 
 
 from __future__ import annotations
 
+from threading import get_ident
+
 import torch
 
 from jubako.attention.checking.judge import expect
@@ -91,6 +93,9 @@ def _is_run_again(module: torch.nn.Module) -> bool:
     return multihead.is_multihead(module) and multihead.is_called_alike(module)
 
 
+_CHECKING: set[int] = set()  # the threads that are checking a call now: what they call is no call of a model's
+
+
 @record
 class _Begun:
     """A call that is being traced."""
@@ -108,14 +113,13 @@ class Watch:
         self.unchecked: list[str] = []  # what was not checked, and why
         self._options = options
         self._handles: list[Any] = []
-        self._begun: dict[torch.nn.Module, _Begun] = {}
+        self._begun: dict[tuple[int, torch.nn.Module], _Begun] = {}  # by thread
         self._caches = CacheMemory()
         self._names = {
             module: name or type(module).__name__ for name, module in find_layers(model).items() if options.wants(name)
         }
         self._is_compiled = bool(find_compiled(model))
         self._called: set[torch.nn.Module] = set()
-        self._is_busy = False
 
     def __bool__(self) -> bool:
         """True if there is anything to watch."""
@@ -146,7 +150,7 @@ class Watch:
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._called.add(module)
-        if self._is_busy or _is_run_again(module):
+        if get_ident() in _CHECKING or _is_run_again(module):
             return
         cache = held = None
         try:
@@ -156,16 +160,17 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[module] = begun = _Begun(trace_of(module), cache, held)
+        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), cache, held)
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        begun = self._begun.pop(module, None)
+        begun = self._begun.pop((get_ident(), module), None)
         if begun is not None:
             begun.trace.__exit__(None, None, None)
-        if self._is_busy or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
+        is_checking = get_ident() in _CHECKING
+        if is_checking or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
             return
-        self._is_busy = True
+        _CHECKING.add(get_ident())
         try:
             with torch.no_grad():
                 self.layers.append(self._check(module, args, kwargs, result, begun))
@@ -176,7 +181,7 @@ class Watch:
             self.unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
             self._caches.forget(module)
         finally:
-            self._is_busy = False
+            _CHECKING.discard(get_ident())
 
     def _check(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
