@@ -82,7 +82,7 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     families = FAMILIES if told.family is None else (told.family,)
     layers = [
         _read_layer(file, family, name, parts, _config_for(family, name, config, told))
-        for family, name, parts in _best_matches(file, families, config.model)
+        for family, name, parts in _best_matches(file, families, config)
     ]
     if not layers:
         raise InputError(
@@ -92,13 +92,15 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     return layers
 
 
-def _best_matches(file: AnyWeights, families: Sequence[Family], model: str) -> list[tuple[Family, str, dict[str, str]]]:
+def _best_matches(
+    file: AnyWeights, families: Sequence[Family], config: ModelConfig
+) -> list[tuple[Family, str, dict[str, str]]]:
     """For each layer the family that knows the model, or else of which it lacks least: some begin with one name."""
     best: dict[str, tuple[tuple[bool, bool, int], Family, str, dict[str, str]]] = {}
     for family in families:
         for name, parts in find_tensors(family, file.tensors).items():
             lacks = len(family.templates.keys() - parts.keys() - {*OPTIONAL})
-            badness = (model not in family.models, bool(family.refused), lacks)
+            badness = (config.of_layer(name).model not in family.models, bool(family.refused), lacks)
             first = parts.get("packed") or parts["query"]
             if first not in best or badness < best[first][0]:
                 best[first] = (badness, family, name, parts)
@@ -107,7 +109,7 @@ def _best_matches(file: AnyWeights, families: Sequence[Family], model: str) -> l
 
 def _config_for(family: Family, name: str, config: ModelConfig, told: Told) -> ModelConfig:
     """What holds: what was said goes before the table, and that before the file of the model."""
-    numbers = family.numbers
+    numbers, config = family.numbers, config.of_layer(name)
     if "decoder" in name.split(".") and config.decoder_heads is not None:
         config = replace(config, heads=config.decoder_heads)
 
@@ -132,7 +134,7 @@ def _read_layer(
     file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
 ) -> FileLayer:
     layer = FileLayer(name or "the layer", family, config)
-    if unknown := _find_unknown(file, family, name, parts, config):
+    if unknown := _find_unknown(file, family, parts, config):
         return replace(layer, unknown=unknown)
     try:
         precision = _precision(file, parts)
@@ -146,7 +148,7 @@ def _read_layer(
     return replace(layer, weights=weights, settings=settings, precision=precision)
 
 
-def _find_unknown(file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig) -> str:
+def _find_unknown(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> str:
     """What is not re-derived of a layer, in a sentence; "" if all is. A table speaks for itself."""
     if family.refused:
         return f"it is a layer of {family.name}, which {family.refused}; that is not re-derived"
@@ -154,16 +156,14 @@ def _find_unknown(file: AnyWeights, family: Family, name: str, parts: Mapping[st
         return ""
     if config.model and config.model not in family.models:
         return f"it is of a model of type {config.model}, which is not known to attend as {family.name} does"
-    found = [*_find_more(file, family, name, parts, config), *config.unknown]
+    found = [*_find_more(file, family, parts, config), *config.unknown]
     return f"it has {', '.join(found[:_NAMED])}, which is not re-derived" if found else ""
 
 
-def _find_more(
-    file: AnyWeights, family: Family, name: str, parts: Mapping[str, str], config: ModelConfig
-) -> Iterator[str]:
+def _find_more(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> Iterator[str]:
     """Tensors that belong to a layer's attention and are none of the parts that are known of it."""
-    own = name.removesuffix(family.suffix)
-    stem = f"{own}{family.stem}" if family.stem.startswith(".") else f"{own}.{family.stem}".removeprefix(".")
+    first = "packed" if "packed" in parts else "query"
+    stem = f"{parts[first].removesuffix(family.templates[first].removeprefix('*'))}{family.stem}"
     known = {*parts.values(), *(f"{stem}{each}" for each in family.harmless)}
     if config.norm is None:
         known -= {tensor for part, tensor in parts.items() if "norm" in part}
