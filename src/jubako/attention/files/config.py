@@ -14,6 +14,7 @@ from jubako.attention.files.positions import KINDS, THETAS, Rope, kind_of, read_
 from jubako.attention.files.reader import Reader
 from jubako.errors import InputError
 from jubako.records import field, record, replace
+from jubako.verify.content import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["MOST_FEATURES", "MOST_HEADS", "ModelConfig", "read_config"]
 MOST_HEADS = 1 << 16
 MOST_FEATURES = 1 << 16  # of a head
 _MOST_LAYERS = 1 << 16
+_MOST_BYTES = 16 << 20
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
 _CHANGES = ("clip_qkv", "alibi", "use_bidirectional_attention")  # if they are anything
 _PARTS = {  # as modules are called, and as the tables of their configurations begin
@@ -98,8 +100,11 @@ def read_config(path: str) -> ModelConfig:
     if not os.path.exists(path):
         return ModelConfig()
     try:
-        with open(path, "rb") as file:
-            config = json.loads(file.read(1 << 20))
+        with open_regular(path) as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise InputError(f"{path} is too large for a model's configuration: {_MOST_BYTES:,} bytes are read")
+        config = json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
