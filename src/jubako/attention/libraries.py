@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from jubako.errors import InputError
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-_EXTRAS = {"numpy": "attention", "torch": "torch"}  # what may be missing -> the extra that brings it
+_EXTRAS = {"numpy": "attention", "torch": "torch"}  # what may be missing -> the extra that brings it, and what is above
+_WITH_TORCH = ("jubako.attention.observing", "jubako.attention.layer")  # what is below these needs both
 
 
 def load(module: str) -> ModuleType:
@@ -22,6 +24,17 @@ def load(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:
             raise
+        needed = list(_EXTRAS) if module.startswith(_WITH_TORCH) else ["numpy"]
+        missing = [name for name in needed if name == error.name or not _is_there(name)] or [error.name]
+        verb = "is" if len(missing) == 1 else "are"
         raise InputError(
-            f"this needs {error.name}, which is not installed", hint=f"pip install 'jubako[{_EXTRAS[error.name]}]'"
+            f"this needs {' and '.join(missing)}, which {verb} not installed",
+            hint=f"pip install 'jubako[{_EXTRAS[missing[-1]]}]'",
         ) from error
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from jubako.cli.declare import format_option
@@ -61,11 +63,16 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     """Recompute each step, and say where it departs.
 
     Attention is recomputed in double precision, apart from whatever computed it. SUBJECT is a file of weights
-    (.safetensors, or a folder with one), or FILE.py:NAME, where NAME is a module of torch's or a function that returns
-    one, with or without inputs.
+    (.safetensors, the .index.json of several, or a folder with either), or FILE.py:NAME, where NAME is a module of
+    torch's or a function that returns one, with or without inputs.
     """
     from jubako.attention.libraries import load
 
+    path, colon, name = subject.rpartition(":")
+    if path.endswith(".py"):
+        load("jubako.attention.observing.subject")  # first, so that all that is missing is said at once
+    elif colon and not os.path.lexists(subject):
+        raise click.UsageError(f"{subject} is no file, and a subject with a colon has to be FILE.py:NAME.")
     options: CheckOptions = load("jubako.attention.checking.options").CheckOptions(
         tolerance=_make_tolerance(given["relative"], given["absolute"]),
         seed=given["seed"],
@@ -73,7 +80,6 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
         length=given["length"],
         layer=given["layer"],
     )
-    path, _, name = subject.rpartition(":")
     if path.endswith(".py"):
         _refuse_for_modules(given)
         report = load("jubako.attention.observing.subject").check_subject(path, name, given["inputs"], options)

@@ -152,6 +152,8 @@ def test_tolerance_replaces_the_bounds(say: Say, weights: str) -> None:
 
 REFUSED = [
     ("{folder}/none.safetensors", "No such file or directory"),
+    ("{folder}/README.md:x", "README.md:x is no file, and a subject with a colon has to be FILE.py:NAME."),
+    ("{folder}", "has neither model.safetensors nor model.safetensors.index.json"),
     ("{folder}/layers.py", "needs the name of a module in it"),
     ("{folder}/layers.py:nothing", "has nothing called nothing"),
     ("{folder}/layers.py:number", "is no module of torch's, nor a function that returns one"),
@@ -228,6 +230,17 @@ def test_module_without_torch_says_what_to_install(python: str) -> None:
     said = run_without(OTHERS, COMMAND, f"{python}:layer")
     assert said.code == 2
     assert "Error: this needs torch, which is not installed\nhint: pip install 'jubako[torch]'" in said.err
+
+
+def test_module_without_anything_says_once_all_that_is_to_be_installed(python: str) -> None:
+    said = run_without(OTHERS | {"numpy"}, COMMAND, f"{python}:layer")
+    assert said.code == 2
+    assert "Error: this needs numpy and torch, which are not installed\nhint: pip install 'jubako[torch]'" in said.err
+
+
+def test_file_of_which_the_name_has_a_colon_is_a_file(say: Say, weights: str, tmp_path: Path) -> None:
+    Path(weights).rename(tmp_path / "a:b")
+    assert say(str(tmp_path / "a:b"), "--heads", "2").code == 0
 
 
 def test_file_without_numpy_says_what_to_install(weights: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from jubako.attention import CheckOptions, FileOptions, Told, check_weights_file
 from jubako.attention.files.config import read_config
@@ -209,3 +210,75 @@ def test_config_that_does_not_say_something_is_read_as_the_library_reads_it(kind
         assert getattr(read[0], name) == getattr(read[1], name), name
     if whole.to_dict().get("rope_parameters") and read[0].rotary(3, 5, 64, "halves") is not None:
         assert read[0].unknown == ()
+
+
+def test_model_made_of_models_has_a_configuration_for_each(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    common = {"intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.CLIPConfig(
+        text_config={**common, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 50},
+        vision_config={**common, "hidden_size": 24, "num_attention_heads": 3, "image_size": 8, "patch_size": 4},
+        attn_implementation="eager",
+    )
+    model = transformers.CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    inputs = {"text_model": {"input_ids": IDS}, "vision_model": {"pixel_values": torch.randn(2, 3, 8, 8)}}
+    for part, causal in (("text_model", True), ("vision_model", False)):
+        layer = f"{part}.encoder.layers.0"
+        given: dict[str, torch.Tensor] = {}
+
+        def hook(module: Any, args: Any, kwargs: Any, result: Any, given: Any = given) -> None:
+            given["query"], given["output"] = kwargs.get("hidden_states", args[0] if args else None), result[0]
+
+        model.get_submodule(f"{layer}.self_attn").register_forward_hook(hook, with_kwargs=True)
+        with torch.no_grad():
+            getattr(model, part)(**inputs[part])
+        np.savez(tmp_path / "in.npz", query=given["query"].numpy())
+        np.savez(tmp_path / "out.npz", output=given["output"].numpy())
+        how = FileOptions(Told(), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+        report = check_weights_file(str(tmp_path), how, options=CheckOptions(layer=part))
+        assert report, report.describe()
+        assert (report.layers[0].name, report.layers[0].facts["causal"]) == (layer, causal)
+
+
+MORE = [
+    ("Bert", "encoder.layer.0.attention.self.relative_position_bias_table"),
+    ("Bert", "encoder.layer.0.attention.self.query.weight_scale"),
+    ("Bert", "encoder.layer.0.crossattention.self.gate"),
+    ("Llama", "layers.0.self_attn.q_proj.lora_A.weight"),
+    ("Llama", "layers.0.self_attn.sinks"),
+    ("GPT2", "h.0.attn.gate.weight"),
+    ("Phi3", "layers.0.self_attn.qkv_proj.input_scale"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), MORE)
+def test_tensor_of_an_attention_that_is_not_known_keeps_it_from_being_checked(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    others = {"is_decoder": True, "add_cross_attention": True} if kind == "Bert" else PAD if kind == "Phi3" else {}
+    save_calls(tmp_path, kind, {}, **{**others, **(GPT2 if kind == "GPT2" else {})})
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, name: torch.ones(4)}, tmp_path / "model.safetensors")
+    report = check_weights_file(str(tmp_path))
+    assert len(report.unchecked) == 1
+    assert report.unchecked[0].endswith(f": it has {name}, which is not re-derived")
+    assert all(report.layers)
+    assert len(report.layers) == (3 if kind == "Bert" else 1)
+
+
+def test_masks_that_older_versions_kept_in_files_are_no_part_of_a_layer(tmp_path: Path) -> None:
+    save_calls(tmp_path, "GPT2", {}, **GPT2)
+    tensors = load_file(tmp_path / "model.safetensors")
+    old = {"h.0.attn.bias": torch.ones(1, 1, 8, 8), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+    save_file({**tensors, **old}, tmp_path / "model.safetensors")
+    assert check_weights_file(str(tmp_path))
+
+
+def test_what_is_assumed_without_a_config_is_said(tmp_path: Path) -> None:
+    save_calls(tmp_path, "Llama", {}, **GROUPED)
+    assert "no config.json" not in check_weights_file(str(tmp_path)).describe()
+    (tmp_path / "config.json").unlink()
+    report = check_weights_file(str(tmp_path), FileOptions(Told(heads=4)))
+    assert report, report.describe()
+    assert "note: there is no config.json: that positions turn with base 10,000" in report.describe()

@@ -80,9 +80,8 @@ def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
     if not how.told.family and not layers[0].config.is_there:
         notes.append(_NO_CONFIG)
     if how.dtype:
-        precision = precision_of(how.dtype)
+        precision_of(how.dtype)
         notes.append(f"weights and inputs were rounded to {how.dtype}, in which they are computed")
-        layers = [_in_precision(layer, precision) for layer in layers]
     elif given is not None and any(_is_coarser(layer, given) for layer in layers):
         notes.append("the inputs were rounded to the type of the weights; --dtype names another to compute in")
     known = [layer for layer in layers if not layer.unknown]
@@ -104,7 +103,10 @@ def _report(
     *,
     is_only: bool,
 ) -> LayerReport:
-    """One layer; what is wrong with it, if nothing can be computed with it."""
+    """One layer, which is read here; what is wrong with it, if nothing can be computed with it."""
+    layer = layer.read(options.memory_bytes)
+    if how.dtype:
+        layer = _in_precision(layer, precision_of(how.dtype))
     kind = f"{layer.family.name}, from the file"
     broken = layer.broken or ("" if layer.weights is None else find_bad_numbers(layer.weights))
     if broken:
@@ -123,7 +125,9 @@ def _report(
     report = report_layer(layer.name, kind, call, expected, runs, options.tolerance)
     if not how.against:
         return report
-    compared = compare_with(others.get(layer.name), layer, call, how.against, options.tolerance)
+    other = others.get(layer.name)
+    other = None if other is None else other.read(options.memory_bytes)
+    compared = compare_with(other, layer, call, how.against, options.tolerance)
     return replace(report, runs=[*report.runs, compared])
 
 

@@ -13,11 +13,12 @@ from jubako.attention.files import models
 from jubako.attention.files.positions import KINDS, THETAS, Rope, kind_of, read_rope
 from jubako.attention.files.reader import Reader
 from jubako.errors import InputError
-from jubako.records import record, replace
+from jubako.records import field, record, replace
+from jubako.verify.content import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from jubako.attention.description import Pairing, Rotary
@@ -27,8 +28,18 @@ __all__ = ["MOST_FEATURES", "MOST_HEADS", "ModelConfig", "read_config"]
 MOST_HEADS = 1 << 16
 MOST_FEATURES = 1 << 16  # of a head
 _MOST_LAYERS = 1 << 16
+_MOST_BYTES = 16 << 20
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
 _CHANGES = ("clip_qkv", "alibi", "use_bidirectional_attention")  # if they are anything
+_PARTS = {  # as modules are called, and as the tables of their configurations begin
+    "text_model": "text",
+    "language_model": "text",
+    "vision_model": "vision",
+    "vision_tower": "vision",
+    "visual": "vision",
+    "audio_model": "audio",
+    "audio_tower": "audio",
+}
 _SLIDES, _SEES_ALL = "sliding_attention", "full_attention"
 
 
@@ -56,6 +67,14 @@ class ModelConfig:
     period: int = 0  # where layer_types are not said: each so-manieth layer has no window
     first_sliding: int | None = None  # or those before this have none
     unknown: tuple[str, ...] = ()  # what is not re-derived
+    parts: Mapping[str, ModelConfig] = field(
+        default_factory=dict
+    )  # of models made of models: "text", "vision", "audio"
+
+    def of_layer(self, name: str) -> ModelConfig:
+        """What is said of the model that a layer of this name is in, which may be a part of the whole."""
+        words = name.split(".")
+        return next((self.parts[part] for word in words if (part := _PARTS.get(word, "")) in self.parts), self)
 
     def rotary(self, layer: int, length: int, size: int, pairing: Pairing) -> Rotary | None:
         """The rotation of positions 0 to `length`, for heads of `size` features; None if this layer turns none."""
@@ -81,16 +100,26 @@ def read_config(path: str) -> ModelConfig:
     if not os.path.exists(path):
         return ModelConfig()
     try:
-        with open(path, "rb") as file:
-            config = json.loads(file.read(1 << 20))
+        with open_regular(path) as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise InputError(f"{path} is too large for a model's configuration: {_MOST_BYTES:,} bytes are read")
+        config = json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} is no model's configuration")
-    model = Reader(path, config).text("model_type")
-    return _from(Reader(path, config, models.DEFAULTS.get(model, {})), model)
+    whole = Reader(path, config)
+    inner = {part: whole.inner(f"{part}_config") for part in dict.fromkeys(_PARTS.values())}
+    parts = {part: _read(reader) for part, reader in inner.items() if reader is not None}
+    return replace(_read(whole), parts=parts)
+
+
+def _read(plain: Reader) -> ModelConfig:
+    model = plain.text("model_type")
+    return _from(Reader(plain.path, plain.table, models.DEFAULTS.get(model, {})), model)
 
 
 def _from(config: Reader, model: str) -> ModelConfig:

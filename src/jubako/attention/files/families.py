@@ -20,6 +20,7 @@ from jubako.attention.files.models import CAUSAL, INTERLEAVED
 from jubako.attention.files.positions import THETAS
 from jubako.errors import InputError
 from jubako.records import field, record
+from jubako.verify.content import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def find_tensors(family: Family, names: Iterable[str]) -> dict[str, dict[str, st
 def read_table(path: str) -> Family:
     """The family that a table describes, in TOML or JSON. InputError for what is not understood."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             text = file.read(1 << 20).decode("utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error

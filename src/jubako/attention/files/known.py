@@ -167,7 +167,7 @@ FAMILIES = (
     Family(
         "BART",
         _separate("self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
-        models=(*_BART, "clip_vision_model", "clip_text_model", "siglip_vision_model"),
+        models=(*_BART, "clip_vision_model", "clip_text_model", "siglip_vision_model", "siglip_text_model"),
         stem="self_attn.",
     ),
     Family(

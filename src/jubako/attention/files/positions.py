@@ -32,6 +32,7 @@ THETAS = (1.0, 1e15)  # the base of the speeds of rotation
 KINDS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 _FACTORS = (1e-6, 1e6)
 _LENGTHS = (1.0, 1e12)
+_LONGEST = 2048.0
 
 
 @record
@@ -46,7 +47,7 @@ class Rope:
     low: float = 1.0  # turns: "llama3", and "yarn", where it is the number of the slowest
     high: float = 4.0
     before: float = 8192.0  # positions that the model was first trained with
-    longest: float = 2048.0  # positions that the model was made for
+    longest: float = _LONGEST  # positions that the model was made for
     stretch: float = 1.0  # of heads, by their being turned
     is_truncated: bool = True  # whole numbers of pairs, in "yarn"
     short: tuple[float, ...] = ()
@@ -107,7 +108,7 @@ def read_rope(rope: Reader, config: Reader, theta: float) -> Rope:
     plain = Rope(
         theta=rope.number("rope_theta", *THETAS) or theta,
         share=rope.number("partial_rotary_factor", 1e-6, 1.0) or 1.0,
-        longest=config.number("max_position_embeddings", *_LENGTHS) or Rope.longest,
+        longest=config.number("max_position_embeddings", *_LENGTHS) or _LONGEST,
     )
     if kind not in KINDS or kind == "default":
         return plain
