@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from jubako.attention.description import rotary_of as rotary_of
     from jubako.attention.files.check import FileOptions as FileOptions
     from jubako.attention.files.layers import Told as Told
+    from jubako.attention.free_memory import SizeError as SizeError
     from jubako.attention.layer.compiled import use_kernel as use_kernel
     from jubako.attention.layer.inputs import AttentionInputError as AttentionInputError
-    from jubako.attention.layer.memory import SizeError as SizeError
     from jubako.attention.layer.module import MultiheadAttention as MultiheadAttention
     from jubako.attention.layer.replacing import Replacement as Replacement
     from jubako.attention.layer.replacing import from_torch as from_torch
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jubako.attention.maps.tracing import trace as trace
     from jubako.attention.reference import Steps as Steps
     from jubako.attention.reference import attend as attend
+    from jubako.verify.tolerance import Tolerance as Tolerance
 
 _NAMES_IN = {
     "jubako.attention.checker": ("assert_attention_matches", "capture", "check", "check_steps", "check_weights_file"),
@@ -51,9 +52,9 @@ _NAMES_IN = {
     "jubako.attention.description": ("Masks", "Norm", "Past", "Rotary", "Settings", "Weights", "rotary_of"),
     "jubako.attention.files.check": ("FileOptions",),
     "jubako.attention.files.layers": ("Told",),
+    "jubako.attention.free_memory": ("SizeError",),
     "jubako.attention.layer.compiled": ("use_kernel",),
     "jubako.attention.layer.inputs": ("AttentionInputError",),
-    "jubako.attention.layer.memory": ("SizeError",),
     "jubako.attention.layer.module": ("MultiheadAttention",),
     "jubako.attention.layer.replacing": ("Replacement", "from_torch", "replace_in"),
     "jubako.attention.layer.wanted": ("Attended", "Want"),
@@ -61,6 +62,7 @@ _NAMES_IN = {
     "jubako.attention.maps.show": ("show",),
     "jubako.attention.maps.tracing": ("trace",),
     "jubako.attention.reference": ("Steps", "attend"),
+    "jubako.verify.tolerance": ("Tolerance",),
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}
 

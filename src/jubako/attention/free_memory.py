@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["find_free_bytes"]
+from jubako.errors import HostError
+
+__all__ = ["SizeError", "find_free_bytes"]
 
 _TOTALS = "/proc/meminfo"
 _GROUPS = "/sys/fs/cgroup"
+
+
+class SizeError(HostError, MemoryError):
+    """What this machine has no memory for. `needed_bytes` and `available_bytes` say how much is missing."""
+
+    def __init__(self, message: str, *, needed_bytes: int = 0, available_bytes: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
 
 
 def find_free_bytes() -> int | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.free_memory import find_free_bytes
-from jubako.errors import HostError, InputError
+from jubako.attention.free_memory import SizeError, find_free_bytes
+from jubako.errors import InputError
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -19,10 +19,23 @@ if TYPE_CHECKING:
 
     from jubako.attention.description import Array, Masks, Past, Settings, Weights
 
-__all__ = ["Inputs", "arrange", "estimate_bytes", "measure", "merge_masks", "require_memory"]
+__all__ = ["Inputs", "NonFiniteError", "arrange", "estimate_bytes", "measure", "merge_masks", "require_memory"]
 
 # Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
 _MAPS = 14
+
+
+class NonFiniteError(InputError):
+    """NaN or inf in what a layer is called with: in which array, with which axes, and where the first one is."""
+
+    def __init__(self, message: str, name: str, axes: tuple[str, ...], array: Array, is_bad: Array) -> None:
+        super().__init__(message)
+        self.name = name
+        self.axes = axes
+        self.shape: tuple[int, ...] = array.shape
+        self.place = tuple(int(i) for i in np.argwhere(is_bad)[0])
+        self.value = float(array[self.place])
+        self.count = int(np.count_nonzero(is_bad))
 
 
 @record
@@ -70,11 +83,17 @@ def measure(
 
 
 def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: Settings) -> Inputs:
-    """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights."""
+    """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights.
+
+    NonFiniteError where they, or what earlier calls left, hold NaN or inf.
+    """
     given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
     axes, _ = measure(given, weights, settings)
     laid_out = {name: _batch_first(array, axes) for name, array in given.items()}
-    _require_finite(laid_out)
+    _require_finite(laid_out, ("B", "L", "E"), "batch {}, row {}, feature {}")
+    if settings.past is not None:
+        past = {"keys of earlier calls": settings.past.key_heads, "values of earlier calls": settings.past.value_heads}
+        _require_finite(past, ("B", "H", "S", "D"), "batch {}, head {}, key {}, feature {}")
     return Inputs(laid_out["query"], laid_out["key"], laid_out["value"], len(axes) == 3)
 
 
@@ -114,14 +133,16 @@ def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: in
 
 
 def require_memory(settings: Settings, sizes: tuple[int, int, int], features: int, limit_bytes: int | None) -> None:
-    """HostError, with the estimate, if re-deriving a call of these sizes would take more memory than there is."""
+    """SizeError, with the estimate, if re-deriving a call of these sizes would take more memory than there is."""
     needed = estimate_bytes(settings, sizes, features)
     there = find_free_bytes() if limit_bytes is None else limit_bytes
     if there is not None and needed > there:
         batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
-        raise HostError(
+        raise SizeError(
             f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
             f"and {there / (1 << 30):.1f} GiB are free",
+            needed_bytes=needed,
+            available_bytes=there,
             hint="Check fewer sequences, or shorter ones.",
         )
 
@@ -168,13 +189,18 @@ def _check_past(past: Past, batch: int, weights: Weights, settings: Settings) ->
             )
 
 
-def _require_finite(arrays: dict[str, Array]) -> None:
+def _require_finite(arrays: Mapping[str, Array], axes: tuple[str, ...], words: str) -> None:
+    """NonFiniteError for the first array that holds NaN or inf; `words` are for the place, as a format of its axes."""
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            batch, row, feature = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise InputError(
-                f"the {name} holds {array[batch, row, feature]}, first at batch {batch}, row {row}, feature {feature}: "
-                "nothing can be re-derived from it"
+        is_bad = ~np.isfinite(array)
+        if is_bad.any():
+            place = tuple(int(i) for i in np.argwhere(is_bad)[0])
+            raise NonFiniteError(
+                f"the {name} holds {array[place]}, first at {words.format(*place)}: nothing can be re-derived from it",
+                name,
+                ("B", "L" if name == "query" else "S", "E") if len(axes) == 3 else axes,
+                array,
+                is_bad,
             )
 
 
@@ -199,7 +225,9 @@ def _as_added(name: str, mask: Array) -> Array:
     if mask.dtype.kind == "b":
         return np.where(mask, -np.inf, 0.0)
     if mask.dtype.kind == "f":
-        if np.isnan(mask).any() or np.isposinf(mask).any():
-            raise InputError(f"the {name} holds NaN or inf: numbers are added to the scores, and -inf forbids")
+        is_bad = np.isnan(mask) | np.isposinf(mask)
+        if is_bad.any():
+            message = f"the {name} holds NaN or inf: numbers are added to the scores, and -inf forbids"
+            raise NonFiniteError(message, name, ("B", "H", "L", "S") if mask.ndim == 4 else ("B", "S"), mask, is_bad)
         return mask.astype(np.float64)
     raise InputError(f"the {name} is of type {mask.dtype}: booleans forbid where True, floats are added to the scores")

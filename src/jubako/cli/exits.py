@@ -158,8 +158,8 @@ def _is_without_directory() -> bool:
 
 def _code_of(error: JubakoError) -> int:
     for kind, code in (
+        (HostError, EXIT_HOST),  # first: what is too large for this machine may be an error of input, too
         (InputError, EXIT_USAGE),
-        (HostError, EXIT_HOST),
         (ConflictError, EXIT_CONFLICT),
         (BugError, EXIT_BUG),
     ):

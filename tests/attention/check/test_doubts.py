@@ -53,8 +53,8 @@ def moved(to: object) -> torch.nn.MultiheadAttention:
         (lambda: check(layer(), X, attn_mask=torch.zeros(5, 5).to_sparse()), "a tensor is of layout torch.sparse_coo"),
         (lambda: check(layer().to(torch.float8_e4m3fn), X), "attention in float8_e4m3fn is not checked"),
         (lambda: check(layer(), X, query=X), "the layer is given query twice: by place and by name"),
-        (lambda: check(Model("raises"), X), "calling Model raises KeyError: 'nothing here'"),
-        (lambda: check(torch.nn.ModuleList([layer()]), X), "calling ModuleList raises NotImplementedError"),
+        (lambda: check(Model("raises"), X), "the model raises KeyError: 'nothing here'"),
+        (lambda: check(torch.nn.ModuleList([layer()]), X), "the model raises NotImplementedError"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_in_a_sentence(call: Callable[[], object], sentence: str) -> None:
@@ -73,7 +73,12 @@ def test_layer_that_is_not_called_as_a_module_is_told_of() -> None:
     assert check(Model(), X).unchecked == ["spare: it was not called"]
     report = check(Model("by forward"), X)
     assert not report
-    assert report.unchecked == ["used: it was not called", "spare: it was not called"]
+    assert report.unchecked == [
+        "Model: attention is computed in it (a product, a softmax, and another product) outside of any layer that is "
+        "known, and that is not re-derived",
+        "used: it was not called",
+        "spare: it was not called",
+    ]
 
 
 def test_quantized_projections_are_named_with_where_they_are_from() -> None:

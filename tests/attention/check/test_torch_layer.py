@@ -411,11 +411,30 @@ def test_weights_that_are_not_finite_make_the_layer_broken() -> None:
     assert the_layer(report).broken == "the weights hold NaN or inf: value, 1 of 144 numbers"
 
 
-@pytest.mark.parametrize("sizes", [(0, 5, 5), (2, 0, 0), (2, 0, 3), (2, 3, 0)])
-def test_empty_batch_query_or_key_is_nothing_to_depart_from(sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("sizes", "empty"), [((0, 5, 5), "B=0"), ((2, 0, 0), "L=0, S=0"), ((2, 0, 3), "L=0")])
+def test_call_whose_output_has_no_numbers_is_nothing_to_compare_and_no_pass(
+    sizes: tuple[int, int, int], empty: str
+) -> None:
     batch, length, keys = sizes
     query, key = torch.randn(batch, length, 12), torch.randn(batch, keys, 12)
     report = check(make(), query, key, key)
+    assert not report
+    layer = the_layer(report)
+    assert layer.is_empty
+    assert {run.steps[-2].verdict for run in layer.runs} == {"nothing_to_compare"}
+    described = report.describe()
+    assert f"B={batch}, L={length}, S={keys}, E=12" in described.splitlines()[0]
+    said = described.partition("NOTHING COMPARED: there is nothing to compare: ")[2].splitlines()[0]
+    assert set(said.split(", ")) == set(empty.split(", "))
+    assert described.splitlines()[-1] == "no layer was checked; nothing to compare in MultiheadAttention"
+    assert "exact" not in {step.verdict for run in layer.runs for step in run.steps if 0 in step.shape}
+
+
+def test_call_without_keys_is_compared_where_it_has_numbers() -> None:
+    report = check(make(), torch.randn(2, 3, 12), torch.randn(2, 0, 12), torch.randn(2, 0, 12))
+    verdicts = {step.step: step.verdict for step in the_layer(report).runs[0].steps}
+    assert verdicts["weights"] == "nothing_to_compare"
+    assert verdicts["output"] in ("exact", "within_bound")
     assert report, report.describe()
 
 

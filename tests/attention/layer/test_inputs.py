@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jubako.attention.free_memory import SizeError
 from jubako.attention.layer.blocks import Pass
 from jubako.attention.layer.inputs import AttentionInputError
 from jubako.attention.layer.masks import Masks, count_merged, gather_masks, merge
-from jubako.attention.layer.memory import SizeError, estimate_bytes, find_available_bytes, require_memory
+from jubako.attention.layer.memory import estimate_bytes, find_available_bytes, require_memory
 from jubako.attention.layer.module import MultiheadAttention
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Want

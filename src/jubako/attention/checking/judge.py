@@ -265,6 +265,8 @@ def _decide(
     isolated: Comparison | None, cumulative: Comparison, row_sum: RowSum | None, *, is_finite_before: bool
 ) -> tuple[Verdict, Origin]:
     own = cumulative if isolated is None else isolated
+    if own.count == 0:
+        return "nothing_to_compare", ""
     if not cumulative.is_finite:
         return "non_finite", "producer" if is_finite_before else "propagated"
     if own.out == 0 and not (own.is_bounded and cumulative.is_bounded):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from jubako.attention.checking.sentences import describe_departure, failures_of
-from jubako.attention.checking.verdicts import FAILING
+from jubako.attention.checking.verdicts import FAILING, NO_ANSWER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +16,27 @@ if TYPE_CHECKING:
 __all__ = ["format_junit"]
 
 
-def format_junit(layers: Sequence[LayerReport]) -> str:
-    """The whole document. What is not observable is "skipped", never passed; a layer has a case of its own, too."""
+def format_junit(layers: Sequence[LayerReport], unchecked: Sequence[str] = ()) -> str:
+    """The whole document. What is not observable is "skipped", never passed; a layer has a case of its own, too.
+
+    What was not checked is a suite of its own, of cases skipped; where no layer was checked, that fails.
+    """
     suites = [list(_cases(layer)) for layer in layers]
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<testsuites name="jubako attention check" {_count(suites)}>']
+    rest = [_case("not checked", *_split(sentence)) for sentence in dict.fromkeys(unchecked)]
+    if not layers:
+        rest.append(_case("not checked", "any layer", '<failure message="no layer was checked"/>'))
+    count = _count([*suites, rest])
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<testsuites name="jubako attention check" {count}>']
     for layer, cases in zip(layers, suites, strict=True):
         lines.append(f"  <testsuite name={_attribute(layer.name)} {_count([cases])}>")
         lines += [f"    {case}" for case in cases]
         lines.append("  </testsuite>")
+    if rest:
+        lines += [
+            f'  <testsuite name="not checked" {_count([rest])}>',
+            *(f"    {case}" for case in rest),
+            "  </testsuite>",
+        ]
     return "\n".join([*lines, "</testsuites>"])
 
 
@@ -40,9 +53,15 @@ def _cases(layer: LayerReport) -> Iterator[str]:
             said = ""
             if verdict.verdict in FAILING:
                 said = f"<failure message={_attribute(describe_departure(verdict))}/>"
-            elif verdict.verdict == "not_observable":
-                said = '<skipped message="not observable"/>'
+            elif verdict.verdict in NO_ANSWER:
+                said = f'<skipped message="{verdict.verdict.replace("_", " ")}"/>'
             yield _case(f"{layer.name}.{run.name}", verdict.step, said)
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """The name of what was not checked, and why, as what is inside of a case."""
+    name, _, reason = sentence.partition(": ")
+    return name, f"<skipped message={_attribute(reason)}/>"
 
 
 def _case(where: str, name: str, inside: str) -> str:

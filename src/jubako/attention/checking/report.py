@@ -63,4 +63,4 @@ class Report:
 
     def to_junit(self) -> str:
         """The whole report as JUnit XML."""
-        return format_junit(self.layers)
+        return format_junit(self.layers, self.unchecked)

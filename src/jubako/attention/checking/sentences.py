@@ -30,7 +30,9 @@ def failures_of(layer: LayerReport) -> list[str]:
     found += [trap.sentence for trap in layer.traps if trap.is_failure]
     if not found and not any(run.is_compared for run in layer.runs):
         reasons = [f"{run.name}: {run.refused}" for run in layer.runs if run.refused]
-        found.append("; ".join(["nothing of it could be compared", *reasons]))
+        empty = ", ".join(f"{axis}=0" for axis in dict.fromkeys(axis for run in layer.runs for axis in run.empty_axes))
+        said = f"there is nothing to compare: {empty}" if layer.is_empty else "nothing of it could be compared"
+        found.append("; ".join([said, *reasons]))
     return found
 
 
@@ -57,7 +59,8 @@ def describe_departure(verdict: StepVerdict) -> str:
         return f"{verdict.step} cannot be judged: numbers are so large that no bound can be told for what rounding does"
     if verdict.verdict == "non_finite":
         made = "comes out of finite numbers" if verdict.origin == "producer" else "came in"
-        return f"{verdict.step} is {told.observed} at {where}, which {made}; {number(told.expected)} is right"
+        right = f"; {number(told.expected)} is right" if math.isfinite(told.expected) else ""
+        return f"{verdict.step} is {told.observed} at {where}, which {made}{right}"
     return f"{verdict.step} departs at {where}: {_describe_numbers(told)}{whence}"
 
 

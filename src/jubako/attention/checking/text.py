@@ -22,7 +22,12 @@ _VERDICTS = {
     "out_of_bound": "OUT OF BOUND",
     "non_finite": "NOT FINITE",
     "not_judged": "NOT JUDGED",
+    "nothing_to_compare": "nothing to compare",
 }
+_LEGEND = (
+    "  off by: from what follows from the steps before it as observed; from the inputs: from what follows from these;",
+    "  neither is rounded. exact: what follows from the inputs, rounded to the type, and so off by that rounding",
+)
 
 
 def format_layers(layers: Sequence[LayerReport]) -> str:
@@ -34,19 +39,25 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
 
 def format_summary(layers: Sequence[LayerReport], unchecked: int) -> str:
     """The last line: how many layers agree, which do not, and how much was not checked."""
-    wrong = [layer.name for layer in layers if not layer]
-    rest = f"; {unchecked} not checked" if unchecked else ""
-    if not layers:
+    empty = [layer.name for layer in layers if layer.is_empty]
+    checked = [layer for layer in layers if not layer.is_empty]
+    wrong = [layer.name for layer in checked if not layer]
+    rest = f"; nothing to compare in {_names(empty)}" if empty else ""
+    rest += f"; {unchecked} not checked" if unchecked else ""
+    if not checked:
         return f"no layer was checked{rest}"
-    count = f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"
+    count = f"{len(checked)} layer{'' if len(checked) == 1 else 's'}"
     if not wrong:
         return f"{count} checked: every step that was observed agrees within its bound{rest}"
-    shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    return f"{count} checked, {len(wrong)} WRONG: {shown}{rest}"
+    return f"{count} checked, {len(wrong)} WRONG: {_names(wrong)}{rest}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
-    facts = ", ".join(_format_fact(name, value) for name, value in layer.facts.items() if value not in (None, False))
+    facts = ", ".join(_format_fact(name, value) for name, value in layer.facts.items() if not _is_absent(value))
     yield f"{layer.name}: {layer.kind}{f'; {facts}' if facts else ''}"
     if layer.broken:
         yield f"  BROKEN: {layer.broken}"
@@ -62,11 +73,16 @@ def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
     for trap in layer.traps:
         yield f"  {'TRAP' if trap.is_failure else 'note'}: {trap.name.replace('_', ' ')}: {trap.sentence}"
     if layer.explained and is_explained:
+        yield from _LEGEND
         yield "  bounds, each 8 times the expected error of rounding:"
         width = max(map(len, layer.explained))
         yield from (f"    {step:<{width}}  {words}" for step, words in layer.explained.items())
     if not layer.broken and not any(run.is_compared for run in layer.runs):
-        yield f"  FAILED: {failures_of(layer)[0]}"
+        yield f"  {'NOTHING COMPARED' if layer.is_empty else 'FAILED'}: {failures_of(layer)[0]}"
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or value is False  # a size of 0 is there
 
 
 def _format_fact(name: str, value: object) -> str:
@@ -101,12 +117,14 @@ def _run_lines(run: RunReport) -> Iterator[str]:
 
 
 def _row(verdict: StepVerdict) -> tuple[str, ...]:
+    if verdict.verdict == "nothing_to_compare":
+        return (verdict.step, format_shape(verdict.axes, verdict.shape), _VERDICTS[verdict.verdict], "", "", "")
     own = verdict.isolated or verdict.cumulative
     whole = verdict.cumulative if verdict.isolated is not None else None
     return (
         verdict.step,
         format_shape(verdict.axes, verdict.shape),
-        "carried on" if verdict.origin == "propagated" else _VERDICTS[verdict.verdict],
+        "carried on" if verdict.origin == "propagated" and verdict.isolated is not None else _VERDICTS[verdict.verdict],
         "" if own is None else number(own.error),
         _share(own),
         "" if whole is None else f"{number(whole.error)}, {_share(whole)}",

@@ -6,6 +6,7 @@
     non_finite       some number is NaN or infinite that should not be
     not_judged       numbers are so large that rounding may make anything of them: no bound, and no pass
     not_observable   a fused kernel keeps the step to itself; never a pass
+    nothing_to_compare   the step has no numbers, as B, L or S is 0; never a pass
 
 A step that is out of bound, or not finite, is the producer of that if it is so even when computed from what the steps
 before it gave; else it only carries on what came from them.
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from jubako.attention.checking.compare import Comparison
     from jubako.attention.checking.dropout import DroppedShare
 
-__all__ = ["FAILING", "LayerReport", "Origin", "RowSum", "RunReport", "StepVerdict", "Trap", "Verdict"]
+__all__ = ["FAILING", "NO_ANSWER", "LayerReport", "Origin", "RowSum", "RunReport", "StepVerdict", "Trap", "Verdict"]
 
-Verdict: TypeAlias = "Literal['exact', 'within_bound', 'out_of_bound', 'non_finite', 'not_judged', 'not_observable']"
+Verdict: TypeAlias = (
+    "Literal['exact', 'within_bound', 'out_of_bound', 'non_finite', 'not_judged', 'not_observable', "
+    "'nothing_to_compare']"
+)
 Origin: TypeAlias = "Literal['', 'producer', 'propagated']"
+NO_ANSWER: tuple[Verdict, ...] = ("not_observable", "nothing_to_compare")
 FAILING: tuple[Verdict, ...] = ("out_of_bound", "non_finite", "not_judged")
 
 
@@ -89,8 +94,16 @@ class RunReport:
 
     @property
     def is_compared(self) -> bool:
-        """True if anything of it was observed."""
-        return any(verdict.verdict != "not_observable" for verdict in self.steps)
+        """True if anything of it was observed and has numbers; not if the output itself has none."""
+        has_output = all(each.verdict != "nothing_to_compare" for each in self.steps if each.step == "output")
+        return has_output and any(verdict.verdict not in NO_ANSWER for verdict in self.steps)
+
+    @property
+    def empty_axes(self) -> tuple[str, ...]:
+        """The axes that have no length, of steps that have no numbers."""
+        empty = [each for each in self.steps if each.verdict == "nothing_to_compare"]
+        sizes = [(axis, size) for each in empty for axis, size in zip(each.axes, each.shape, strict=True)]
+        return tuple(dict.fromkeys(axis for axis, size in sizes if size == 0))
 
 
 @record
@@ -119,6 +132,13 @@ class LayerReport:
         is_broken = self.broken or any(run.broken for run in self.runs)
         is_wrong = is_broken or any(trap.is_failure for trap in self.traps) or self.first_departure is not None
         return not is_wrong and any(run.is_compared for run in self.runs)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is wrong with it, and nothing right, because there was nothing to compare."""
+        is_wrong = self.broken or self.first_departure is not None or any(trap.is_failure for trap in self.traps)
+        is_compared = any(run.is_compared or run.broken for run in self.runs)
+        return not is_wrong and not is_compared and any(run.empty_axes for run in self.runs)
 
     @property
     def first_departure(self) -> StepVerdict | None:

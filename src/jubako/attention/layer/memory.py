@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from jubako.attention.free_memory import find_free_bytes
+from jubako.attention.free_memory import SizeError, find_free_bytes
 from jubako.attention.layer.inputs import AttentionInputError
 from jubako.attention.layer.steps import STEP_BYTES, Sizes
 from jubako.attention.layer.wanted import Want
 
-__all__ = ["SizeError", "estimate_bytes", "find_available_bytes", "require_memory"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["LayerSizeError", "estimate_bytes", "find_available_bytes", "require_memory", "require_room_for_weights"]
 
 SMALL_BYTES = 256 << 20  # below this nothing is looked up, which takes a tenth of a millisecond
 
 
-class SizeError(AttentionInputError, MemoryError):
-    """A pass that this machine has no memory for. `needed_bytes` and `available_bytes` say how much is missing."""
-
-    def __init__(self, message: str, *, needed_bytes: int = 0, available_bytes: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.needed_bytes = needed_bytes
-        self.available_bytes = available_bytes
+class LayerSizeError(SizeError, AttentionInputError):
+    """The same of a pass of the layer, or of its weights, for which torch's layer raises RuntimeError."""
 
 
 def estimate_bytes(sizes: Sizes, want: Want, item_bytes: int, *, held: str, mask_items: int = 0) -> dict[str, int]:
@@ -47,19 +46,42 @@ def estimate_bytes(sizes: Sizes, want: Want, item_bytes: int, *, held: str, mask
 
 
 def require_memory(parts: dict[str, int], sizes: Sizes, device: torch.device) -> None:
-    """Raises SizeError if `parts` together are more than the device has left."""
+    """Raises LayerSizeError if `parts` together are more than the device has left."""
     needed = sum(parts.values())
     if needed <= SMALL_BYTES:
         return
     available = find_available_bytes(device)
     if available is not None and needed > available:
         largest = max(parts, key=lambda name: parts[name])
-        raise SizeError(
+        raise LayerSizeError(
             f"B={sizes.batch}, H={sizes.heads}, L={sizes.queries}, S={sizes.keys} would take {_say(needed)}, of it "
             f"{_say(parts[largest])} for the {largest}, and {_say(available)} are available on {device}",
             needed_bytes=needed,
             available_bytes=available,
             hint="ask for column sums or top keys instead of maps, or hand in fewer queries at a time",
+        )
+
+
+def require_room_for_weights(embed: int, key: int | None, value: int | None, device: Any, dtype: Any) -> None:
+    """Raises LayerSizeError if the weights of a layer do not fit, whose query, key and value are so wide.
+
+    The rest is as for torch's constructor, which is to refuse what makes no sense.
+    """
+    widths = [embed if width is None else width for width in (embed, key, value)]
+    if not all(isinstance(width, int) for width in widths):
+        return
+    needed = embed * (embed + sum(widths)) * (dtype or torch.get_default_dtype()).itemsize
+    if needed <= SMALL_BYTES:
+        return
+    place = torch.get_default_device() if device is None else torch.device(device)
+    available = find_available_bytes(place)
+    if available is not None and needed > available:
+        raise LayerSizeError(
+            f"the weights of a layer of E={embed} features would take {_say(needed)}, and {_say(available)} are "
+            f"available on {place}",
+            needed_bytes=needed,
+            available_bytes=available,
+            hint="embed_dim is how many features all heads have together",
         )
 
 

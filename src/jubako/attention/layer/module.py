@@ -27,7 +27,7 @@ from jubako.attention.layer.inputs import (
     leave_inference,
 )
 from jubako.attention.layer.masks import count_merged, gather_masks
-from jubako.attention.layer.memory import estimate_bytes, require_memory
+from jubako.attention.layer.memory import estimate_bytes, require_memory, require_room_for_weights
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
@@ -64,6 +64,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         *,
         strict_torch: bool = False,
     ) -> None:
+        require_room_for_weights(embed_dim, kdim, vdim, device, dtype)
         options = (dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype)
         super().__init__(embed_dim, num_heads, *options)
         self.strict_torch = strict_torch

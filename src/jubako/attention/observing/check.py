@@ -8,12 +8,14 @@ import torch
 
 from jubako.attention.checking.options import CheckOptions
 from jubako.attention.checking.report import Report
+from jubako.attention.observing.calling import ModelError, telling_errors
 from jubako.attention.observing.compiling import as_written, find_compiled
 from jubako.attention.observing.encoder import compare_whole_layers
 from jubako.attention.observing.multihead import fast_path, is_called_alike, is_multihead
 from jubako.attention.observing.random_inputs import describe_sizes, draw_inputs, make_inputs, other_sizes
-from jubako.attention.observing.watch import Watch, check_multihead, find_layers
-from jubako.errors import InputError, JubakoError
+from jubako.attention.observing.rerun import check_multihead
+from jubako.attention.observing.watch import Watch, find_layers
+from jubako.errors import InputError
 from jubako.records import replace
 
 TYPE_CHECKING = False
@@ -58,19 +60,30 @@ def _check_call(
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
         return [check_multihead(kind, model, args, kwargs, options)], []
-    watch = _watch(model, options)
+    watch = _watch(model, options, is_ours=True)
     compiled = find_compiled(model)
     modes = {module: module.training for module in model.modules()}
     model.eval()
+    raised = None
     try:
         with as_written() if compiled else nullcontext():
             with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
-                _call(model, args, kwargs)
-            layers = [*watch.layers, *compare_whole_layers(model, args, kwargs)]
+                try:
+                    with telling_errors():
+                        model(*args, **kwargs)
+                except ModelError as error:
+                    raised = error
+            whole, uncompared = compare_whole_layers(model, args, kwargs, options.memory_bytes)
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return layers, [*watch.unchecked, *watch.find_uncalled(), *_tell_compiled(compiled)]
+    layers = [*watch.layers, *whole]
+    unchecked = [*watch.unchecked, *watch.find_uncalled(), *uncompared, *_tell_compiled(compiled)]
+    if raised is None:
+        return layers, unchecked
+    if all(layers):
+        raise raised
+    return layers, [*unchecked, f"{kind}: what comes after {raised.message}"]
 
 
 def _merge(layers: list[LayerReport], more: Sequence[LayerReport], told: str) -> list[LayerReport]:
@@ -83,15 +96,6 @@ def _merge(layers: list[LayerReport], more: Sequence[LayerReport], told: str) ->
         traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in other.traps if trap.is_failure]
         merged.append(replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps]))
     return merged
-
-
-def _call(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    try:
-        model(*args, **kwargs)
-    except JubakoError:
-        raise
-    except Exception as error:  # the module's own code
-        raise InputError(f"calling {type(model).__name__} raises {type(error).__name__}: {error}") from error
 
 
 def _tell_compiled(names: Sequence[str]) -> list[str]:
@@ -117,13 +121,13 @@ class Captured:
 @contextmanager
 def capture_calls(model: torch.nn.Module, options: CheckOptions) -> Iterator[Captured]:
     """Within it, each call of attention in the model is checked."""
-    watch = _watch(model, options)
+    watch = _watch(model, options, is_ours=False)
     with watch:
         yield Captured(watch, model, options)
 
 
-def _watch(model: torch.nn.Module, options: CheckOptions) -> Watch:
-    watch = Watch(model, options)
+def _watch(model: torch.nn.Module, options: CheckOptions, *, is_ours: bool) -> Watch:
+    watch = Watch(model, options, is_ours=is_ours)
     if watch:
         return watch
     if names := [name or type(model).__name__ for name in find_layers(model)]:

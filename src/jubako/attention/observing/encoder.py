@@ -10,25 +10,30 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jubako.attention.checking.compare import compare
 from jubako.attention.checking.precision import precision_of
 from jubako.attention.checking.proportional import FACTOR
 from jubako.attention.checking.verdicts import LayerReport, RunReport, StepVerdict, Trap
+from jubako.attention.free_memory import find_free_bytes
+from jubako.attention.observing.calling import ModelError, describe_error, telling_errors
 from jubako.attention.observing.multihead import fast_path
 from jubako.attention.observing.roles import to_array
-from jubako.attention.observing.trace import Trace
+from jubako.attention.observing.surroundings import describe_bad
 from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
-    from jubako.attention.checking.verdicts import Verdict
+    from jubako.attention.checking.compare import Comparison
+    from jubako.attention.checking.precision import Precision
+    from jubako.attention.description import Array
 
 __all__ = ["compare_whole_layers"]
 
@@ -55,24 +60,59 @@ class _Called:
     @property
     def padding(self) -> torch.Tensor | None:
         """The padding mask, however it was given: (B, L)."""
+        bound = self.bind()
+        mask = None if bound is None else bound.arguments.get("src_key_padding_mask")
+        return mask if isinstance(mask, torch.Tensor) else None
+
+    def bind(self) -> inspect.BoundArguments | None:
+        """Its arguments by name; None if they do not fit."""
         try:
-            bound = inspect.signature(self.module.forward).bind(*self.args, **self.kwargs)
+            return inspect.signature(self.module.forward).bind(*self.args, **self.kwargs)
         except (TypeError, ValueError):
             return None
-        mask = bound.arguments.get("src_key_padding_mask")
-        return mask if isinstance(mask, torch.Tensor) else None
+
+    def without_hint(self) -> _Called | None:
+        """The same call without its `is_causal`; None if it has none, or a mask beside it."""
+        bound = self.bind()
+        if bound is None or not bound.arguments.get("is_causal"):
+            return None
+        if any(bound.arguments.get(name) is not None for name in ("mask", "src_mask")):
+            return None
+        del bound.arguments["is_causal"]
+        return _Called(self.name, self.module, bound.args, bound.kwargs)
+
+
+class _Ops(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
+    """Remembers whether the operation of a whole layer was among those performed, and keeps nothing of any."""
+
+    has_whole = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Called by torch for each operation."""
+        self.has_whole |= func.overloadpacket.__name__ == _WHOLE
+        return func(*args, **(kwargs or {}))
 
 
 def compare_whole_layers(
-    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[LayerReport]:
-    """For each encoder layer that takes the fast path: its result against that of the slow one."""
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], memory_bytes: int | None = None
+) -> tuple[list[LayerReport], list[str]]:
+    """For each encoder layer that takes the fast path, its result against that of the slow one; what was not compared.
+
+    What raises on both paths is in neither: calling the model says so.
+    """
     whole = _Called("", model, args, kwargs)
     called = _find_calls(whole)
-    for each in called:
-        yield from _compare(each)
     if called and model not in [each.module for each in called] and all(each.padding is None for each in called):
-        yield from _compare(whole)
+        called = [*called, whole]
+    layers: list[LayerReport] = []
+    unchecked: list[str] = []
+    for each in called:
+        for found in _compare(each, memory_bytes):
+            if isinstance(found, str):
+                unchecked.append(f"{each.label}: {found}")
+            else:
+                layers.append(found)
+    return layers, unchecked
 
 
 def _find_calls(whole: _Called) -> list[_Called]:
@@ -93,6 +133,8 @@ def _find_calls(whole: _Called) -> list[_Called]:
     try:
         if handles:
             _run(whole, fast=False)
+    except ModelError:
+        pass  # what was called until then is known
     finally:
         for handle in handles:
             handle.remove()
@@ -100,58 +142,106 @@ def _find_calls(whole: _Called) -> list[_Called]:
 
 
 def _run(called: _Called, *, fast: bool) -> tuple[Any, bool]:
-    """What comes back, and whether the fast path of a whole layer was taken."""
-    trace = Trace()
-    with warnings.catch_warnings(), torch.no_grad(), fast_path(enabled=fast), trace:
+    """What comes back, and whether the fast path of a whole layer was taken. ModelError if it raises."""
+    ops = _Ops()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings(), torch.no_grad(), fast_path(enabled=fast), telling_errors(), ops:
         warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")  # torch's own, of what it does itself
         result = called.module(*called.args, **called.kwargs)
-    return result, any(node.op == _WHOLE for node in trace.nodes)
+    return result, ops.has_whole
 
 
-def _compare(called: _Called) -> Iterator[LayerReport]:
-    slow, _ = _run(called, fast=False)
+def _compare(called: _Called, memory_bytes: int | None) -> Iterator[LayerReport | str]:
+    """A report, or why there is none, or nothing where there is but one path."""
+    slow = None
+    try:
+        slow, _ = _run(called, fast=False)
+    except ModelError as error:
+        yield from _compare_without_slow(called, error, memory_bytes)
+        return
     try:
         fast, took_fast = _run(called, fast=True)
-    except Exception as error:  # noqa: BLE001  (the module's own code)
-        broken = f"with torch's fast path allowed it raises {type(error).__name__}: {error}; and without it does not"
+    except ModelError as error:
+        broken = f"with torch's fast path allowed it raises {describe_error(error.error)}; and without it does not"
         yield LayerReport(called.label, called.kind, {}, broken=broken)
         return
     if not took_fast or not all(isinstance(each, torch.Tensor) and each.ndim == 3 for each in (fast, slow)):
         return
-    exact = _in_double(called)
-    padding = called.padding
-    if exact is None:
+    exact = _in_double(called, memory_bytes)
+    if isinstance(exact, str):
+        yield exact
         return
     precision = precision_of(str(slow.dtype).removeprefix("torch."))
-    place = tuple(slice(size) for size in fast.shape)  # the fast path may cut off what all are padded with
-    arrays = [to_array(fast), to_array(slow)[place], to_array(exact)[place]]
-    counts = np.isfinite(arrays[2])  # a row that sees nothing is told of where its attention is checked
-    if padding is not None:
-        counts = counts & (to_array(padding)[tuple(slice(size) for size in fast.shape[:2])] == 0)[..., None]
-    seen, plain, right = (np.where(counts, array, 0.0) for array in arrays)
-    roundings = _ROUNDINGS_IN_DOUBLE if precision.name == "float64" else _ROUNDINGS
-    floor = roundings * precision.unit * max(float(np.abs(right).max(initial=0.0)), 1.0)
-    allowed = 2 * float(np.nan_to_num(np.abs(plain - right)).max(initial=0.0)) + floor
-    compared = compare(seen, right, np.array(allowed / FACTOR), precision)
-    agrees = compared.holds
-    verdict: Verdict = "within_bound" if agrees else "out_of_bound" if compared.is_finite else "non_finite"
-    step = StepVerdict(
-        "output", ("B", "L", "E"), seen.shape, verdict, None, compared, None, "" if agrees else "producer"
-    )
+    step, is_alike = _judge(called, (fast, slow, exact), precision)
     trap = Trap(
         "paths_disagree", "the whole layer's fast path gives something else than its slow path", is_failure=True
     )
-    yield LayerReport(
-        called.label,
-        called.kind,
-        {"dtype": precision.name},
-        [RunReport("fast path against slow path", [step])],
-        () if agrees else (trap,),
-    )
+    run = RunReport("fast path against slow path", [step])
+    yield LayerReport(called.label, called.kind, {"dtype": precision.name}, [run], () if is_alike else (trap,))
 
 
-def _in_double(called: _Called) -> torch.Tensor | None:
-    """What a copy of the module gives in double precision, on the slow path; None if it cannot be computed in that."""
+def _compare_without_slow(called: _Called, error: ModelError, memory_bytes: int | None) -> Iterator[LayerReport | str]:
+    """Where the slow path raises, that the fast one does not is a failure: it drops a hint that the other refuses."""
+    try:
+        fast, took_fast = _run(called, fast=True)
+    except ModelError:
+        return
+    if not took_fast:
+        return
+    traps = []
+    without = called.without_hint()
+    exact = "" if without is None else _in_double(without, memory_bytes)
+    if without is not None and isinstance(fast, torch.Tensor) and isinstance(exact, torch.Tensor):
+        plain, _ = _run(without, fast=False)
+        step, _ = _judge(without, (fast, plain, exact), precision_of(str(fast.dtype).removeprefix("torch.")))
+        if step.verdict == "within_bound":
+            said = "is_causal was given and dropped: every row sees the keys after it (fast path of the whole layer)"
+            traps = [Trap("causal_hint_dropped", said, is_failure=True)]
+    broken = f"without torch's fast path it raises {describe_error(error.error)}; and with that it does not"
+    yield LayerReport(called.label, called.kind, {}, [], traps, broken=broken)
+
+
+def _judge(
+    called: _Called, results: tuple[torch.Tensor, torch.Tensor, torch.Tensor], precision: Precision
+) -> tuple[StepVerdict, bool]:
+    """The verdict on the fast path's output, from (fast, slow, exact); and whether the slow one gives the like."""
+    shape = tuple(results[0].shape)
+    place = tuple(slice(size) for size in shape)  # the fast path may cut off what all are padded with
+    arrays = [to_array(each)[place] for each in results]
+    counts = np.ones(shape[:2], bool)
+    if called.padding is not None:
+        counts = to_array(called.padding)[place[:2]] == 0
+    seen, plain, right = (np.where(counts[..., None], array, 0.0) for array in arrays)
+    compared = _compare_numbers(seen, plain, right, precision)
+    if not seen.size:
+        return StepVerdict("output", ("B", "L", "E"), shape, "nothing_to_compare", None, compared), True
+    if np.isfinite(seen).all() and np.isfinite(right).all():
+        verdict: Any = "within_bound" if compared.holds else "out_of_bound"
+        origin: Any = "" if compared.holds else "producer"
+        return StepVerdict("output", ("B", "L", "E"), shape, verdict, None, compared, None, origin), compared.holds
+    came_in = describe_bad((called.args, called.kwargs, list(called.module.parameters())))
+    origin = "propagated" if came_in else "producer"
+    is_alike = np.array_equal(np.isfinite(seen), np.isfinite(plain))
+    return StepVerdict("output", ("B", "L", "E"), shape, "non_finite", None, compared, None, origin), is_alike
+
+
+def _compare_numbers(seen: Array, plain: Array, right: Array, precision: Precision) -> Comparison:
+    roundings = _ROUNDINGS_IN_DOUBLE if precision.name == "float64" else _ROUNDINGS
+    largest = float(np.abs(right[np.isfinite(right)]).max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(plain - right)
+    allowed = 2 * float(apart[np.isfinite(apart)].max(initial=0.0)) + roundings * precision.unit * max(largest, 1.0)
+    return compare(seen, right, np.array(allowed / FACTOR), precision)
+
+
+def _in_double(called: _Called, memory_bytes: int | None) -> torch.Tensor | str:
+    """What a copy of the module gives in double precision, on the slow path; or why it is not computed in that."""
+    needed = 16 * sum(each.numel() for each in called.module.parameters())  # the copy, and what becomes of it
+    there = find_free_bytes() if memory_bytes is None else memory_bytes
+    if there is not None and needed > there:
+        return (
+            f"its fast path is not compared: a copy in double precision takes {needed / (1 << 30):.1f} GiB, "
+            f"and {there / (1 << 30):.1f} GiB are free"
+        )
 
     def widen(value: Any) -> Any:
         is_real = isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -162,6 +252,8 @@ def _in_double(called: _Called) -> torch.Tensor | None:
     try:
         module = copy.deepcopy(called.module).to(torch.float64)
         result, _ = _run(_Called(called.name, module, args, kwargs), fast=False)
-    except Exception:  # noqa: BLE001  (the module's own code, that may know of one type only)
-        return None
-    return result if isinstance(result, torch.Tensor) else None
+    except Exception as error:  # noqa: BLE001  (the module's own code, that may know of one type only)
+        return f"its fast path is not compared: a copy of it in double precision fails: {describe_error(error)}"
+    if not isinstance(result, torch.Tensor):
+        return f"its fast path is not compared: in double precision it gives a {type(result).__name__}"
+    return result

@@ -45,11 +45,13 @@ __all__ = [
     "find_cache",
     "find_reason_against",
     "is_transformer",
+    "measure_call",
     "observe",
     "to_call",
 ]
 
 _SIZES = ("head_dim", "attention_head_size", "head_size")
+_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 _SCALES = ("scaling", "scale")
 _AFTER_OUTPUT = ("resid_dropout", "residual_dropout")
 _OTHERS = ("encoder_hidden_states", "key_value_states")
@@ -147,6 +149,19 @@ def _way(module: Any, values: Mapping[str, Any]) -> str:
     config = getattr(module, "config", None) or getattr(getattr(module, "self", None), "config", None)
     kind = getattr(config, "_attn_implementation", None)
     return f"as called, {kind or ('plain' if 'weights' in values else 'fused')}"
+
+
+def measure_call(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[int, tuple[int, int, int], int]:
+    """H, B, L and S without what a cache holds, and E of a call, of which no number is looked at."""
+    given = _bind(module, args, kwargs)
+    hidden, others = given["hidden_states"], _states_of_others(module, given)
+    inner: Any = getattr(module, "self", module)
+    named = (getattr(holder, name, None) for holder in (inner, getattr(inner, "config", None)) for name in _HEADS)
+    heads = next((count for count in named if isinstance(count, int)), 1)
+    batch, length, features = hidden.shape
+    return heads, (batch, length, length if others is None else others.shape[1]), features
 
 
 def to_call(

@@ -27,6 +27,7 @@ __all__ = [
     "fast_path",
     "is_called_alike",
     "is_multihead",
+    "measure_call",
     "read_arguments",
     "sizes_of",
     "to_call",
@@ -134,6 +135,19 @@ def read_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Argument
         given.get("attn_mask"),
         bool(given.get("is_causal", False)),
     )
+
+
+def measure_call(
+    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[int, tuple[int, int, int], int]:
+    """H, B, L and S, and E of a call, without a look at any number. InputError for what is no call of the layer."""
+    given = read_arguments(args, kwargs)
+    shapes = [tuple(each.shape) for each in (given.query, given.key)]
+    shapes = [(1, *shape) if len(shape) == 2 else shape for shape in shapes]
+    if any(len(shape) != 3 for shape in shapes) or given.query.is_nested:
+        raise InputError("the query and the key have neither two axes nor three")
+    first, second = (0, 1) if given.query.ndim == 2 or getattr(module, "batch_first", False) else (1, 0)
+    return int(module.num_heads), (shapes[0][first], shapes[0][second], shapes[1][second]), shapes[0][2]
 
 
 def to_call(described: Described, arguments: Arguments, memory_bytes: int | None = None) -> Call:

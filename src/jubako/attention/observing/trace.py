@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Node", "Trace"]
+__all__ = ["Node", "Trace", "storage_of", "tensors_in"]
 
 
 class Node:
@@ -53,13 +53,15 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         self._latest: dict[int, Node] = {}  # by the id of the tensor, which is kept alive by the node
         self._find_constants = find_constants
         self._held = list(find_constants())  # so that nothing else gets their memory
-        self._constants = {_storage(each) for each in self._held}
+        self._constants = {storage_of(each) for each in self._held}
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        made = {_storage(each) for each in self._find_constants()} - self._constants
+        made = {storage_of(each) for each in self._find_constants()} - self._constants
         for node in self.nodes if made else ():  # in order: what follows from them comes after
-            if node.op and (_storage(node.tensor) in made or (node.inputs and all(n.is_constant for n in node.inputs))):
+            if node.op and (
+                storage_of(node.tensor) in made or (node.inputs and all(n.is_constant for n in node.inputs))
+            ):
                 node.is_constant = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -70,7 +72,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
                 result = func.decompose(*args, **named)
             if result is not NotImplemented:
                 return result
-        inputs = [self._node_of(tensor) for tensor in _tensors((args, named))]
+        inputs = [self._node_of(tensor) for tensor in tensors_in((args, named))]
         written = list(_written(func, args, named))
         for tensor in written:
             self._freeze(tensor)
@@ -78,7 +80,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         for tensor in written:
             self._renew(tensor, inputs)
         arguments = tuple(None if isinstance(each, torch.Tensor) else each for each in (*args, *named.values()))
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             node = self._add(func.overloadpacket.__name__, tensor, inputs, arguments)
             node.is_constant = all(each.is_constant for each in inputs)
         return result
@@ -87,7 +89,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         node = self._latest.get(id(tensor))
         if node is None:
             node = self._add("", tensor, [], ())
-            node.is_constant = _storage(tensor) in self._constants or not tensor.is_floating_point()
+            node.is_constant = storage_of(tensor) in self._constants or not tensor.is_floating_point()
         return node
 
     def _add(self, op: str, tensor: torch.Tensor, inputs: list[Node], arguments: tuple[Any, ...]) -> Node:
@@ -98,16 +100,16 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 
     def _freeze(self, written: torch.Tensor) -> None:
         """Keeps what is about to be overwritten, also where it is seen through other tensors."""
-        storage = _storage(written)
+        storage = storage_of(written)
         for node in self.nodes:
-            if node.frozen is None and _storage(node.tensor) == storage:
+            if node.frozen is None and storage_of(node.tensor) == storage:
                 node.frozen = node.tensor.clone()
 
     def _renew(self, written: torch.Tensor, inputs: list[Node]) -> None:
         """What is seen through other tensors of the same memory is something else from now on."""
-        storage = _storage(written)
+        storage = storage_of(written)
         for node in list(self._latest.values()):
-            if node.tensor is not written and node.frozen is not None and _storage(node.tensor) == storage:
+            if node.tensor is not written and node.frozen is not None and storage_of(node.tensor) == storage:
                 self._add("written", node.tensor, [node, *inputs], ()).is_constant = node.is_constant
 
 
@@ -116,20 +118,22 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
     for position, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = kwargs.get(argument.name, args[position] if position < len(args) else None)
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a value, however it is nested."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from _tensors(each)
+            yield from tensors_in(each)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
-def _storage(tensor: torch.Tensor) -> int:
+def storage_of(tensor: torch.Tensor) -> int:
+    """What is the same for all tensors that share their memory."""
     try:
         return tensor.untyped_storage().data_ptr() or id(tensor)  # 0 where there is nothing in it
     except (NotImplementedError, RuntimeError):  # a sparse or nested tensor, or one without data

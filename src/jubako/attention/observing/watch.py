@@ -12,29 +12,32 @@ import torch
 
 from jubako.attention.checking.judge import expect
 from jubako.attention.checking.layers import report_layer
+from jubako.attention.checking.non_finite import report_non_finite, report_result
 from jubako.attention.checking.verdicts import LayerReport
-from jubako.attention.description import find_bad_numbers
+from jubako.attention.description import Settings, find_bad_numbers
+from jubako.attention.inputs import NonFiniteError, require_memory
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import NOT_SEEN, Subject, observe_call, observe_trace, renew_weights, run_all_ways
+from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
+from jubako.attention.observing.surroundings import CHECKING, Surroundings
+from jubako.attention.observing.ways import NOT_SEEN, observe_trace
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
-from jubako.errors import JubakoError
+from jubako.errors import HostError, JubakoError
 from jubako.records import record, replace
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+TYPECHECKING = False
+if TYPECHECKING:
+    from collections.abc import Iterable
     from typing import Any, Self
 
-    from jubako.attention.checking.judge import Observed
     from jubako.attention.checking.options import CheckOptions
-    from jubako.attention.observing.multihead import Arguments
+    from jubako.attention.checking.verdicts import StepVerdict
     from jubako.attention.observing.trace import Trace
 
-__all__ = ["Watch", "check_multihead", "find_layers"]
+__all__ = ["Watch", "find_layers"]
 
 
 def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
@@ -47,55 +50,6 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     return found
 
 
-def check_multihead(
-    name: str,
-    module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    options: CheckOptions,
-    result: Any = None,
-) -> LayerReport:
-    """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
-
-    Under autocast it is judged as computed in the type that this casts to.
-    """
-    with holding_weights(module):
-        arguments = multihead.read_arguments(args, kwargs)
-        if result is None:
-            renew_weights(module, arguments)
-
-        def observe(subject: Subject) -> list[Observed]:
-            runs = run_all_ways(subject)
-            return runs if result is None else [observe_call(subject, result, runs), *runs]
-
-        return _report_multihead(name, module, arguments, options, observe)
-
-
-def _report_multihead(
-    name: str,
-    module: torch.nn.Module,
-    arguments: Arguments,
-    options: CheckOptions,
-    observe: Callable[[Subject], list[Observed]],
-) -> LayerReport:
-    described = as_computed(multihead.describe_multihead(module))
-    if broken := find_bad_numbers(described.weights):
-        return LayerReport(name, described.kind, {}, broken=broken)
-    call = multihead.to_call(described, arguments, options.memory_bytes)
-    expected = expect(call)
-    sizes = multihead.sizes_of(described, expected.values)
-    runs = observe(Subject(module, described, arguments, sizes, expected.values, options.seed))
-    return report_layer(name, described.kind, call, expected, runs, options.tolerance)
-
-
-def _is_run_again(module: torch.nn.Module) -> bool:
-    """True for what can be run all its ways, because it takes all that torch's layer does."""
-    return multihead.is_multihead(module) and multihead.is_called_alike(module)
-
-
-_CHECKING: set[int] = set()  # the threads that are checking a call now: what they call is no call of a model's
-
-
 @record
 class _Begun:
     """A call that is being traced."""
@@ -106,18 +60,24 @@ class _Begun:
 
 
 class Watch:
-    """With it: each call of a model's attention modules is checked. `layers` has the reports, in the order of calls."""
+    """With it: each call of a model's attention modules is checked.
 
-    def __init__(self, model: torch.nn.Module, options: CheckOptions) -> None:
-        self.layers: list[LayerReport] = []
-        self.unchecked: list[str] = []  # what was not checked, and why
+    A call that would take more memory than there is ends with a HostError if `is_ours`, made for checking alone; others
+    are left to go on unchecked.
+    """
+
+    def __init__(self, model: torch.nn.Module, options: CheckOptions, *, is_ours: bool) -> None:
+        self._layers: list[LayerReport] = []
+        self._unchecked: list[str] = []
+        self._model = model
         self._options = options
+        self._is_ours = is_ours
         self._handles: list[Any] = []
         self._begun: dict[tuple[int, torch.nn.Module], _Begun] = {}  # by thread
         self._caches = CacheMemory()
-        self._names = {
-            module: name or type(module).__name__ for name, module in find_layers(model).items() if options.wants(name)
-        }
+        found = find_layers(model)
+        self._names = {module: name or type(module).__name__ for name, module in found.items() if options.wants(name)}
+        self._surroundings = Surroundings(model, found.values())
         self._is_compiled = bool(find_compiled(model))
         self._called: set[torch.nn.Module] = set()
 
@@ -125,16 +85,42 @@ class Watch:
         """True if there is anything to watch."""
         return bool(self._names)
 
+    @property
+    def layers(self) -> list[LayerReport]:
+        """The reports, in the order of calls; and that of the model, if it gives NaN that came into none of them."""
+        around = self._surroundings
+        if not around.gives_bad or any(step.verdict == "non_finite" for step in _departures(self._layers)):
+            return list(self._layers)
+        kind = type(self._model)
+        whole = report_result("the model", f"{kind.__module__}.{kind.__qualname__}", around.producer)
+        return [*self._layers, whole]
+
+    @property
+    def unchecked(self) -> list[str]:
+        """What was not checked, and why."""
+        unknown = [
+            f"{name}: attention is computed in it ({how}) outside of any layer that is known, and that is not re-derived"
+            for name, how in self._surroundings.unknown.items()
+            if self._options.wants(name)
+        ]
+        return [*self._unchecked, *unknown]
+
     def __enter__(self) -> Self:
+        around = [] if self._is_compiled and not self._is_ours else self._surroundings.find_modules()
+        for module in around:  # these begin first and end last
+            self._handles.append(module.register_forward_pre_hook(self._surroundings.begin, with_kwargs=True))
         for module, name in self._names.items():
             if reason := huggingface.find_reason_against(module):
-                self.unchecked.append(f"{name}: {reason}")
+                self._unchecked.append(f"{name}: {reason}")
                 continue
             begin, end = self._begin, self._end
             if self._is_compiled:  # or these would be compiled, too
                 begin, end = not_compiled(begin), not_compiled(end)
             self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
+        for module in around:
+            hook = module.register_forward_hook(self._surroundings.end, with_kwargs=True, always_call=True)
+            self._handles.append(hook)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,13 +130,15 @@ class Watch:
 
     def find_uncalled(self) -> list[str]:
         """What was watched, and never called."""
-        told = {sentence.partition(": ")[0] for sentence in self.unchecked}
+        told = {sentence.partition(": ")[0] for sentence in self._unchecked}
         uncalled = [name for module, name in self._names.items() if module not in self._called]
         return [f"{name}: it was not called" for name in uncalled if name not in told]
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._called.add(module)
-        if get_ident() in _CHECKING or _is_run_again(module):
+        if get_ident() in CHECKING:
+            return
+        if not self._has_room(module, args, kwargs) or is_run_again(module):
             return
         cache = held = None
         try:
@@ -158,30 +146,70 @@ class Watch:
                 cache = huggingface.find_cache(module, args, kwargs)
                 held = find_held(cache)
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
-            self.unchecked.append(f"{self._names[module]}: {error}")
+            self._unchecked.append(f"{self._names[module]}: {error}")
             return
         self._begun[get_ident(), module] = begun = _Begun(trace_of(module), cache, held)
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
+
+    def _has_room(self, module: torch.nn.Module, args: Any, kwargs: Any) -> bool:
+        measure = multihead.measure_call if multihead.is_multihead(module) else huggingface.measure_call
+        try:
+            heads, sizes, features = measure(module, args, kwargs)
+        except Exception:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
+            return True
+        try:
+            require_memory(Settings(heads), sizes, features, self._options.memory_bytes)
+        except HostError as error:
+            if self._is_ours:
+                raise
+            self._unchecked.append(f"{self._names[module]}: {error.message}")
+            return False
+        return True
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         begun = self._begun.pop((get_ident(), module), None)
         if begun is not None:
             begun.trace.__exit__(None, None, None)
-        is_checking = get_ident() in _CHECKING
-        if is_checking or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
+        if get_ident() in CHECKING or (begun is None and not is_run_again(module)):
             return
-        _CHECKING.add(get_ident())
+        if result is None:  # it raised
+            self._look_at_raising(module, args, kwargs)
+            return
+        CHECKING.add(get_ident())
         try:
             with torch.no_grad():
-                self.layers.append(self._check(module, args, kwargs, result, begun))
+                self._layers.append(self._check(module, args, kwargs, result, begun))
+        except NonFiniteError as error:
+            self._layers.append(self._tell_non_finite(module, error))
+            self._caches.forget(module)
         except JubakoError as error:
-            self.unchecked.append(f"{self._names[module]}: {error.message}")
+            self._unchecked.append(f"{self._names[module]}: {error.message}")
             self._caches.forget(module)
         except Exception as error:  # noqa: BLE001  (the model's call is to end as if nobody watched)
-            self.unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
+            self._unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
             self._caches.forget(module)
         finally:
-            _CHECKING.discard(get_ident())
+            CHECKING.discard(get_ident())
+
+    def _look_at_raising(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        """Whether torch's layer, which raised, does so on all of its paths: another may drop what this one refuses."""
+        if not self._is_ours or not is_run_again(module):
+            return
+        CHECKING.add(get_ident())
+        try:
+            with torch.no_grad():
+                layer = check_multihead(self._names[module], module, args, kwargs, self._options)
+        except Exception:  # noqa: BLE001  (what the model raises is told)
+            return
+        finally:
+            CHECKING.discard(get_ident())
+        if layer.first_departure is not None:
+            self._layers.append(layer)
+
+    def _tell_non_finite(self, module: torch.nn.Module, error: NonFiniteError) -> LayerReport:
+        kind = type(module)
+        producer = self._surroundings.producer
+        return report_non_finite(self._names[module], f"{kind.__module__}.{kind.__qualname__}", error, producer)
 
     def _check(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
@@ -192,7 +220,7 @@ class Watch:
         if multihead.is_multihead(module):
             trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
             with holding_weights(module):
-                return _report_multihead(
+                return report_multihead(
                     name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
                 )
         with holding_weights(module):
@@ -216,6 +244,10 @@ class Watch:
             seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
             runs.append(replace(seen, name="called once more, out of training"))
         return report_layer(name, described.kind, call, expected, runs, self._options.tolerance)
+
+
+def _departures(layers: Iterable[LayerReport]) -> list[StepVerdict]:
+    return [run.first_departure for layer in layers for run in layer.runs if run.first_departure is not None]
 
 
 def _call_out_of_training(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Trace]:
