@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Variant", "find_variants"]
 
 _RESULTS = ("output", "weights", "averaged_weights")
+_OFF_BY_ONE = ("one key too far: row i sees key i+1", "one key short: row i does not see key i")
+_FORBIDDING = -1e4  # a number that is added to scores, and no finite weight of a row is left of
 
 
 @record
@@ -47,9 +49,10 @@ def find_variants(call: Call, right: Expected, departing: Sequence[Observed]) ->
         if not left:
             break
         expected = expect_values(variant.call)
-        near = [run for run in left if _distance(run, expected) < _distance(run, right)]
+        filled = {run.name: _without_blind_rows(run, expected) for run in left}
+        near = [run for run in left if _distance(filled[run.name], expected) < _distance(run, right)]
         expected = add_errors(expected) if near else expected
-        explained = [run.name for run in near if _explains(expected, run)]
+        explained = [run.name for run in near if _explains(expected, filled[run.name])]
         if explained:
             found.append((variant, explained))
             left = [run for run in left if run.name not in explained]
@@ -66,7 +69,20 @@ def _distance(run: Observed, expected: Expected) -> float:
     if output.shape != right.shape:
         return np.inf
     with np.errstate(all="ignore"):
-        return float(np.abs(output - right).max(initial=0.0))
+        return float(np.nan_to_num(np.abs(output - right), nan=np.inf).max(initial=0.0))
+
+
+def _without_blind_rows(run: Observed, expected: Expected) -> Observed:
+    """The same with NaN as it should be in rows that see no key in a variant: what is made of those is no matter."""
+    blind = expected.rows_without_keys  # (B, H, L)
+    if not blind.any():
+        return run
+    values = {}
+    for step, seen in run.values.items():
+        rows = blind if seen.ndim == 4 else blind.any(axis=1)
+        right = expected.values[step]
+        values[step] = np.where(rows[..., None] & np.isnan(seen), right, seen) if seen.shape == right.shape else seen
+    return replace(run, values=values)
 
 
 def _variants(call: Call) -> Iterator[Variant]:
@@ -93,27 +109,80 @@ def _mask_variants(call: Call) -> Iterator[Variant]:
             "is_causal was given and dropped: every row sees the keys after it",
             replace(call, settings=dropped),
         )
-        for offset, words in (
-            (2, "one key too far: row i sees key i+1"),
-            (0, "one key short: row i does not see key i"),
-        ):
+        for offset, words in zip((2, 0), _OFF_BY_ONE, strict=True):
             shifted = replace(masks, attention=_join(masks.attention, _shifted_causal(call, offset)))
             yield Variant(
                 "causal_off_by_one", f"the causal mask reaches {words}", replace(call, settings=dropped, masks=shifted)
             )
-    for name in ("attention", "padding"):
-        mask = getattr(masks, name)
-        if mask is None:
-            continue
-        if mask.dtype.kind == "b":
-            yield Variant(
-                "mask_polarity",
-                f"the {name} mask is taken the other way round: what it forbids is allowed, and the rest forbidden",
-                replace(call, masks=Masks(**{**_named(masks), name: ~mask})),
-            )
+    yield from _shifted_masks(call)
+    there = {name: mask for name, mask in _named(masks).items() if mask is not None}
+    for name, mask in there.items():
+        yield from _changed_masks(call, {name: mask})
+    if len(there) == 2:
+        yield from _changed_masks(call, there)
+
+
+def _changed_masks(call: Call, chosen: dict[str, Array]) -> Iterator[Variant]:
+    """One mask, or both, the other way round; and ignored."""
+    said = f"the {next(iter(chosen))} mask is" if len(chosen) == 1 else "both masks are"
+    inverted = {name: _inverted(mask) for name, mask in chosen.items()}
+    if all(mask is not None for mask in inverted.values()):
         yield Variant(
-            "mask_ignored", f"the {name} mask is ignored", replace(call, masks=Masks(**{**_named(masks), name: None}))
+            "mask_polarity",
+            f"{said} taken the other way round: what it forbids is allowed, and the rest forbidden",
+            replace(call, masks=Masks(**{**_named(call.masks), **inverted})),
         )
+    without = replace(call, masks=Masks(**{**_named(call.masks), **dict.fromkeys(chosen)}))
+    yield Variant("mask_ignored", f"{said} ignored", without)
+    if call.settings.is_causal and "attention" in chosen:
+        bare = replace(without, settings=replace(call.settings, is_causal=False))
+        yield Variant("mask_ignored", f"{said} ignored, and is_causal with it", bare)
+
+
+def _forbids(mask: Array) -> Array:
+    """Where a mask forbids: by True, or by a number that leaves no weight."""
+    return mask if mask.dtype.kind == "b" else mask <= _FORBIDDING
+
+
+def _inverted(mask: Array) -> Array | None:
+    """A mask that forbids what this one allows; None for one that does more than to forbid and allow."""
+    forbidden = _forbids(mask)
+    if mask.dtype.kind == "b":
+        return ~mask
+    return np.where(forbidden, 0.0, -np.inf) if not mask[~forbidden].any() else None
+
+
+def _shifted_masks(call: Call) -> Iterator[Variant]:
+    """Where the attention mask is a causal one, whatever else it forbids: the same with one key more, and one less."""
+    mask = call.masks.attention
+    past = None if mask is None or mask.ndim < 2 else _find_causal(_forbids(mask))
+    if mask is None or past is None:
+        return
+    length, keys = mask.shape[-2:]
+    rows = np.arange(length - 1)
+    rows = rows[rows + past + 1 < keys]
+    further = np.array(mask)
+    further[..., rows, rows + past + 1] = mask[..., rows + 1, rows + past + 1]  # which padding may forbid all the same
+    short = np.array(mask)
+    own = np.arange(min(length, keys - past))
+    short[..., own, own + past] = True if mask.dtype.kind == "b" else -np.inf
+    hidden = replace(call.settings, is_causal=False)  # the mask has all that is_causal says
+    for shifted, words in zip((further, short), _OFF_BY_ONE, strict=True):
+        masks = replace(call.masks, attention=shifted)
+        yield Variant(
+            "causal_off_by_one", f"the causal mask reaches {words}", replace(call, settings=hidden, masks=masks)
+        )
+
+
+def _find_causal(forbidden: Array) -> int | None:
+    """How many keys the first row sees before its own, if a mask (..., L, S) is causal; None if it is not."""
+    length, keys = forbidden.shape[-2:]
+    for past in dict.fromkeys((0, keys - length)):
+        rows, columns = np.arange(length)[:, None] + past, np.arange(keys)[None, :]
+        later = columns > rows
+        if past >= 0 and length > 1 and later.any() and forbidden[..., later].all():
+            return None if forbidden[..., columns == rows].all() else past
+    return None
 
 
 def _named(masks: Masks) -> dict[str, Array | None]:

@@ -99,7 +99,8 @@ class Watch:
     def unchecked(self) -> list[str]:
         """What was not checked, and why."""
         unknown = [
-            f"{name}: attention is computed in it ({how}) outside of any layer that is known, and that is not re-derived"
+            f"{name}: attention is computed in it ({how}) outside of any layer that is known, "
+            "and that is not re-derived"
             for name, how in self._surroundings.unknown.items()
             if self._options.wants(name)
         ]
