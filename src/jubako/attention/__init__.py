@@ -66,10 +66,12 @@ _NAMES_IN = {
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (names come from the table)
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # asked for by `import *`, which is to give all that can be had without what is not installed
+        from jubako.attention.libraries import is_loadable
+
+        return [each for each, home in sorted(_HOME_OF.items()) if is_loadable(home)]
     try:
         home = _HOME_OF[name]
     except KeyError:
@@ -82,4 +84,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(_HOME_OF)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.exits import EXIT_FAILED
+from jubako.cli.terminal import printing_to_stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     from jubako.attention.libraries import load
 
     path, colon, name = subject.rpartition(":")
+    if subject.removesuffix(":").endswith(".py"):
+        raise click.UsageError(f"{subject.removesuffix(':')} needs the name of a module in it: FILE.py:NAME")
     if path.endswith(".py"):
         load("jubako.attention.observing.subject")  # first, so that all that is missing is said at once
     elif colon and not os.path.lexists(subject):
@@ -82,9 +86,9 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     )
     if path.endswith(".py"):
         _refuse_for_modules(given)
-        report = load("jubako.attention.observing.subject").check_subject(path, name, given["inputs"], options)
-    elif subject.endswith(".py"):
-        raise click.UsageError(f"{subject} needs the name of a module in it: {subject}:NAME")
+        home = load("jubako.attention.observing.subject")
+        with printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report
+            report = home.check_subject(path, name, given["inputs"], options)
     else:
         report = _check_file(subject, given, options)
     if junit:

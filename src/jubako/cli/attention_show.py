@@ -102,20 +102,7 @@ def _load(path: str) -> Maps:
 
 
 def _choose(maps: Maps, layers: Sequence[str], heads: Sequence[str]) -> Maps:
-    return maps.select(
-        [_find_place("layer", name, maps.layers) for name in dict.fromkeys(layers)] or None,
-        [_find_place("head", name, maps.heads) for name in dict.fromkeys(heads)] or None,
-    )
-
-
-def _find_place(what: str, name: str, names: Sequence[str]) -> int:
-    """The place of a layer or head with this name, or else with this number."""
-    if name in names:
-        return names.index(name)
-    if name.isdecimal() and int(name) < len(names) and not all(each.isdecimal() for each in names):
-        return int(name)
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    raise InputError(f"there is no {what} {name!r}; there is {shown}")
+    return maps.select(list(dict.fromkeys(layers)) or None, list(dict.fromkeys(heads)) or None)
 
 
 def _one_head(maps: Maps) -> int | None:

@@ -155,7 +155,7 @@ REFUSED = [
     ("{folder}/README.md:x", "README.md:x is no file, and a subject with a colon has to be FILE.py:NAME."),
     ("{folder}", "has neither model.safetensors nor model.safetensors.index.json"),
     ("{folder}/layers.py", "needs the name of a module in it"),
-    ("{folder}/layers.py:nothing", "has nothing called nothing"),
+    ("{folder}/layers.py:nothing", "has nothing called 'nothing'"),
     ("{folder}/layers.py:number", "is no module of torch's, nor a function that returns one"),
     ("{folder}/layers.py:failing", "failing() raises ValueError: no layer today"),
     ("{folder}/layers.py:layer --heads 2 --torch", "--heads, --torch is for files of weights"),
@@ -264,3 +264,23 @@ def test_names_of_the_package_are_there_and_documented() -> None:
     assert dir(jubako.attention) == sorted(jubako.attention.__all__)
     with pytest.raises(AttributeError, match="no attribute 'chek'"):
         jubako.attention.chek  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("missing", "lacks", "has"), [("torch", "MultiheadAttention", "attend"), ("numpy", "attend", "check")]
+)
+def test_star_gives_all_that_can_be_had(missing: str, lacks: str, has: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "if 'numpy' in sys.modules: sys.modules['torch'] = None\n"
+        "from jubako.attention import *\n"
+        f"print({lacks!r} in globals(), {has!r} in globals(), 'CheckOptions' in globals())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False True True\n", "")
+
+
+def test_star_gives_everything_where_all_is_installed() -> None:
+    code = "from jubako.attention import *\nimport jubako.attention as a\nprint(set(dir(a)) <= set(globals()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")

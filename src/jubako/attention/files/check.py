@@ -200,7 +200,7 @@ def _require_names(outputs: Mapping[str, Array], every: Sequence[FileLayer], che
     known |= set(STEP_NAMES) if len(checked) == 1 else set()
     hint = f"an array is called {names[0]}/output, say; steps are {', '.join(STEP_NAMES)}"
     if unknown := sorted(outputs.keys() - known):
-        shown = ", ".join(map(repr, unknown[:_NAMED]))
+        shown = ", ".join(map(repr, unknown[:_NAMED])) + (" and more" if len(unknown) > _NAMED else "")
         raise InputError(f"the outputs have {shown}, which is no step of a layer that is checked", hint=hint)
     layers = {layer.name for layer in checked}
     if not any(name.rpartition("/")[0] in layers or name in STEP_NAMES for name in outputs):

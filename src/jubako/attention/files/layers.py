@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FileLayer", "Told", "find_file_layers"]
 
 _NAMED = 6  # of what is not known, in a sentence
+_LONGEST = 100  # characters of a name
 
 
 @record
@@ -168,7 +169,8 @@ def _find_unknown(file: AnyWeights, family: Family, parts: Mapping[str, str], co
     if config.model and config.model not in family.models:
         return f"it is of a model of type {config.model}, which is not known to attend as {family.name} does"
     found = [*_find_more(file, family, parts, config), *config.unknown]
-    return f"it has {', '.join(found[:_NAMED])}, which is not re-derived" if found else ""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"it has {', '.join(found[:_NAMED])}{more}, which is not re-derived" if found else ""
 
 
 def _find_more(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> Iterator[str]:
@@ -191,6 +193,11 @@ def _with_window(mask: Array | None, length: int, keys: int, window: int) -> Arr
 
 def _summarise(file: AnyWeights) -> str:
     """Names with numbers taken out, so that layers look the same."""
-    kinds: Sequence[str] = list(dict.fromkeys(re.sub(r"\d+", "N", name)[:60] for name in file.tensors))
+    kinds: Sequence[str] = list(dict.fromkeys(_shorten(re.sub(r"\d+", "N", name)) for name in file.tensors))
     more = f" and {len(kinds) - 8} kinds more" if len(kinds) > 8 else ""
     return f"{len(file.tensors)} tensors, {', '.join(kinds[:8])}{more}" if kinds else "it is empty"
+
+
+def _shorten(name: str) -> str:
+    """A name that a hostile file cannot fill a terminal with; where some of it is left out, that shows."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."

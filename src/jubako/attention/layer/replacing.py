@@ -40,6 +40,8 @@ def from_torch(module: nn.MultiheadAttention, *, strict_torch: bool = False) -> 
     The parameters are the same objects: an optimizer that has them goes on, and training one layer trains both. Raises
     AttentionInputError for a subclass, whose forward is its own.
     """
+    if not isinstance(module, nn.Module):
+        raise AttentionInputError(f"what is replaced is a torch.nn.MultiheadAttention, not a {type(module).__name__}")
     reason = _find_reason_against(module)
     if reason:
         raise AttentionInputError(f"{type(module).__qualname__} can't be replaced: {reason}")
@@ -57,6 +59,8 @@ def replace_in(model: nn.Module, *, strict_torch: bool = False) -> Replacement:
     torch call ours from then on, and encoders hand it padded batches as they are. Done again, it finds nothing to do.
     A model that is such a layer itself cannot be changed from within: see `from_torch`.
     """
+    if not isinstance(model, nn.Module):
+        raise AttentionInputError(f"what has layers to replace is a module of torch's, not a {type(model).__name__}")
     if type(model) is nn.MultiheadAttention:
         raise AttentionInputError("the model is the layer itself", hint="from_torch makes a layer that takes its place")
     made: dict[nn.Module, MultiheadAttention] = {}

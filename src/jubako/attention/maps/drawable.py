@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Protocol
+
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-__all__ = ["Drawable", "describe_map", "describe_shape", "maps_of"]
+__all__ = ["Drawable", "describe_map", "describe_shape", "find_place", "maps_of"]
 
 _WORDS = (("layer", "layers"), ("head", "heads"), ("query", "queries"), ("key", "keys"))
 
@@ -42,6 +45,24 @@ def maps_of(maps: Drawable) -> Iterator[tuple[int, int | None]]:
     for layer in range(layers):
         yield from ((layer, head) for head in range(heads))
         yield layer, None
+
+
+def find_place(what: str, given: Any, names: Sequence[str]) -> int:
+    """The place of a layer or head: a number, or its name, or else a number as text. InputError if there is none."""
+    if isinstance(given, str):
+        if given in names:
+            return names.index(given)
+        if given.isdecimal() and int(given) < len(names) and not all(each.isdecimal() for each in names):
+            return int(given)
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise InputError(f"there is no {what} {given!r}; there is {shown}")
+    try:
+        place = operator.index(given)
+    except TypeError:
+        raise InputError(f"a {what} is told by its number or its name, not by {type(given).__name__}") from None
+    if not 0 <= place < len(names):
+        raise InputError(f"there is no {what} {given}: there are {len(names)}, from 0 on")
+    return place
 
 
 def describe_map(maps: Drawable, layer: int, head: int | None) -> str:

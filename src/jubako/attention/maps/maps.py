@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jubako.attention.maps.drawable import describe_map, describe_shape
+from jubako.attention.maps.drawable import describe_map, describe_shape, find_place
 from jubako.attention.maps.map_file import read_map_file, write_map_file
 from jubako.attention.maps.notebook import format_frame
 from jubako.attention.maps.page import format_page
@@ -103,10 +103,9 @@ class Maps:
         arrays = {"weights": self.weights} | ({} if self.masked is None else {"masked": self.masked})
         write_map_file(path, arrays, self._about())
 
-    def select(self, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None) -> Maps:
-        """The maps of these layers and heads, by their places; they keep their names."""
-        count_layers, count_heads, *_ = self.weights.shape
-        chosen = [_check_places("layer", layers, count_layers), _check_places("head", heads, count_heads)]
+    def select(self, layers: Sequence[int | str] | None = None, heads: Sequence[int | str] | None = None) -> Maps:
+        """The maps of these layers and heads, by their places or names; they keep their names."""
+        chosen = [_find_places("layer", layers, self.layers), _find_places("head", heads, self.heads)]
         masked = self.masked
         if masked is not None:
             for axis, places in enumerate(chosen):
@@ -140,16 +139,21 @@ class Maps:
             is_difference=True,
         )
 
-    def map_at(self, layer: int, head: int | None = None) -> Any:
-        """One map (L, S); without a head the mean over the layer's heads, added in float64 and rounded once."""
+    def map_at(self, layer: int | str, head: int | str | None = None) -> Any:
+        """One map (L, S); without a head the mean over the layer's heads, added in float64 and rounded once.
+
+        Layers and heads are told by their places or names, here and below; InputError where there is none.
+        """
+        layer, head = self._find(layer, head)
         if head is not None:
             return self.weights[layer, head]
         with np.errstate(invalid="ignore", over="ignore"):
             mean = self.weights[layer].mean(axis=0, dtype=np.float64)  # (L, S)
             return mean.astype(self.weights.dtype)
 
-    def masked_at(self, layer: int, head: int | None = None) -> Any:
+    def masked_at(self, layer: int | str, head: int | str | None = None) -> Any:
         """Which cells of a map are masked (L, S), of the mean those masked in all heads; None: there is no mask."""
+        layer, head = self._find(layer, head)
         if self.masked is None:
             return None
         part = self.masked[layer if self.masked.shape[0] > 1 else 0]  # (heads or 1, L, S)
@@ -157,40 +161,44 @@ class Maps:
             return part.all(axis=0)
         return part[head if len(part) > 1 else 0]
 
-    def png(self, layer: int, head: int | None = None, *, scale: Scale = "sqrt", theme: Theme = "light") -> bytes:
+    def png(
+        self, layer: int | str, head: int | str | None = None, *, scale: Scale = "sqrt", theme: Theme = "light"
+    ) -> bytes:
         """A PNG of one map, without a head of the mean: a square a cell, on the longer side 512 pixels or more."""
         coded = self._encode(layer, head)
         tints = tint_codes(coded.levels, is_signed=coded.is_signed, scale=scale, theme=theme)
         return draw_png(coded.codes, tints, -(-512 // max(coded.codes.shape)))
 
-    def svg(self, layer: int, head: int | None = None, *, scale: Scale = "sqrt", theme: Theme = "light") -> str:
+    def svg(
+        self, layer: int | str, head: int | str | None = None, *, scale: Scale = "sqrt", theme: Theme = "light"
+    ) -> str:
         """An SVG of one map with tokens and a scale; InputError if it has more than 256 rows or columns."""
         coded = self._encode(layer, head)
+        layer, head = self._find(layer, head)
         title = " · ".join(filter(None, (self.title, describe_map(self, layer, head))))
         return draw_svg(Figure(coded, self.queries, self.keys, title, scale, theme))
 
-    def text(self, layer: int | None = None, head: int | None = None, *, width: int = 80, depth: Depth = 0) -> str:
+    def text(
+        self, layer: int | str | None = None, head: int | str | None = None, *, width: int = 80, depth: Depth = 0
+    ) -> str:
         """One map for a terminal, without a head of the mean, or without a layer all of them.
 
         `width`: columns; `depth`: bits of its colours, 24 or 8, or 0 for shades instead.
         """
         if layer is None:
             return format_overview(self, width, depth)
-        self._check_place(layer, head)
+        layer, head = self._find(layer, head)
         return format_map(self, layer, head, width, depth)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return format_frame(b"".join(format_page([("maps", self)])), self.title)
 
-    def _encode(self, layer: int, head: int | None) -> Coded:
-        self._check_place(layer, head)
+    def _encode(self, layer: int | str, head: int | str | None) -> Coded:
         return encode(self.map_at(layer, head), self.masked_at(layer, head))
 
-    def _check_place(self, layer: int, head: int | None) -> None:
-        layers, heads, *_ = self.weights.shape
-        _check_places("layer", [layer], layers)
-        _check_places("head", [] if head is None else [head], heads)
+    def _find(self, layer: int | str, head: int | str | None) -> tuple[int, int | None]:
+        return find_place("layer", layer, self.layers), None if head is None else find_place("head", head, self.heads)
 
     def _about(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in _ABOUT}
@@ -245,13 +253,12 @@ def _check_title(given: Any) -> str:
     return given
 
 
-def _check_places(what: str, given: Sequence[int] | None, count: int) -> list[int]:
+def _find_places(what: str, given: Sequence[int | str] | None, names: Sequence[str]) -> list[int]:
     if given is None:
-        return list(range(count))
-    for place in given:
-        if not 0 <= place < count:
-            raise InputError(f"there is no {what} {place}: there are {count}, from 0 on")
-    return list(given)
+        return list(range(len(names)))
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"which {what}s is told by a list of them, not by {given!r}")
+    return [find_place(what, each, names) for each in given]
 
 
 def _both(ones: Sequence[str], others: Sequence[str]) -> Sequence[str]:

@@ -65,6 +65,10 @@ def trace(
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"what is traced is a module of torch's, not a {type(model).__name__}")
     given = inputs
+    if tokenizer is None and any(isinstance(each, str) for each in inputs):
+        raise InputError(
+            "a text has to be made into tokens", hint="give the model's tokenizer: trace(..., tokenizer=...)"
+        )
     if tokenizer is not None:
         given, options = (), {**_tokenize(tokenizer, inputs), **options}
     elif len(inputs) == 1 and hasattr(inputs[0], "keys"):  # what a tokenizer made

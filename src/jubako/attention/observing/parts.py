@@ -113,7 +113,8 @@ def find_reason_against(module: torch.nn.Module) -> str:
     if not more and not _uses_interface(parts.inner):
         return f"{type(parts.inner).__name__} computes attention in a way of its own, which is not re-derived"
     more = more or list(_find_names(parts))
-    return f"it has {', '.join(more[:_NAMED])}, which is not re-derived" if more else ""
+    rest = f" and {len(more) - _NAMED} more" if len(more) > _NAMED else ""
+    return f"it has {', '.join(more[:_NAMED])}{rest}, which is not re-derived" if more else ""
 
 
 def find_strange_linear(parts: Parts) -> str:

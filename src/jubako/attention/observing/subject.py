@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_subject"]
 
+_NAMED = 12  # of what there is, in a sentence
+
 
 def check_subject(path: str, name: str, inputs: str, options: CheckOptions) -> Report:
     """The report of what is called `name` in a Python file, with the arrays of the file `inputs`, if that is not ""."""
@@ -58,8 +60,9 @@ def _get(loaded: Any, path: str, name: str) -> Any:
     if not hasattr(loaded, name):
         modules = [key for key, value in vars(loaded).items() if isinstance(value, torch.nn.Module)]
         functions = [key for key, value in vars(loaded).items() if callable(value) and not isinstance(value, type)]
-        there = ", ".join([*modules, *functions][:8]) or "nothing that could be meant"
-        raise InputError(f"{path} has nothing called {name}", hint=f"There is {there}.")
+        names = [*modules, *functions]
+        there = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "") or "nothing that could be meant"
+        raise InputError(f"{path} has nothing called {name!r}", hint=f"There is {there}.")
     value = getattr(loaded, name)
     if isinstance(value, torch.nn.Module) or not callable(value):
         return value
