@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+import sys
+from contextlib import contextmanager, nullcontext
 
 import click
 
 from jubako.cli.declare import format_option
 from jubako.cli.exits import EXIT_FAILED
-from jubako.cli.terminal import printing_to_stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from jubako.attention.checking.options import CheckOptions
@@ -87,7 +88,7 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     if path.endswith(".py"):
         _refuse_for_modules(given)
         home = load("jubako.attention.observing.subject")
-        with printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report
+        with _printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report
             report = home.check_subject(path, name, given["inputs"], options)
     else:
         report = _check_file(subject, given, options)
@@ -95,6 +96,23 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
         _write(junit, report.to_junit())
     _echo(report, format_)
     return 0 if report else EXIT_FAILED
+
+
+@contextmanager
+def _printing_to_stderr() -> Iterator[None]:
+    """Within it, what other code prints on stdout goes to stderr, also where it writes to the descriptor itself."""
+    stdout = sys.stdout
+    stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+        stdout.flush()  # what was written through a name that somebody kept goes to stderr, too
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _check_file(path: str, given: dict[str, Any], options: CheckOptions) -> Report:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Literal, TextIO
 
-__all__ = ["echo", "echo_bytes", "printable", "printing_to_stderr", "say", "style"]
+__all__ = ["echo", "echo_bytes", "printable", "say", "style"]
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "grey": 90}
 
@@ -28,23 +26,6 @@ def echo_bytes(data: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-@contextmanager
-def printing_to_stderr() -> Iterator[None]:
-    """Within it, what other code prints on stdout goes to stderr, also where it writes to the descriptor itself."""
-    stdout = sys.stdout
-    stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        yield
-    finally:
-        sys.stdout = stdout
-        stdout.flush()  # what was written through a name that somebody kept goes to where it was meant to go then
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def say(label: Literal["Error", "hint"], text: str) -> None:
