@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from jubako.attention import CheckOptions, SizeError, assert_attention_matches, capture, check
 from jubako.attention.checking.report import Report
@@ -199,6 +199,16 @@ def test_models_whose_calls_would_not_fit_are_refused_before_they_run() -> None:
         with pytest.raises(SizeError, match=r"re-deriving B=1, H=., L=200, S=200 takes 0.0 GiB") as refused:
             check(model, given, options=options)
         assert refused.value.needed_bytes > refused.value.available_bytes == 1 << 20
+
+
+def test_tokens_whose_masks_alone_no_memory_has_are_refused_before_the_model_makes_them() -> None:
+    model = LlamaModel(
+        LlamaConfig(vocab_size=9, hidden_size=24, num_attention_heads=3, num_hidden_layers=1, intermediate_size=32)
+    )
+    for given in ((torch.zeros(1, 300_000, dtype=torch.long),), ()):
+        named = {} if given else {"input_ids": torch.zeros(1, 300_000, dtype=torch.long)}
+        with pytest.raises(SizeError, match=r"H=3, L=300000, S=300000 takes .* GiB"):
+            check(model, *given, **named)
 
 
 @pytest.mark.parametrize("length", [40_000, 300_000])

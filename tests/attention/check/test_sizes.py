@@ -135,4 +135,4 @@ def test_size_that_a_layer_cannot_be_called_with_is_told_of() -> None:
     report = check(Fixed(EMBED, HEADS, 16, batch_first=True))
     assert report, report.describe()
     assert len(report.unchecked) == 4
-    assert report.unchecked[0] == ("Fixed with B=2, L=3, S=3: calling Fixed raises ValueError: only 16 tokens at once")
+    assert report.unchecked[0] == ("Fixed with B=2, L=3, S=3: the model raises ValueError: only 16 tokens at once")

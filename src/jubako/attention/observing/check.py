@@ -61,6 +61,7 @@ def _check_call(
             raise InputError(_describe_layers(options, [kind]))
         return [check_multihead(kind, model, args, kwargs, options)], []
     watch = _watch(model, options, is_ours=True)
+    watch.refuse_too_large(args, kwargs)
     compiled = find_compiled(model)
     modes = {module: module.training for module in model.modules()}
     model.eval()

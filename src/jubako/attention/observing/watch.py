@@ -14,18 +14,20 @@ from jubako.attention.checking.judge import expect
 from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.non_finite import report_non_finite, report_result
 from jubako.attention.checking.verdicts import LayerReport
-from jubako.attention.description import Settings, find_bad_numbers
-from jubako.attention.inputs import NonFiniteError, require_memory
+from jubako.attention.description import find_bad_numbers
+from jubako.attention.free_memory import SizeError
+from jubako.attention.inputs import NonFiniteError
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
+from jubako.attention.observing.room import require_room, require_room_for_tokens
 from jubako.attention.observing.surroundings import CHECKING, Surroundings
 from jubako.attention.observing.ways import NOT_SEEN, observe_trace
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
-from jubako.errors import HostError, JubakoError
+from jubako.errors import JubakoError
 from jubako.records import record, replace
 
 TYPECHECKING = False
@@ -62,7 +64,7 @@ class _Begun:
 class Watch:
     """With it: each call of a model's attention modules is checked.
 
-    A call that would take more memory than there is ends with a HostError if `is_ours`, made for checking alone; others
+    A call that would take more memory than there is ends with a SizeError if `is_ours`, made for checking alone; others
     are left to go on unchecked.
     """
 
@@ -129,6 +131,10 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
+    def refuse_too_large(self, args: Any, kwargs: Any) -> None:
+        """SizeError if a call of the model is known to be too large from what it is called with."""
+        require_room_for_tokens(self._model, self._names, (args, kwargs), self._options.memory_bytes)
+
     def find_uncalled(self) -> list[str]:
         """What was watched, and never called."""
         told = {sentence.partition(": ")[0] for sentence in self._unchecked}
@@ -153,14 +159,9 @@ class Watch:
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _has_room(self, module: torch.nn.Module, args: Any, kwargs: Any) -> bool:
-        measure = multihead.measure_call if multihead.is_multihead(module) else huggingface.measure_call
         try:
-            heads, sizes, features = measure(module, args, kwargs)
-        except Exception:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
-            return True
-        try:
-            require_memory(Settings(heads), sizes, features, self._options.memory_bytes)
-        except HostError as error:
+            require_room(module, args, kwargs, self._options.memory_bytes)
+        except SizeError as error:
             if self._is_ours:
                 raise
             self._unchecked.append(f"{self._names[module]}: {error.message}")
