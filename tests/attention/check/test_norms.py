@@ -133,15 +133,15 @@ def test_what_cannot_be_of_one_layer_is_refused(
 
 GROUPED = {"num_key_value_heads": 2}
 NORMED = {
-    "Qwen3": ({**GROUPED, "head_dim": 8}, "RMS norm of each head"),
+    "Qwen3": ({**GROUPED, "head_dim": 8}, "RMSNorm of each head"),
     "Gemma3Text": (
         {**GROUPED, "head_dim": 8, "layer_types": ["sliding_attention"], "sliding_window": 3},
-        "RMS norm of each head",
+        "RMSNorm of each head",
     ),
-    "Olmo2": (GROUPED, "RMS norm of all heads"),
-    "Olmoe": ({**GROUPED, "num_experts": 2, "num_experts_per_tok": 1}, "RMS norm of all heads"),
-    "Cohere": ({**GROUPED, "use_qk_norm": True}, "layer norm of each head"),
-    "Phi": ({"qk_layernorm": True}, "layer norm of each head"),
+    "Olmo2": (GROUPED, "RMSNorm of all heads"),
+    "Olmoe": ({**GROUPED, "num_experts": 2, "num_experts_per_tok": 1}, "RMSNorm of all heads"),
+    "Cohere": ({**GROUPED, "use_qk_norm": True}, "LayerNorm of each head"),
+    "Phi": ({"qk_layernorm": True}, "LayerNorm of each head"),
 }
 
 
