@@ -41,6 +41,7 @@ def check(module: Any, *inputs: Any, options: CheckOptions = _DEFAULT, **argumen
 
     InputError for what does not fit together, or has no attention in it; HostError if it would take too much memory.
     """
+    _require_options(options)
     if isinstance(module, (str, os.PathLike)):
         if inputs or arguments:
             raise InputError("a file of weights is not called; `check_weights_file` takes files of inputs")
@@ -55,6 +56,7 @@ def check_weights_file(path: str, how: FileOptions | None = None, *, options: Ch
     A file holds no results. What is checked is that its layers are whole, and that in their own type they can be
     computed within bounds; and more if activations or another file are given.
     """
+    _require_options(options)
     home = load("jubako.attention.files.check")
     report: Report = home.check_file(
         path, how or home.FileOptions(load("jubako.attention.files.layers").Told()), options
@@ -67,6 +69,7 @@ def check_steps(values: Mapping[str, Any], call: Call, *, options: CheckOptions 
 
     It takes what is there; what is not is not observable. So attention that was computed by any means can be checked.
     """
+    _require_options(options)
     home = load("jubako.attention.checking.layers")
     report: Report = home.check_steps(values, call, options)
     return report
@@ -79,6 +82,7 @@ def capture(module: Any, options: CheckOptions = _DEFAULT) -> AbstractContextMan
         model(**batch)
     print(captured.report().describe())
     """
+    _require_options(options)
     captured: AbstractContextManager[Captured] = load("jubako.attention.observing.check").capture_calls(module, options)
     return captured
 
@@ -89,3 +93,8 @@ def assert_attention_matches(module: Any, *inputs: Any, options: CheckOptions = 
     report = check(module, *inputs, options=options, **arguments)
     if not report:
         raise AssertionError(report.describe())
+
+
+def _require_options(options: Any) -> None:
+    if not isinstance(options, CheckOptions):
+        raise InputError(f"options is a {type(options).__name__}, and must be CheckOptions")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Pairing: TypeAlias = Literal["halves", "interleaved"]
     Packing: TypeAlias = Literal["rows", "groups"]
 
-__all__ = ["NO_MASKS", "Masks", "Norm", "Rotary", "Settings", "Weights", "rotary_of", "unpack"]
+__all__ = ["NO_MASKS", "Masks", "Norm", "Past", "Rotary", "Settings", "Weights", "rotary_of", "unpack"]
 
 
 @record
@@ -62,6 +62,25 @@ class Rotary:
 
 
 @record
+class Past:
+    """Keys and values of earlier calls, from a cache: cut into heads and turned. They come before those of a call.
+
+    `key_errors` and `value_errors` say how far each may be expected to be off; None: these are the numbers themselves.
+    """
+
+    key_heads: Array  # (B, Hk, P, D)
+    value_heads: Array  # (B, Hk, P, D)
+    key_errors: Array | None = None  # (B, Hk, P, D)
+    value_errors: Array | None = None  # (B, Hk, P, D)
+
+    @property
+    def length(self) -> int:
+        """P, how many they are."""
+        count: int = self.key_heads.shape[-2]
+        return count
+
+
+@record
 class Norm:
     """How queries and keys are normalised, in layers whose weights have norms, before positions turn them.
 
@@ -83,10 +102,11 @@ class Settings:
     heads: int
     key_heads: int = 0  # grouped-query: so many heads of keys and values, each for heads/key_heads queries; 0: heads
     scale: float | None = None  # what the products of query and key are multiplied by; None: 1/sqrt(D)
-    is_causal: bool = False  # row i sees the keys 0 to i
+    is_causal: bool = False  # row i sees the keys 0 to i, and all of `past`
     adds_zero: bool = False  # torch's add_zero_attn: one more key and value, all zeros
     batch_first: bool = True  # how inputs with three axes are laid out: (B, L, E), or (L, B, E)
     rotary: Rotary | None = None
+    past: Past | None = None
     norm: Norm = Norm()  # of those weights that have norms
     softcap: float | None = None  # scores s become softcap * tanh(s / softcap), before any mask
 
@@ -94,6 +114,11 @@ class Settings:
     def groups(self) -> int:
         """How many heads keys and values have."""
         return self.key_heads or self.heads
+
+    @property
+    def past_length(self) -> int:
+        """P, how many keys of earlier calls come before those of a call."""
+        return 0 if self.past is None else self.past.length
 
 
 @record
@@ -205,6 +230,10 @@ def _require_kinds(weights: Weights, settings: Settings) -> None:
     if (weights.added_key is None) != (weights.added_value is None):
         there, lacking = ("key", "value") if weights.added_value is None else ("value", "key")
         raise InputError(f"there is an added {there} and no added {lacking}: both are appended, or none")
+    for name in ("heads", "key_heads"):
+        count = getattr(settings, name)
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise InputError(f"{name} is {count!r}, and must be a whole number")
     if settings.scale is not None and not math.isfinite(settings.scale):
         raise InputError(f"the scale is {settings.scale}, and must be a finite number")
     if settings.softcap is not None and not 0 < settings.softcap < math.inf:

@@ -15,9 +15,11 @@ from jubako.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.attention.description import Array, Masks, Settings, Weights
+    from collections.abc import Mapping
 
-__all__ = ["Inputs", "arrange", "estimate_bytes", "merge_masks", "require_memory"]
+    from jubako.attention.description import Array, Masks, Past, Settings, Weights
+
+__all__ = ["Inputs", "arrange", "estimate_bytes", "measure", "merge_masks", "require_memory"]
 
 # Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
 _MAPS = 14
@@ -38,14 +40,18 @@ class Inputs:
         return self.query.shape[0], self.query.shape[1], self.key.shape[1]
 
 
-def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: Settings) -> Inputs:
-    """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights."""
-    given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
+def measure(
+    given: Mapping[str, Array], weights: Weights, settings: Settings
+) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """The axes of query, key and value, and B, L and S as they come. Nothing is allocated.
+
+    InputError where their shapes do not fit together or the weights.
+    """
     ndims = {array.ndim for array in given.values()}
     axes = _axes_of_inputs(given["query"].ndim, batch_first=settings.batch_first)
     if len(ndims) != 1 or not axes:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-        raise InputError(f"query, key and value must all be (B, L, E), or all (L, E) without a batch: {shapes}")
+        shown = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        raise InputError(f"query, key and value must all be (B, L, E), or all (L, E) without a batch: {shown}")
     for name, array in given.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"the {name} is of type {array.dtype}; attention takes real numbers")
@@ -54,20 +60,31 @@ def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: 
             raise InputError(
                 f"the {name} is {_show(axes, array.shape)}, and the {name}'s weights take E={features} features"
             )
+    shapes = {name: _shape_batch_first(array.shape, axes) for name, array in given.items()}
+    _require_same(shapes, "key", "value", 1, "S")
+    _require_same(shapes, "query", "key", 0, "B")
+    _require_same(shapes, "key", "value", 0, "B")
+    if settings.past is not None:
+        _check_past(settings.past, shapes["query"][0], weights, settings)
+    return axes, (shapes["query"][0], shapes["query"][1], shapes["key"][1])
+
+
+def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: Settings) -> Inputs:
+    """The inputs as (B, L, E), (B, S, E) doubles. InputError where their shapes do not fit together or the weights."""
+    given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
+    axes, _ = measure(given, weights, settings)
     laid_out = {name: _batch_first(array, axes) for name, array in given.items()}
-    _require_same(laid_out, "key", "value", 1, "S")
-    _require_same(laid_out, "query", "key", 0, "B")
-    _require_same(laid_out, "key", "value", 0, "B")
     _require_finite(laid_out)
     return Inputs(laid_out["query"], laid_out["key"], laid_out["value"], len(axes) == 3)
 
 
 def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -> Array | None:
     """Both masks and the causal one as one array of numbers to add, (B or 1, H or 1, L or 1, S); None without any."""
-    batch, length, keys = sizes
+    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
     parts: list[Array] = []
     if masks.attention is not None:
-        parts.append(_as_added("attention mask", _attention_mask(np.asarray(masks.attention), settings.heads, sizes)))
+        attention = _attention_mask(np.asarray(masks.attention), settings.heads, (batch, length, keys))
+        parts.append(_as_added("attention mask", attention))
     if masks.padding is not None:
         padding = np.asarray(masks.padding)
         padding = padding[None] if padding.ndim == 1 else padding  # (B, S)
@@ -75,21 +92,23 @@ def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -
             raise InputError(f"the key padding mask is {np.shape(masks.padding)}, and must be (B={batch}, S={keys})")
         parts.append(_as_added("key padding mask", padding)[:, None, None, :])  # (B, 1, 1, S)
     if settings.is_causal:
-        parts.append(_as_added("causal mask", causal_mask(length, keys))[None, None])  # (1, 1, L, S)
+        parts.append(
+            _as_added("causal mask", causal_mask(length, keys, settings.past_length))[None, None]
+        )  # (1, 1, L, S)
     if not parts:
         return None
     with np.errstate(invalid="ignore"):
         return sum(parts[1:], start=parts[0])
 
 
-def causal_mask(length: int, keys: int) -> Array:
-    """True where a query must not see a key because that is later: (L, S)."""
-    return np.arange(keys)[None, :] > np.arange(length)[:, None]
+def causal_mask(length: int, keys: int, past: int = 0) -> Array:
+    """True where a query must not see a key because that is later: (L, S); the first query comes after `past` keys."""
+    return np.arange(keys)[None, :] > np.arange(past, past + length)[:, None]
 
 
 def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: int) -> int:
     """Memory that re-deriving a call takes: nearly all of it the maps of scores and weights, in double precision."""
-    batch, length, keys = sizes
+    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
     rows = 16 * batch * (length + keys) * max(features, 1)  # projections, heads, and what these are compared with
     return 8 * (_MAPS * batch * settings.heads * length * (keys + 2) + rows)
 
@@ -99,7 +118,7 @@ def require_memory(settings: Settings, sizes: tuple[int, int, int], features: in
     needed = estimate_bytes(settings, sizes, features)
     there = find_free_bytes() if limit_bytes is None else limit_bytes
     if there is not None and needed > there:
-        batch, length, keys = sizes
+        batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
         raise HostError(
             f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
             f"and {there / (1 << 30):.1f} GiB are free",
@@ -125,11 +144,28 @@ def _show(axes: tuple[str, ...], shape: tuple[int, ...]) -> str:
     return f"({', '.join(f'{axis}={size}' for axis, size in zip(axes, shape, strict=True))})"
 
 
-def _require_same(arrays: dict[str, Array], one: str, other: str, axis: int, letter: str) -> None:
-    sizes = arrays[one].shape[axis], arrays[other].shape[axis]
+def _shape_batch_first(shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[int, ...]:
+    if axes[0] == "B":
+        return shape
+    return (1, *shape) if len(axes) == 2 else (shape[1], shape[0], shape[2])
+
+
+def _require_same(shapes: dict[str, tuple[int, ...]], one: str, other: str, axis: int, letter: str) -> None:
+    sizes = shapes[one][axis], shapes[other][axis]
     if sizes[0] != sizes[1]:
-        shapes = [_show(("B", "L" if name == "query" else "S", "E"), arrays[name].shape) for name in (one, other)]
-        raise InputError(f"{one} {shapes[0]} and {other} {shapes[1]} differ in {letter}: {sizes[0]} and {sizes[1]}")
+        shown = [_show(("B", "L" if name == "query" else "S", "E"), shapes[name]) for name in (one, other)]
+        raise InputError(f"{one} {shown[0]} and {other} {shown[1]} differ in {letter}: {sizes[0]} and {sizes[1]}")
+
+
+def _check_past(past: Past, batch: int, weights: Weights, settings: Settings) -> None:
+    right = (batch, settings.groups, past.length, weights.query.shape[0] // settings.heads)
+    for name in ("key_heads", "value_heads", "key_errors", "value_errors"):
+        array = getattr(past, name)
+        if array is not None and np.shape(array) != right:
+            raise InputError(
+                f"the {name.replace('_', ' ')} of earlier calls are {np.shape(array)}, "
+                f"and must be {_show(('B', 'Hk', 'P', 'D'), right)}"
+            )
 
 
 def _require_finite(arrays: dict[str, Array]) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from jubako.attention.description import NO_MASKS, check_weights, scale_of
-from jubako.attention.inputs import arrange, merge_masks, require_memory
+from jubako.attention.inputs import arrange, measure, merge_masks, require_memory
 from jubako.errors import InputError
 from jubako.records import as_dict, record
 
@@ -76,8 +76,9 @@ def attend(
     InputError for shapes that do not fit or inputs that are not finite; HostError if it would take too much memory.
     """
     check_weights(weights, settings)
+    given = {"query": np.asarray(query), "key": np.asarray(key), "value": np.asarray(value)}
+    require_memory(settings, measure(given, weights, settings)[1], weights.query.shape[0], None)
     inputs = arrange(query, key, value, weights, settings)
-    require_memory(settings, inputs.sizes, weights.query.shape[0], None)
     return derive(inputs, weights, settings, merge_masks(masks, settings, inputs.sizes))
 
 
@@ -130,12 +131,16 @@ def to_key_heads(projection: Array, w: Mapping[str, Array], settings: Settings) 
     heads = _normalised_heads(_append(projection, w.get("added_key")), "key", w, settings)  # (B, Hk, S or S+1, D)
     if settings.rotary is not None:
         heads = rotate(heads, settings.rotary)  # (B, Hk, S, D)
-    return share(_append_zero(heads, settings), settings)  # (B, H, S, D)
+    if settings.past is not None:
+        heads = np.concatenate([settings.past.key_heads, heads], axis=2)  # (B, Hk, P+S, D)
+    return share(_append_zero(heads, settings), settings)  # (B, H, S, D), S now with what was there and is appended
 
 
 def to_value_heads(projection: Array, w: Mapping[str, Array], settings: Settings) -> Array:
     """As `to_key_heads`, but values are never normalised or turned."""
     heads = split(_append(projection, w.get("added_value")), settings.groups)  # (B, Hk, S or S+1, D)
+    if settings.past is not None:
+        heads = np.concatenate([settings.past.value_heads, heads], axis=2)  # (B, Hk, P+S, D)
     return share(_append_zero(heads, settings), settings)  # (B, H, S, D)
 
 

@@ -372,9 +372,9 @@ def test_inputs_that_do_not_fit_are_refused_in_a_sentence() -> None:
     module = make()
     with pytest.raises(InputError, match=r"query is \(B=2, L=5, E=8\), and the query's weights take E=12"):
         check(module, torch.randn(2, 5, 8))
-    with pytest.raises(InputError, match="the query is of type float64, and the layer's parameters are float32"):
+    with pytest.raises(InputError, match="the query is of type float64, and the layer's weights are float32"):
         check(module, torch.randn(2, 5, 12, dtype=torch.float64))
-    with pytest.raises(InputError, match="the query is on meta, and the layer's parameters are on cpu"):
+    with pytest.raises(InputError, match="the query is on meta, and the layer's weights are on cpu"):
         check(module, torch.randn(2, 5, 12, device="meta"))
     with pytest.raises(InputError, match="the query holds nan, first at batch 1, row 2, feature 3"):
         bad = torch.randn(2, 5, 12)
@@ -393,7 +393,7 @@ def test_layer_of_another_name_than_asked_for_is_refused() -> None:
 
 
 def test_layer_without_numbers_is_refused() -> None:
-    with pytest.raises(InputError, match="the parameters of MultiheadAttention are on meta, and have no numbers"):
+    with pytest.raises(InputError, match="the weights of MultiheadAttention are on meta, and have no numbers"):
         check(torch.nn.MultiheadAttention(8, 2, device="meta"), torch.randn(2, 5, 8))
 
 

@@ -93,9 +93,9 @@ def test_layer_that_is_wrong_in_training_only_is_caught(rate: float) -> None:
             return self.out_proj(x) * (2.0 if self.training else 1.0)
 
     report = check(drawn(Doubled(16, 4, dropout=rate)).train(), torch.randn(3, 7, 16))
-    assert [run.name for run in report.layers[0].runs if run.first_departure is not None] == [
-        "training, with dropout" if rate else "training"
-    ]
+    name = "training, with dropout" if rate else "training"
+    wrong = {run.name: run.first_departure.step for run in report.layers[0].runs if run.first_departure is not None}
+    assert wrong == {name: "output", f"{name}, need_weights=False": "output"}
 
 
 def test_dropout_that_nobody_names_is_not_compared() -> None:
@@ -145,14 +145,6 @@ def test_call_in_training_with_dropout_is_told_to_be_not_compared() -> None:
     assert "what this call gave back is not compared" in captured.report().describe()
 
 
-def test_call_under_autocast_is_not_checked_and_told_of() -> None:
-    model = drawn(Model()).eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(model) as captured:
-        model(torch.randn(2, 5, 16))
-    assert captured.report().layers == []
-    assert "attention: it is called under autocast" in captured.report().unchecked[0]
-
-
 def test_way_of_calling_that_raises_where_others_do_not_fails() -> None:
     class Raising(Plain):
         def returned(self, weights):  # type: ignore[no-untyped-def]
@@ -193,4 +185,101 @@ def test_module_that_cannot_be_described_is_told_of_and_its_call_goes_on() -> No
     with capture(model) as captured:
         assert model(x, x, x, need_weights=False)[0] is x
     assert captured.report().layers == []
-    assert "Bare: checking it raises AttributeError" in captured.report().unchecked[0]
+    assert captured.report().unchecked == [
+        "Bare: out_proj of Bare is a torch.nn.modules.linear.Identity, which has no tensor called weight"
+    ]
+
+
+@torch.library.custom_op("jubako_tests::_scaled_dot_product_flash_attention", mutates_args=())
+def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rate: float, factor: float) -> torch.Tensor:
+    """A kernel that drops weights by itself and shows none, as those of graphics processors do."""
+    weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
+    return torch.nn.functional.dropout(weights, rate) @ value * factor
+
+
+class Fused(torch.nn.Module):
+    """Attention by such a kernel, with parts that are named like those of the transformers library."""
+
+    def __init__(self, rate: float, kernel: float = 1.0, order: int = 0, output: float = 1.0) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (torch.nn.Linear(8, 8) for _ in range(4))
+        self.head_dim, self.attention_dropout = 4, rate
+        self.kernel, self.order, self.output = kernel, order, output
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        batch, length, _ = hidden_states.shape
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        heads = [part(hidden_states).view(batch, length, 2, 4).transpose(1, 2) for part in parts]
+        context = fused(*heads, self.attention_dropout if self.training else 0.0, self.kernel)
+        joined = context.transpose(1, 2).reshape(batch, length, 8).roll(self.order, dims=-1)
+        return self.o_proj(joined) * self.output  # type: ignore[no-any-return]
+
+
+NOT_SEEN = "the context is not compared: nobody saw which weights were left out; what follows from it is"
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.9])
+@pytest.mark.parametrize("sizes", [(2, 5), (3, 3)])
+def test_kernel_that_drops_weights_unseen_is_checked_as_far_as_that_goes(rate: float, sizes: tuple[int, int]) -> None:
+    model = drawn(torch.nn.Sequential(Fused(rate))).train()
+    with capture(model) as captured:
+        model(torch.randn(*sizes, 8))
+    report = captured.report()
+    assert report, report.describe()
+    training, again = report.layers[0].runs
+    assert list(training.notes) == [NOT_SEEN]
+    hidden = {"scores", "masked_scores", "weights", "averaged_weights"}
+    assert {step.step for step in training.steps if step.verdict == "not_observable"} == {*hidden, "context"}
+    assert again.name == "called once more, out of training"
+    assert {step.step for step in again.steps if step.verdict == "not_observable"} == hidden
+    assert model.training
+    assert model[0].training
+
+
+@pytest.mark.parametrize(
+    ("wrong", "steps"),
+    [
+        ({"kernel": 1.01}, [None, "context"]),  # in training nobody can tell that from what was left out
+        ({"order": 1}, ["concatenated", "concatenated"]),
+        ({"output": 1.01}, ["output", "output"]),
+    ],
+)
+def test_what_is_wrong_after_a_kernel_that_drops_weights_unseen_is_named(
+    wrong: dict[str, float], steps: list[str]
+) -> None:
+    model = drawn(torch.nn.Sequential(Fused(0.2, **wrong))).train()  # type: ignore[arg-type]
+    with capture(model) as captured:
+        model(torch.randn(2, 5, 8))
+    departures = [run.first_departure for run in captured.report().layers[0].runs]
+    assert [departure and departure.step for departure in departures] == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_fused_kernel_in_training_shows_all_that_it_does_with_dropout(rate: float, dtype: torch.dtype) -> None:
+    """On processors torch drops weights in operations of their own, one after the other."""
+    layer = drawn(torch.nn.MultiheadAttention(16, 4, dropout=rate, batch_first=True)).to(dtype).train()
+    report = check(layer, torch.randn(3, 6, 16).to(dtype))
+    assert report, report.describe()
+    run = next(
+        run for run in report.layers[0].runs if run.name.endswith(", need_weights=False") and "train" in run.name
+    )
+    hidden = {step.step for step in run.steps if step.verdict == "not_observable"}
+    assert hidden == ({"averaged_weights"} if rate else {"scores", "masked_scores", "weights", "averaged_weights"})
+
+
+@pytest.mark.parametrize("kind", ["right", "wrong"])
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_subclass_with_a_call_of_its_own_is_checked_in_that_call(kind: str, rate: float) -> None:
+    class Own(torch.nn.MultiheadAttention):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return super().forward(x, x.roll(1, dims=1) if kind == "wrong" else x, x)[0]
+
+    layer = drawn(Own(16, 4, dropout=rate, batch_first=True)).train()
+    with capture(torch.nn.Sequential(layer)) as captured:
+        layer(torch.randn(2, 5, 16))
+    for report in (captured.report(), check(layer, torch.randn(2, 5, 16)), check(layer)):
+        assert bool(report) == (kind == "right"), report.describe()
+        (run,) = report.layers[0].runs
+        assert run.name == "as called"
+        assert kind == "right" or run.first_departure.step == "key_projection"

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from jubako.attention import capture, check
+from jubako.attention import check
 
 IDS = torch.randint(5, 50, (2, 7), generator=torch.Generator().manual_seed(0))
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 50}
@@ -141,33 +141,3 @@ def test_attention_of_somebodys_own_that_has_more_parts_is_not_checked() -> None
     assert check(torch.nn.Sequential(Own(has_gate=False)), x)
     report = check(torch.nn.Sequential(Own(has_gate=True)), x)
     assert report.unchecked == ["0: it has gate, which is not re-derived"]
-
-
-def test_call_under_autocast_is_not_checked() -> None:
-    model = model_of("Bert")
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(model) as captured:
-        model(input_ids=IDS)
-    report = captured.report()
-    assert report.layers == []
-    assert "called under autocast" in report.unchecked[0]
-
-
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_attention_to_an_encoder_is_checked_with_a_cache_too_until_it_is_used(implementation: str) -> None:
-    sizes = {"encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 16}
-    others = {"decoder_ffn_dim": 16, "encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 1}
-    model = model_of("Bart", implementation, **sizes, **others)
-    report = check(model, input_ids=IDS)
-    assert report, report.describe()
-    assert [layer.name for layer in report.layers][2:] == ["decoder.layers.0.encoder_attn"]
-    assert report.unchecked == []
-
-    cache = model(input_ids=IDS).cache
-    again = {"decoder_input_ids": IDS[:, :1], "encoder_outputs": model.encoder(IDS), "cache": cache}
-    later = check(model, **again)
-    assert [sentence.partition(":")[0] for sentence in later.unchecked] == [
-        "decoder.layers.0.self_attn",
-        "decoder.layers.0.encoder_attn",
-    ]
-    model.decoder.layers[0].encoder_attn.out_proj.register_forward_hook(lambda module, args, output: output * 3)
-    assert [bool(layer) for layer in check(model, input_ids=IDS).layers] == [True, True, False]

@@ -65,6 +65,7 @@ class Known:
     weights: Values  # the parameters
     settings: Settings
     precision: Precision
+    rounds_masks: bool = False  # masks come in a finer type, and may be rounded before they are added
 
 
 def expected_error(step: str, known: Known) -> Any:
@@ -108,6 +109,8 @@ def _heads(which: str) -> Rule:
     def rule(known: Known) -> Array:
         heads, settings = known.values[f"{which}_heads"], known.settings  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
+        past = 0 if which == "query" else known.settings.past_length
+        own = error[..., past:, :]  # of this call
         before = known.errors.get(f"{which}_projection")
         count = settings.heads if which == "query" else settings.groups
         cut = None if before is None else split(before, count)
@@ -115,17 +118,28 @@ def _heads(which: str) -> Rule:
             cut = expected_error_of_norm(which, known.values, before, known.weights, settings, known.precision)
         if cut is not None:
             plain = cut if which == "query" else share(cut, settings)
-            error[..., : plain.shape[-2], :] = plain  # what is appended is exact
+            own[..., : plain.shape[-2], :] = plain  # what is appended is exact
         rotary = settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
-            size = np.hypot(heads[..., first], heads[..., second])
+            size = np.hypot(heads[..., past:, first], heads[..., past:, second])
             stretch = np.hypot(rotary.cosines, rotary.sines)[:, None]  # (B or 1, 1, S, R/2): 1, but where turns stretch
-            both = np.hypot(error[..., first], error[..., second]) * stretch + 2 * known.precision.rounding * size
-            error[..., first] = error[..., second] = both
+            both = np.hypot(own[..., first], own[..., second]) * stretch + 2 * known.precision.rounding * size
+            own[..., first] = own[..., second] = both
+        if past:
+            error[..., :past, :] = _errors_of_past(which, settings)
         return error
 
     return rule
+
+
+def _errors_of_past(which: str, settings: Settings) -> Array:
+    """(B, H, P, D)."""
+    assert settings.past is not None
+    errors = settings.past.key_errors if which == "key" else settings.past.value_errors
+    if errors is None:
+        return np.zeros(())
+    return share(errors, settings)
 
 
 def _scores(known: Known) -> Array:
@@ -155,6 +169,9 @@ def _masked_scores(known: Known) -> Array:
         return np.zeros((*masked.shape[:-1], 1))
     lowest = np.where(np.isneginf(masked), 0.0, masked).min(axis=-1, keepdims=True)
     size: Array = np.maximum(np.abs(masked.max(axis=-1, keepdims=True)), -lowest)
+    if known.rounds_masks:
+        added = np.abs(masked - known.values["scores"])
+        size = np.maximum(size, np.where(np.isfinite(added) & (added < _HUGE), added, 0.0).max(axis=-1, keepdims=True))
     if size.max(initial=0.0) > _HUGE:  # what stands for -inf must not hide what the others are off by
         size = np.abs(masked)
     return before + known.precision.rounding * np.where(np.isfinite(size), size, 0.0) + known.precision.floor

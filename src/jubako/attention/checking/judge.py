@@ -14,7 +14,7 @@ from jubako.attention.checking.dropout import compare_dropped, share_of_dropped
 from jubako.attention.checking.rederive import Fixed, rederive
 from jubako.attention.checking.verdicts import FAILING, RowSum, RunReport, StepVerdict
 from jubako.attention.description import NO_MASKS, check_weights
-from jubako.attention.inputs import arrange, merge_masks, require_memory
+from jubako.attention.inputs import arrange, measure, merge_masks, require_memory
 from jubako.attention.reference import derive, in_double
 from jubako.attention.steps import STEP_NAMES, axes_of, before
 from jubako.errors import InputError
@@ -48,6 +48,7 @@ class Call:
     precision: Precision  # of what the layer computes in
     masks: Masks = NO_MASKS
     memory_bytes: int | None = None  # how much may be used; None: what is free
+    rounds_masks: bool = False  # masks come in a finer type than it computes in
 
 
 @record
@@ -97,8 +98,10 @@ def add_errors(expected: Expected) -> Expected:
 def expect_values(call: Call) -> Expected:
     """As `expect`, without how far anything may be off."""
     check_weights(call.weights, call.settings)
+    given = {name: np.asarray(getattr(call, name)) for name in ("query", "key", "value")}
+    _, sizes = measure(given, call.weights, call.settings)
+    require_memory(call.settings, sizes, call.weights.query.shape[0], call.memory_bytes)
     inputs = arrange(call.query, call.key, call.value, call.weights, call.settings)
-    require_memory(call.settings, inputs.sizes, call.weights.query.shape[0], call.memory_bytes)
     mask = merge_masks(call.masks, call.settings, inputs.sizes)
     with np.errstate(over="ignore", invalid="ignore"):
         steps = derive(inputs, call.weights, call.settings, mask)
@@ -108,7 +111,7 @@ def expect_values(call: Call) -> Expected:
         )
     weights = in_double(call.weights)
     values = {"query": inputs.query, "key": inputs.key, "value": inputs.value, **steps.named()}
-    known = Known(values, {}, weights, call.settings, call.precision)
+    known = Known(values, {}, weights, call.settings, call.precision, call.rounds_masks)
     return Expected(known, Fixed(weights, call.settings, mask), values, {})
 
 
@@ -130,6 +133,7 @@ class _Judge:
         if self._dropout and "weights" in self._observed and "dropped_weights" not in self._observed:
             self._observed["dropped_weights"] = self._observed.pop("weights")
         self._dropped = self._observed.pop("dropped_weights", None)
+        self._is_blind = self._dropout > 0 and self._dropped is None  # nobody saw what was left out
         self._is_result = observed.is_result
         self._expected = expected
         self._tolerance = tolerance
@@ -164,7 +168,11 @@ class _Judge:
         seen = seen.astype(np.float64, copy=False)
         if step == "masked_scores" and self._expected.fixed.mask is not None:
             seen = forgive_forbidden(seen, reference, self._precision)
-        if self._dropped is not None and step in _AFTER_DROPOUT:
+        if self._is_blind and step in _AFTER_DROPOUT and not self._knows_context(step):
+            self._local[step] = seen  # what the next steps start from
+            self._is_local.add(step)
+            return StepVerdict(step, axes_of(step), seen.shape, "not_observable")
+        if (self._dropped is not None or self._is_blind) and step in _AFTER_DROPOUT:
             return self._judge_after_dropout(step, seen)
         cumulative = compare(seen, reference, self._expected.errors[step], self._precision, self._tolerance)
         isolated = None
@@ -179,6 +187,10 @@ class _Judge:
             self._local[step] = seen  # what the next steps start from
             self._is_local.add(step)
         return StepVerdict(step, axes_of(step), seen.shape, verdict, isolated, cumulative, row_sum, origin)
+
+    def _knows_context(self, step: str) -> bool:
+        """True for what follows from a context that was observed, whatever was left out of it."""
+        return step in ("concatenated", "output") and bool({"context", "concatenated"} & self._observed.keys() - {step})
 
     def _is_scores(self, seen: Array) -> bool:
         """True for masked scores that are the very scores, where there is no mask: they need no look of their own."""

@@ -81,6 +81,7 @@ def facts_of(call: Call, expected: Expected) -> dict[str, object]:
         "B": batch,
         "L": length,
         "S": keys,
+        "P": settings.past_length or None,
         "E": weights.query.shape[1],
         "H": heads,
         "Hk": settings.groups if settings.groups != heads else None,

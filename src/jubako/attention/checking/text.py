@@ -50,8 +50,15 @@ def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
     yield f"{layer.name}: {layer.kind}{f'; {facts}' if facts else ''}"
     if layer.broken:
         yield f"  BROKEN: {layer.broken}"
+    agreeing: dict[str, int] = {}  # by their sizes: runs at other sizes, told in full only where they do not agree
     for run in layer.runs:
-        yield from _run_lines(run)
+        if run.sizes and run.is_compared and run.first_departure is None:
+            agreeing[run.sizes] = agreeing.get(run.sizes, 0) + 1
+        else:
+            yield from _run_lines(run)
+    for sizes, count in agreeing.items():
+        ways = "1 way" if count == 1 else f"{count} ways"
+        yield f"  {ways} of calling it with {sizes}: every step that was observed agrees"
     for trap in layer.traps:
         yield f"  {'TRAP' if trap.is_failure else 'note'}: {trap.name.replace('_', ' ')}: {trap.sentence}"
     if layer.explained and is_explained:

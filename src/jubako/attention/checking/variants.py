@@ -124,7 +124,8 @@ def _shifted_causal(call: Call, offset: int) -> Array:
     """True from the key that is `offset` after a row on: (L, S)."""
     axis = -2 if call.query.ndim == 2 or call.settings.batch_first else 0
     length, keys = call.query.shape[axis], call.key.shape[axis]
-    return np.arange(keys)[None, :] >= np.arange(length)[:, None] + offset
+    past = call.settings.past_length
+    return np.arange(past + keys)[None, :] >= np.arange(past, past + length)[:, None] + offset
 
 
 def _join(mask: Array | None, forbidden: Array) -> Array:

@@ -79,6 +79,7 @@ class RunReport:
     refused: str = ""
     broken: str = ""
     notes: Sequence[str] = ()
+    sizes: str = ""  # if they are others than the layer's facts say
 
     @property
     def first_departure(self) -> StepVerdict | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from jubako.attention.checking.options import CheckOptions
 from jubako.attention.checking.report import Report
+from jubako.attention.observing.compiling import as_written, find_compiled
 from jubako.attention.observing.encoder import compare_whole_layers
-from jubako.attention.observing.multihead import fast_path, is_multihead
+from jubako.attention.observing.multihead import fast_path, is_called_alike, is_multihead
+from jubako.attention.observing.random_inputs import describe_sizes, draw_inputs, make_inputs, other_sizes
 from jubako.attention.observing.watch import Watch, check_multihead, find_layers
-from jubako.errors import InputError
+from jubako.errors import InputError, JubakoError
+from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
+
+    from jubako.attention.checking.verdicts import LayerReport
 
 __all__ = ["Captured", "capture_calls", "check_module"]
 
@@ -29,38 +34,70 @@ def check_module(
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"what is checked is a module of torch's, or the path of a file of weights, not a {kind}")
     notes: list[str] = []
-    if not args and not kwargs:
+    is_random = not args and not kwargs
+    if is_random:
         args = make_inputs(model, options)
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
-    if is_multihead(model):
+    if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
-        return Report(kind, [check_multihead(kind, model, args, kwargs, options)], notes, _tolerance(options))
+        layer = check_multihead(kind, model, args, kwargs, options)
+        layer = _check_other_sizes(layer, model, options) if is_random and not layer.broken else layer
+        return Report(kind, [layer], notes, _tolerance(options))
     watch = _watch(model, options)
+    compiled = find_compiled(model)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
-            model(*args, **kwargs)
-        layers = [*watch.layers, *compare_whole_layers(model, args, kwargs)]
+        with as_written() if compiled else nullcontext():
+            with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
+                _call(model, args, kwargs)
+            layers = [*watch.layers, *compare_whole_layers(model, args, kwargs)]
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    return Report(kind, layers, notes, _tolerance(options), watch.unchecked)
+    unchecked = [*watch.unchecked, *watch.find_uncalled()]
+    return Report(kind, layers, notes, _tolerance(options), [*unchecked, *_tell_compiled(compiled)])
+
+
+def _check_other_sizes(layer: LayerReport, model: torch.nn.Module, options: CheckOptions) -> LayerReport:
+    """With runs at sizes that are equal where those asked for differ, and the other way round: mixed up axes show."""
+    for sizes in other_sizes(model, options):
+        more = check_multihead(layer.name, model, draw_inputs(model, sizes, options.seed), {}, options)
+        told = describe_sizes(sizes)
+        runs = [replace(run, name=f"{run.name}, {told}", sizes=told) for run in more.runs]
+        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in more.traps if trap.is_failure]
+        layer = replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps])
+    return layer
+
+
+def _call(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        model(*args, **kwargs)
+    except JubakoError:
+        raise
+    except Exception as error:  # the module's own code
+        raise InputError(f"calling {type(model).__name__} raises {type(error).__name__}: {error}") from error
+
+
+def _tell_compiled(names: Sequence[str]) -> list[str]:
+    return [f"{name}: what it was compiled to; checked is what was run as it is written" for name in names]
 
 
 class Captured:
     """What `capture` has checked so far."""
 
-    def __init__(self, watch: Watch, subject: str, options: CheckOptions) -> None:
+    def __init__(self, watch: Watch, model: torch.nn.Module, options: CheckOptions) -> None:
         self._watch = watch
-        self._subject = subject
+        self._subject = type(model).__name__
+        self._compiled = find_compiled(model)
         self._options = options
 
     def report(self) -> Report:
         """The report of all calls up to now."""
         watch = self._watch
-        return Report(self._subject, list(watch.layers), (), _tolerance(self._options), list(watch.unchecked))
+        unchecked = [*watch.unchecked, *(f"{name}: calls within what it was compiled to" for name in self._compiled)]
+        return Report(self._subject, list(watch.layers), (), _tolerance(self._options), unchecked)
 
 
 @contextmanager
@@ -68,30 +105,7 @@ def capture_calls(model: torch.nn.Module, options: CheckOptions) -> Iterator[Cap
     """Within it, each call of attention in the model is checked."""
     watch = _watch(model, options)
     with watch:
-        yield Captured(watch, type(model).__name__, options)
-
-
-def make_inputs(model: Any, options: CheckOptions) -> tuple[torch.Tensor, ...]:
-    """Random inputs for a layer by itself, or an encoder or decoder layer of torch's. InputError for anything else."""
-    generator = torch.Generator().manual_seed(options.seed)
-
-    def draw(features: int, layer: Any) -> torch.Tensor:
-        parameter = next(layer.parameters())
-        is_first = bool(getattr(layer, "batch_first", True))
-        sizes = (options.batch, options.length) if is_first else (options.length, options.batch)
-        return torch.randn(*sizes, features, generator=generator).to(parameter)
-
-    if is_multihead(model):
-        embed = model.out_proj.weight.shape[0]
-        sides = (int(getattr(model, "kdim", None) or embed), int(getattr(model, "vdim", None) or embed))
-        x = draw(embed, model)
-        return (x,) if sides == (embed, embed) else (x, *(draw(features, model) for features in sides))
-    layers: list[Any] = [module for module in find_layers(model).values() if is_multihead(module)]
-    if isinstance(model, (torch.nn.TransformerEncoderLayer, torch.nn.TransformerEncoder)):
-        return (draw(layers[0].embed_dim, layers[0]),)
-    if isinstance(model, (torch.nn.TransformerDecoderLayer, torch.nn.TransformerDecoder)):
-        return tuple(draw(layers[0].embed_dim, layers[0]) for _ in range(2))
-    raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
+        yield Captured(watch, model, options)
 
 
 def _watch(model: torch.nn.Module, options: CheckOptions) -> Watch:

@@ -93,7 +93,7 @@ def _find_calls(whole: _Called) -> list[_Called]:
 
 def _run(called: _Called, *, fast: bool) -> tuple[Any, bool]:
     """What comes back, and whether the fast path of a whole layer was taken."""
-    trace = Trace(())
+    trace = Trace()
     with warnings.catch_warnings(), torch.no_grad(), fast_path(enabled=fast), trace:
         warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")  # torch's own, of what it does itself
         result = called.module(*called.args, **called.kwargs)

@@ -47,8 +47,9 @@ def run_by_torch(call: Call, expected: Expected, seed: int) -> list[Observed]:
         key_padding_mask=None if padding is None else _tensor(padding, dtype),
         attn_mask=None if mask is None else _tensor(mask, dtype),
     )
-    sizes = sizes_of(describe_multihead(module), expected.values)
-    runs = run_all_ways(Subject(module.eval(), arguments, sizes, expected.values, seed))
+    described = describe_multihead(module)
+    sizes = sizes_of(described, expected.values)
+    runs = run_all_ways(Subject(module.eval(), described, arguments, sizes, expected.values, seed))
     return [replace(run, name=f"{_NAME}, {run.name}") for run in runs]
 
 

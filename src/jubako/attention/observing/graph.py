@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRODUCTS",
     "adds_constant",
+    "after_rounding",
     "ancestors",
     "before_layout",
     "before_rounding",
@@ -62,7 +63,7 @@ def between(start: Node, end: Node) -> list[Node]:
 
 
 def find_linear(node: Node) -> Node | None:
-    """The product with a parameter that a tensor follows from, if there is exactly one with none after it."""
+    """The product with a weight that a tensor follows from, if there is exactly one with none after it."""
     found: set[Node] = set()
     seen, ahead = {node}, [node]
     while ahead:
@@ -127,6 +128,13 @@ def before_rounding(node: Node, dtype: torch.dtype) -> Node:
             return source.inputs[0]
         source = source.inputs[0]
     return node
+
+
+def after_rounding(node: Node, nodes: Iterable[Node], dtype: torch.dtype) -> Node:
+    """What becomes of a tensor that is more precise than `dtype` where it is rounded to that; itself if it is not."""
+    if node.tensor.dtype == dtype:
+        return node
+    return next((each for each in forward(node, nodes) if each.op == "_to_copy" and each.tensor.dtype == dtype), node)
 
 
 def is_rounding(node: Node, dtype: torch.dtype) -> bool:

@@ -19,12 +19,15 @@ import inspect
 import numpy as np
 import torch
 
-from jubako.attention.checking.judge import Call
+from jubako.attention.checking.judge import Call, Observed
+from jubako.attention.checking.rounding import round_to
 from jubako.attention.description import Masks, Norm, Rotary, Settings, Weights, unpack
-from jubako.attention.observing.described import Described, precision_of_module
+from jubako.attention.observing.caches import layer_of_cache
+from jubako.attention.observing.described import Described, get_weight, place_of, precision_of_weights
 from jubako.attention.observing.parts import find_cap, find_parts, find_reason_against
 from jubako.attention.observing.probing import describe_norm, find_pairing, turns_heads
-from jubako.attention.observing.roles import to_array
+from jubako.attention.observing.roles import find_steps, to_array
+from jubako.attention.observing.ways import NOT_SEEN, find_dropped_steps
 from jubako.errors import InputError
 from jubako.records import replace
 
@@ -33,15 +36,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from jubako.attention.description import Array, Packing
+    from jubako.attention.description import Array, Packing, Past
+    from jubako.attention.observing.roles import Sizes
+    from jubako.attention.observing.trace import Trace
 
 __all__ = [
-    "count_cached",
     "describe_transformer",
-    "find_dropout",
+    "find_cache",
     "find_reason_against",
-    "gives_output",
     "is_transformer",
+    "observe",
     "to_call",
 ]
 
@@ -60,15 +64,13 @@ def is_transformer(module: torch.nn.Module) -> bool:
     return find_parts(module) is not None
 
 
-def gives_output(module: torch.nn.Module) -> bool:
+def _gives_output(module: torch.nn.Module) -> bool:
     """True if what the module returns first is the output of its attention, with nothing after it."""
     return not hasattr(module, "output") or not hasattr(module, "self")
 
 
-def find_dropout(module: Any) -> tuple[float, bool]:
-    """The share of weights that are dropped in this call, and whether some of the output is: none but in training."""
-    if not module.training:
-        return 0.0, False
+def _find_dropout(module: Any) -> tuple[float, bool]:
+    """The share of weights that are dropped in training, and whether some of the output is."""
     inner = getattr(module, "self", module)
     shares = {
         name: float(share if isinstance(share, (int, float)) else share.p)
@@ -84,6 +86,10 @@ def describe_transformer(module: Any) -> Described:
     parts = find_parts(module)
     if parts is None:
         raise InputError(f"{type(module).__name__} has not the parts of an attention module")
+    named = {**parts.projections, **({} if parts.output is None else {parts.output_name: parts.output})}
+    there = [get_weight(part, "weight", name) for name, part in named.items()]
+    there += [part.bias for part in named.values() if getattr(part, "bias", None) is not None]
+    device, precision = place_of(module, there), precision_of_weights(module, there)
     inner = parts.inner
     size = next((getattr(inner, name) for name in _SIZES if getattr(inner, name, None) is not None), None)
     if size is None:
@@ -114,8 +120,33 @@ def describe_transformer(module: Any) -> Described:
         softcap=find_cap(inner),
     )
     kind = type(module)
-    device = next(module.parameters()).device
-    return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision_of_module(module), device)
+    return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision, device)
+
+
+def observe(
+    module: Any, trace: Trace, sizes: Sizes, reference: Mapping[str, Array], result: Any, *, in_training: bool
+) -> Observed:
+    """What a call showed of its steps, and gave back."""
+    dropout, drops_output = _find_dropout(module) if in_training else (0.0, False)
+    find = find_dropped_steps if dropout else find_steps
+    values = find(trace, sizes, reference, is_training=dropout > 0)
+    results = result if isinstance(result, tuple) else (result,)
+    if _gives_output(module):
+        values["output"] = to_array(results[0])
+    if len(results) > 1 and isinstance(results[1], torch.Tensor) and not dropout:
+        values["weights"] = round_to(to_array(results[1]), sizes.dtype)  # more precise only under autocast
+    notes = [NOT_SEEN] if dropout and "weights" not in values else []
+    if drops_output:
+        values.pop("output", None)
+        notes.append("the output is not compared: something is left out of it")
+    return Observed(_way(module, values), values, notes=notes, dropout=dropout)
+
+
+def _way(module: Any, values: Mapping[str, Any]) -> str:
+    """Which kernel computed it."""
+    config = getattr(module, "config", None) or getattr(getattr(module, "self", None), "config", None)
+    kind = getattr(config, "_attn_implementation", None)
+    return f"as called, {kind or ('plain' if 'weights' in values else 'fused')}"
 
 
 def to_call(
@@ -123,13 +154,12 @@ def to_call(
     described: Described,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    memory_bytes: int | None,
+    past: Past | None = None,
+    memory_bytes: int | None = None,
 ) -> Call:
-    """The same call for the reference. InputError for one that it cannot follow: with keys from earlier calls."""
+    """The same call for the reference, with what a cache holds. InputError for one that it cannot follow."""
     given = _bind(module, args, kwargs)
     hidden = given["hidden_states"]
-    if torch.is_autocast_enabled(hidden.device.type):
-        raise InputError("a call under autocast, which computes in another type than the weights have")
     inner = getattr(module, "self", module)
     unknown = [name for name, value in given.items() if name not in _TENSORS and _holds_tensors(value)]
     if unknown:
@@ -144,16 +174,21 @@ def to_call(
         described.settings,
         is_causal=is_causal and mask is None and hidden.shape[1] > 1,
         rotary=_rotary(given.get("position_embeddings"), inner) if turns_heads(inner) else None,
+        past=past,
     )
+    inputs = described.take(hidden, "hidden states")
+    others_taken = described.take(keys, "states of the other sequence") if is_cross else inputs
+    masks = Masks(None if mask is None else _mask(mask, settings.past_length + keys.shape[1]))
     return Call(
         described.weights,
         settings,
-        to_array(hidden),
-        to_array(keys),
-        to_array(keys),
+        inputs,
+        others_taken,
+        others_taken,
         described.precision,
-        Masks(None if mask is None else _mask(mask, keys.shape[1])),
+        masks,
         memory_bytes,
+        described.under_autocast,
     )
 
 
@@ -196,19 +231,13 @@ def _bind(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     return given
 
 
-def count_cached(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """How many keys of earlier calls a call is to use, which has not begun."""
-    given, inner = _bind(module, args, kwargs), getattr(module, "self", module)
-    layer = getattr(inner, "layer_idx", 0) or 0
-    for name in ("cache", "past_key_values", "past_key_value"):
-        cache = given.get(name)
-        if cache is None or not hasattr(cache, "get_seq_length"):
-            continue
-        if _states_of_others(module, given) is not None and hasattr(cache, "is_updated"):
-            # Of an encoder's states nothing is kept until the first call has used them.
-            return int(cache.cross_attention_cache.get_seq_length(layer)) if cache.is_updated.get(layer) else 0
-        return int(cache.get_seq_length(layer))
-    return 0
+def find_cache(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The part of a cache that a call appends its keys to; None without one, and for states of another sequence.
+
+    Those follow from the states that come with the call, whether they are computed now or were by an earlier call.
+    """
+    given = _bind(module, args, kwargs)
+    return layer_of_cache(module, given) if _states_of_others(module, given) is None else None
 
 
 def _states_of_others(module: torch.nn.Module, given: Mapping[str, Any]) -> Any:

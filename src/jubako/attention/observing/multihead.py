@@ -9,10 +9,10 @@ import torch
 
 from jubako.attention.checking.judge import Call
 from jubako.attention.description import Masks, Settings, Weights
-from jubako.attention.observing.described import Described, array_of, precision_of_module
+from jubako.attention.observing.described import Described, array_of, get_weight, place_of, precision_of_weights
 from jubako.attention.observing.roles import Sizes, to_array
 from jubako.errors import InputError
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "Arguments",
     "describe_multihead",
     "fast_path",
+    "is_called_alike",
     "is_multihead",
     "read_arguments",
     "sizes_of",
@@ -51,10 +52,11 @@ def is_multihead(module: torch.nn.Module) -> bool:
     if isinstance(module, torch.nn.MultiheadAttention):
         return True
     has_weights = hasattr(module, "in_proj_weight") or hasattr(module, "q_proj_weight")
-    return has_weights and hasattr(module, "out_proj") and hasattr(module, "num_heads") and _is_called_alike(module)
+    return has_weights and hasattr(module, "out_proj") and hasattr(module, "num_heads") and is_called_alike(module)
 
 
-def _is_called_alike(module: torch.nn.Module) -> bool:
+def is_called_alike(module: torch.nn.Module) -> bool:
+    """True for a module that takes all that torch's layer does."""
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # one that is not written in Python: its call will tell
@@ -67,42 +69,51 @@ def _is_called_alike(module: torch.nn.Module) -> bool:
 
 
 def describe_multihead(module: Any) -> Described:
-    """Its weights and settings. InputError if its parameters are on meta, where there are no numbers."""
-    device = next(module.parameters()).device
-    if device.type == "meta":
-        raise InputError(f"the parameters of {type(module).__name__} are on meta, and have no numbers")
-    packed = getattr(module, "in_proj_weight", None)
-    if packed is not None:
-        query, key, value = (to_array(part) for part in packed.chunk(3))
+    """Its weights and settings. InputError for weights that are no tensors, or hold no numbers that could be read."""
+    kind = type(module).__name__
+    if getattr(module, "in_proj_weight", None) is not None:
+        packed = get_weight(module, "in_proj_weight", kind)
+        if packed.ndim != 2 or packed.shape[0] % 3:
+            raise InputError(f"in_proj_weight of {kind} is {tuple(packed.shape)}, and must be (3 E, E)")
+        projections = list(packed.chunk(3))
     else:
-        query, key, value = (to_array(getattr(module, f"{which}_proj_weight")) for which in "qkv")
+        projections = [get_weight(module, f"{which}_proj_weight", kind) for which in "qkv"]
+    output = get_weight(module.out_proj, "weight", f"out_proj of {kind}")
     bias = getattr(module, "in_proj_bias", None)
-    biases = [None] * 3 if bias is None else [to_array(part) for part in bias.chunk(3)]
-    rows = {name: getattr(module, name, None) for name in ("bias_k", "bias_v")}
+    biases = [None] * 3 if bias is None else list(bias.chunk(3))
+    rows = [getattr(module, name, None) for name in ("bias_k", "bias_v")]
+    output_bias = getattr(module.out_proj, "bias", None)
+    there = [each for each in (*projections, output, bias, output_bias, *rows) if each is not None]
+    device, precision = place_of(module, there), precision_of_weights(module, there)
+    added = [None if row is None else to_array(row).reshape(-1) for row in rows]
+    query, key, value = map(to_array, projections)
     weights = Weights(
         query,
         key,
         value,
-        to_array(module.out_proj.weight),
-        query_bias=biases[0],
-        key_bias=biases[1],
-        value_bias=biases[2],
-        output_bias=array_of(module.out_proj.bias),
-        added_key=None if rows["bias_k"] is None else to_array(rows["bias_k"]).reshape(-1),
-        added_value=None if rows["bias_v"] is None else to_array(rows["bias_v"]).reshape(-1),
+        to_array(output),
+        query_bias=array_of(biases[0]),
+        key_bias=array_of(biases[1]),
+        value_bias=array_of(biases[2]),
+        output_bias=array_of(output_bias),
+        added_key=added[0],
+        added_value=added[1],
     )
     settings = Settings(
         heads=module.num_heads,
         adds_zero=bool(getattr(module, "add_zero_attn", False)),
         batch_first=bool(getattr(module, "batch_first", False)),
     )
-    return Described(_name_of(module), weights, settings, precision_of_module(module), device)
+    return Described(_name_of(module), weights, settings, precision, device)
 
 
 def read_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
     """The arguments of a call of the layer. One tensor alone is query, key and value."""
     if len(args) == 1 and not {"key", "value"} & kwargs.keys():
         args = (args[0],) * 3
+    twice = [name for name in _NAMES[: len(args)] if name in kwargs]
+    if twice:
+        raise InputError(f"the layer is given {', '.join(twice)} twice: by place and by name")
     given = {**dict(zip(_NAMES, args, strict=False)), **kwargs}
     unknown = [name for name in given if name not in _NAMES]
     if unknown or len(args) > len(_NAMES):
@@ -127,30 +138,21 @@ def read_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Argument
 
 def to_call(described: Described, arguments: Arguments, memory_bytes: int | None = None) -> Call:
     """The same call for the reference."""
-    settings = described.settings
     for which in ("query", "key", "value"):
-        tensor = getattr(arguments, which)
-        if tensor.is_nested:
+        if getattr(arguments, which).is_nested:
             raise InputError(f"the {which} is a nested tensor, which is not re-derived")
-        if tensor.device != described.device:
-            raise InputError(f"the {which} is on {tensor.device}, and the layer's parameters are on {described.device}")
-        own = str(tensor.dtype).removeprefix("torch.")
-        if own != described.precision.name:
-            raise InputError(f"the {which} is of type {own}, and the layer's parameters are {described.precision.name}")
+    query = described.take(arguments.query, "query")
+    key = query if arguments.key is arguments.query else described.take(arguments.key, "key")
     return Call(
         described.weights,
-        Settings(
-            settings.heads,
-            adds_zero=settings.adds_zero,
-            batch_first=settings.batch_first,
-            is_causal=arguments.is_causal,
-        ),
-        to_array(arguments.query),
-        to_array(arguments.key),
-        to_array(arguments.value),
+        replace(described.settings, is_causal=arguments.is_causal),
+        query,
+        key,
+        key if arguments.value is arguments.key else described.take(arguments.value, "value"),
         described.precision,
         Masks(array_of(arguments.attn_mask), array_of(arguments.key_padding_mask)),
         memory_bytes,
+        described.under_autocast,
     )
 
 

@@ -119,8 +119,14 @@ def find_reason_against(module: torch.nn.Module) -> str:
 def find_strange_linear(parts: Parts) -> str:
     """Which of the projections are no plain linear layers; "" if all are."""
     named = {**parts.projections, **({parts.output_name: parts.output} if parts.output is not None else {})}
-    strange = [f"{name} is a {type(part).__name__}" for name, part in named.items() if not _is_linear(part)]
+    strange = [f"{name} is a {_describe_kind(part)}" for name, part in named.items() if not _is_linear(part)]
     return f"{', '.join(strange)}, not a plain linear layer, and that is not re-derived" if strange else ""
+
+
+def _describe_kind(part: Any) -> str:
+    """Its class; with where it is from, if others call a plain layer the same."""
+    kind = type(part)
+    return f"{kind.__module__}.{kind.__qualname__}" if kind.__name__ in ("Linear", "Conv1D") else kind.__name__
 
 
 def _modules(module: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Finds the steps of attention in a trace: which of all the tensors are the projections, the scores, the weights.
 
-It goes by structure and by sizes, never by values: two products of tensors of which neither is a parameter, the second
+It goes by structure and by sizes, never by values: two products of tensors of which neither is a weight, the second
 one taking what became of the first, are the scores and the context; back from their operands to a product with a
-parameter are the projections; forward from the context to one is the output. What a fused kernel keeps to itself is not
+weight are the projections; forward from the context to one is the output. What a fused kernel keeps to itself is not
 found, and so not observable. Where the same numbers could be (L, B) or (B, L), what is nearer the reference is taken.
 """
 
@@ -16,6 +16,7 @@ import torch
 from jubako.attention.observing.graph import (
     PRODUCTS,
     adds_constant,
+    after_rounding,
     ancestors,
     before_layout,
     before_rounding,
@@ -28,6 +29,7 @@ from jubako.attention.observing.graph import (
     is_rounding,
     operands,
 )
+from jubako.errors import InputError
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -62,7 +64,7 @@ class Sizes:
     heads: int
     groups: int
     size: int
-    dtype: str  # of the parameters
+    dtype: str  # of the weights
 
     @property
     def maps(self) -> int:
@@ -78,11 +80,16 @@ def find_steps(trace: Trace, sizes: Sizes, reference: Mapping[str, Array], *, is
 
 
 def to_array(tensor: torch.Tensor) -> Array:
-    """The numbers of a tensor in a type that NumPy has and that holds them."""
+    """The numbers of a tensor in a type that NumPy has and that holds them. InputError for one that shows none."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        what = "on meta" if tensor.is_meta else "quantized" if tensor.is_quantized else f"of layout {tensor.layout}"
+        raise InputError(f"a tensor is {what}: what is checked is made of tensors that hold their numbers")
     plain = tensor.detach().to("cpu")
+    if plain.is_floating_point() and plain.element_size() < 2:
+        raise InputError(f"a tensor is of type {str(plain.dtype).removeprefix('torch.')}, which is not re-derived")
     if plain.dtype in (torch.bfloat16, torch.float16):
         plain = plain.to(torch.float32)
-    return plain.resolve_neg().numpy()
+    return plain.resolve_conj().resolve_neg().numpy()
 
 
 class _Finder:
@@ -108,7 +115,7 @@ class _Finder:
                     return
 
     def _products(self, count: int) -> list[Node]:
-        """Products of two tensors that are no parameters, with so many numbers."""
+        """Products of two tensors that are no weights, with so many numbers."""
         return [
             node
             for node in self._nodes
@@ -142,14 +149,17 @@ class _Finder:
             self._take_map("dropped_weights", used)
         else:
             self._take_map("weights", used)
-        self._take("context", _reshaped(context.value, self._heads_shape("query")))
+        rounded = after_rounding(context, self._nodes, self._dtype)
+        self._take("context", _reshaped(rounded.value, self._heads_shape("query")))
         self._take_outputs(context)
 
     def _look_at_fused(self, fused: Node) -> None:
         queries, keys, values = fused.inputs[:3]
         self._take_inputs(queries, keys, values, keys_are_turned=False)
-        if fused.tensor.shape == self._heads_shape("query"):
-            self._take("context", fused.value)
+        for step, node in (("key_heads", keys), ("value_heads", values)):
+            if step not in self.values and node.tensor.ndim == 4 and node.tensor.shape[2] != self._sizes.keys:
+                self._take(step, node.value)  # of another shape than is right: that is told
+        self._take("context", self._unfolded(fused.value))
         self._take_outputs(fused)
 
     def _take_inputs(self, queries: Node, keys: Node, values: Node, *, keys_are_turned: bool) -> None:
@@ -186,7 +196,7 @@ class _Finder:
         """(B, H, S, D) from what a product takes, in which keys are turned, (B, H, D, S), or a fused kernel."""
         shape = self._heads_shape(which)
         upright = value.transpose(-1, -2) if is_turned else value
-        heads = _reshaped(upright, shape)
+        heads = self._unfolded(upright) if which == "query" else _reshaped(upright, shape)
         if heads is None and which == "key" and not is_turned:  # it was turned before it was rounded
             heads = _reshaped(value.transpose(-1, -2), shape)
         return self._share(upright) if heads is None else heads
@@ -194,6 +204,13 @@ class _Finder:
     def _heads_shape(self, which: str) -> tuple[int, ...]:
         s = self._sizes
         return (s.batch, s.heads, s.length if which == "query" else s.keys, s.size)
+
+    def _unfolded(self, value: torch.Tensor) -> torch.Tensor | None:
+        """(B, H, L, D) of queries and contexts; for a query of one row kernels take heads that share keys for rows."""
+        s = self._sizes
+        if s.length == 1 and value.shape == (s.batch, s.groups, s.heads // s.groups, s.size):
+            return value.reshape(s.batch, s.heads, 1, s.size)
+        return _reshaped(value, self._heads_shape("query"))
 
     def _share(self, value: torch.Tensor) -> torch.Tensor | None:
         """Keys and values of fewer heads than queries have, as a fused kernel takes them."""

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Node", "Trace"]
 
@@ -33,7 +33,7 @@ class Node:
         self.frozen: torch.Tensor | None = None
         self.inputs = inputs
         self.arguments = arguments  # as given, with None for tensors
-        self.is_constant = False  # follows from parameters alone, and from indices
+        self.is_constant = False  # follows from weights alone, and from indices
 
     @property
     def value(self) -> torch.Tensor:
@@ -42,13 +42,25 @@ class Node:
 
 
 class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
-    """With it: the operations of all that is called. `nodes` are in order; `parameters` are those of the module."""
+    """With it: the operations of all that is called. `nodes` are in order.
 
-    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+    `find_constants` gives the weights. It is asked at the end, too: some are made anew when a module is called.
+    """
+
+    def __init__(self, find_constants: Callable[[], Iterable[torch.Tensor]] = tuple) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self._latest: dict[int, Node] = {}  # by the id of the tensor, which is kept alive by the node
-        self._parameters = {_storage(parameter) for parameter in parameters}
+        self._find_constants = find_constants
+        self._held = list(find_constants())  # so that nothing else gets their memory
+        self._constants = {_storage(each) for each in self._held}
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        made = {_storage(each) for each in self._find_constants()} - self._constants
+        for node in self.nodes if made else ():  # in order: what follows from them comes after
+            if node.op and (_storage(node.tensor) in made or (node.inputs and all(n.is_constant for n in node.inputs))):
+                node.is_constant = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Called by torch for each operation."""
@@ -70,7 +82,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         node = self._latest.get(id(tensor))
         if node is None:
             node = self._add("", tensor, [], ())
-            node.is_constant = _storage(tensor) in self._parameters or not tensor.is_floating_point()
+            node.is_constant = _storage(tensor) in self._constants or not tensor.is_floating_point()
         return node
 
     def _add(self, op: str, tensor: torch.Tensor, inputs: list[Node], arguments: tuple[Any, ...]) -> Node:
@@ -114,6 +126,6 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _storage(tensor: torch.Tensor) -> int:
     try:
-        return tensor.untyped_storage().data_ptr()
+        return tensor.untyped_storage().data_ptr() or id(tensor)  # 0 where there is nothing in it
     except (NotImplementedError, RuntimeError):  # a sparse or nested tensor, or one without data
         return id(tensor)

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import torch
 
-from jubako.attention.checking.judge import Observed, expect
+from jubako.attention.checking.judge import expect
 from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
-from jubako.attention.observing.roles import find_steps, to_array
-from jubako.attention.observing.trace import Trace
-from jubako.attention.observing.ways import Subject, find_dropped_steps, observe_call, run_all_ways
-from jubako.errors import InputError, JubakoError
+from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
+from jubako.attention.observing.compiling import find_compiled, not_compiled
+from jubako.attention.observing.described import as_computed
+from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.ways import NOT_SEEN, Subject, observe_call, observe_trace, renew_weights, run_all_ways
+from jubako.attention.observing.weighted import require_type_of_products, trace_of
+from jubako.errors import JubakoError
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
+    from jubako.attention.checking.judge import Observed
     from jubako.attention.checking.options import CheckOptions
+    from jubako.attention.observing.multihead import Arguments
+    from jubako.attention.observing.trace import Trace
 
 __all__ = ["Watch", "check_multihead", "find_layers"]
 
@@ -47,21 +55,49 @@ def check_multihead(
 ) -> LayerReport:
     """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
 
-    InputError under autocast, where nothing is computed in the type that the parameters have.
+    Under autocast it is judged as computed in the type that this casts to.
     """
-    _refuse_autocast(module)
-    described = multihead.describe_multihead(module)
+    with holding_weights(module):
+        arguments = multihead.read_arguments(args, kwargs)
+        if result is None:
+            renew_weights(module, arguments)
+
+        def observe(subject: Subject) -> list[Observed]:
+            runs = run_all_ways(subject)
+            return runs if result is None else [observe_call(subject, result, runs), *runs]
+
+        return _report_multihead(name, module, arguments, options, observe)
+
+
+def _report_multihead(
+    name: str,
+    module: torch.nn.Module,
+    arguments: Arguments,
+    options: CheckOptions,
+    observe: Callable[[Subject], list[Observed]],
+) -> LayerReport:
+    described = as_computed(multihead.describe_multihead(module))
     if broken := find_bad_numbers(described.weights):
         return LayerReport(name, described.kind, {}, broken=broken)
-    arguments = multihead.read_arguments(args, kwargs)
     call = multihead.to_call(described, arguments, options.memory_bytes)
     expected = expect(call)
     sizes = multihead.sizes_of(described, expected.values)
-    subject = Subject(module, arguments, sizes, expected.values, options.seed)
-    runs = run_all_ways(subject)
-    if result is not None:
-        runs.insert(0, observe_call(subject, result, runs))
+    runs = observe(Subject(module, described, arguments, sizes, expected.values, options.seed))
     return report_layer(name, described.kind, call, expected, runs, options.tolerance)
+
+
+def _is_run_again(module: torch.nn.Module) -> bool:
+    """True for what can be run all its ways, because it takes all that torch's layer does."""
+    return multihead.is_multihead(module) and multihead.is_called_alike(module)
+
+
+@record
+class _Begun:
+    """A call that is being traced."""
+
+    trace: Trace
+    cache: Any = None  # the part of a cache that it appends to
+    held: Held | None = None  # what that held before
 
 
 class Watch:
@@ -72,10 +108,13 @@ class Watch:
         self.unchecked: list[str] = []  # what was not checked, and why
         self._options = options
         self._handles: list[Any] = []
-        self._traces: dict[torch.nn.Module, Trace] = {}
+        self._begun: dict[torch.nn.Module, _Begun] = {}
+        self._caches = CacheMemory()
         self._names = {
             module: name or type(module).__name__ for name, module in find_layers(model).items() if options.wants(name)
         }
+        self._is_compiled = bool(find_compiled(model))
+        self._called: set[torch.nn.Module] = set()
         self._is_busy = False
 
     def __bool__(self) -> bool:
@@ -87,8 +126,11 @@ class Watch:
             if reason := huggingface.find_reason_against(module):
                 self.unchecked.append(f"{name}: {reason}")
                 continue
-            self._handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._end, with_kwargs=True, always_call=True))
+            begin, end = self._begin, self._end
+            if self._is_compiled:  # or these would be compiled, too
+                begin, end = not_compiled(begin), not_compiled(end)
+            self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,77 +138,88 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
+    def find_uncalled(self) -> list[str]:
+        """What was watched, and never called."""
+        told = {sentence.partition(": ")[0] for sentence in self.unchecked}
+        uncalled = [name for module, name in self._names.items() if module not in self._called]
+        return [f"{name}: it was not called" for name in uncalled if name not in told]
+
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        if self._is_busy or multihead.is_multihead(module):
+        self._called.add(module)
+        if self._is_busy or _is_run_again(module):
             return
+        cache = held = None
         try:
-            cached = huggingface.count_cached(module, args, kwargs)
+            if not multihead.is_multihead(module):
+                cache = huggingface.find_cache(module, args, kwargs)
+                held = find_held(cache)
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
-        if cached:
-            self.unchecked.append(f"{self._names[module]}: a call that uses keys of earlier calls, from a cache")
-            return
-        self._traces[module] = trace = Trace(module.parameters())
-        trace.__enter__()  # type: ignore[no-untyped-call]
+        self._begun[module] = begun = _Begun(trace_of(module), cache, held)
+        begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        trace = self._traces.pop(module, None)
-        if trace is not None:
-            trace.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        if self._is_busy or result is None or (trace is None and not multihead.is_multihead(module)):  # None: it raised
+        begun = self._begun.pop(module, None)
+        if begun is not None:
+            begun.trace.__exit__(None, None, None)
+        if self._is_busy or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
             return
         self._is_busy = True
         try:
             with torch.no_grad():
-                self.layers.append(self._check(module, args, kwargs, result, trace))
+                self.layers.append(self._check(module, args, kwargs, result, begun))
         except JubakoError as error:
             self.unchecked.append(f"{self._names[module]}: {error.message}")
+            self._caches.forget(module)
         except Exception as error:  # noqa: BLE001  (the model's call is to end as if nobody watched)
             self.unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
+            self._caches.forget(module)
         finally:
             self._is_busy = False
 
     def _check(
-        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, trace: Trace | None
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
     ) -> LayerReport:
         name = self._names[module]
-        if trace is None:
+        if begun is None:
             return check_multihead(name, module, args, kwargs, self._options, result)
-        _refuse_autocast(module)
-        described = huggingface.describe_transformer(module)
+        if multihead.is_multihead(module):
+            trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
+            with holding_weights(module):
+                return _report_multihead(
+                    name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
+                )
+        with holding_weights(module):
+            described = as_computed(huggingface.describe_transformer(module))
         if broken := find_bad_numbers(described.weights):
             return LayerReport(name, described.kind, {}, broken=broken)
-        call = huggingface.to_call(module, described, args, kwargs, self._options.memory_bytes)
+        require_type_of_products(begun.trace, described)
+        past, notes = None, []
+        if begun.held is not None:
+            past, is_known = self._caches.find_past(module, begun.held)
+            notes = [] if is_known else [AS_GIVEN]
+        call = huggingface.to_call(module, described, args, kwargs, past, self._options.memory_bytes)
         expected = expect(call)
+        if begun.cache is not None:
+            self._caches.keep(module, begun.cache, expected)
         sizes = multihead.sizes_of(described, expected.values)
-        dropout, drops_output = huggingface.find_dropout(module)
-        find = find_dropped_steps if dropout else find_steps
-        values = find(trace, sizes, expected.values, is_training=dropout > 0)
-        results = result if isinstance(result, tuple) else (result,)
-        if huggingface.gives_output(module):
-            values["output"] = to_array(results[0])
-        if len(results) > 1 and isinstance(results[1], torch.Tensor) and not dropout:
-            values["weights"] = to_array(results[1])
-        notes = []
-        hidden: tuple[str, ...] = ("output",) if drops_output else ()
-        if dropout and "weights" not in values:  # what was left out is not seen
-            hidden = ("context", "concatenated", "output")
-        if hidden:
-            values = {step: array for step, array in values.items() if step not in hidden}
-            notes.append(f"in training, with dropout: {', '.join(hidden)} is not compared")
-        observed = Observed(_way(module, values), values, notes=notes, dropout=dropout)
-        return report_layer(name, described.kind, call, expected, [observed], self._options.tolerance)
+        observed = huggingface.observe(module, begun.trace, sizes, expected.values, result, in_training=module.training)
+        runs = [replace(observed, notes=[*notes, *observed.notes])]
+        if NOT_SEEN in observed.notes and begun.cache is None:
+            again, trace = _call_out_of_training(module, args, kwargs)
+            seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
+            runs.append(replace(seen, name="called once more, out of training"))
+        return report_layer(name, described.kind, call, expected, runs, self._options.tolerance)
 
 
-def _refuse_autocast(module: torch.nn.Module) -> None:
-    kind = next(module.parameters()).device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        raise InputError("it is called under autocast, and so not computed in the type of its parameters")
-
-
-def _way(module: Any, values: dict[str, Any]) -> str:
-    """Which kernel computed it."""
-    config = getattr(module, "config", None) or getattr(getattr(module, "self", None), "config", None)
-    kind = getattr(config, "_attn_implementation", None)
-    return f"as called, {kind or ('plain' if 'weights' in values else 'fused')}"
+def _call_out_of_training(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Trace]:
+    modes = {each: each.training for each in module.modules()}
+    trace = trace_of(module)
+    module.eval()
+    try:
+        with trace:
+            return module(*args, **kwargs), trace
+    finally:
+        for each, is_training in modes.items():
+            each.training = is_training
