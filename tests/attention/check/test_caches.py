@@ -19,6 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "GPT2": {"n_embd": 32, "n_head": 4, "n_layer": 1, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0},
     "Llama": {"num_key_value_heads": 2},
     "Mistral": {"num_key_value_heads": 2, "sliding_window": 4},
+    "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},  # which keeps keys that were normalised
 }
 AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
 BART = {

@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 
-from jubako.attention import Masks, Norm, Settings, Weights, attend, check
+from jubako.attention import Masks, Norm, Settings, Weights, attend, capture, check
 from jubako.attention.checking.judge import Observed, expect, judge
 from jubako.attention.checking.layers import report_layer
 from jubako.errors import InputError
 
 from .normalised import TYPES, WRONGS, draw_normalised
-from .test_what_is_not_known import IDS, model_of
+from .test_what_is_not_known import IDS, SIZES, model_of
 
 
 @pytest.mark.parametrize("start", range(0, 120, 40))
@@ -230,6 +230,22 @@ def test_heads_are_turned_as_the_module_does_it(
     assert report, report.describe()
     assert (len(report.layers), report.unchecked) == (1, [])
     assert report.layers[0].facts["rotary"] == pairing
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["GPTNeoX", "Glm", "Olmo2"])
+def test_models_that_generate_are_followed_with_their_caches(kind: str, implementation: str) -> None:
+    torch.manual_seed(0)
+    others = {} if kind == "GPTNeoX" else GROUPED
+    config = getattr(transformers, f"{kind}Config")(
+        **{**SIZES, **others, "head_dim": 8, "pad_token_id": 1}, attn_implementation=implementation
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with capture(model) as captured:
+        model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=1, eos_token_id=None)
+    report = captured.report()
+    assert report, report.describe()
+    assert [layer.facts["P"] for layer in report.layers] == [None, 7, 8]
 
 
 def test_types_that_are_drawn_are_all_there_are() -> None:

@@ -28,7 +28,7 @@ __all__ = ["AS_GIVEN", "CacheMemory", "Held", "find_held", "layer_of_cache"]
 
 AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
 
-_NAMES = ("cache", "past_key_values", "past_key_value")
+_NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")
 _KNOWN = ("DynamicLayer", "DynamicSlidingWindowLayer")  # which append, and give back all they hold
 
 
