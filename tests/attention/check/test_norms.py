@@ -164,6 +164,21 @@ def test_norms_of_the_library_are_re_derived(kind: str, implementation: str, dty
     assert wrong.layers[0].first_departure.step == "query_heads"
 
 
+@pytest.mark.parametrize("kind", NORMED)
+def test_norms_under_autocast_are_those_of_their_own_type(kind: str) -> None:
+    model = model_of(kind, "sdpa", **NORMED[kind][0])
+    for name, parameter in model.named_parameters():
+        if "norm" in name.split(".")[-2]:
+            torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(model) as captured:
+        model(input_ids=IDS)
+    report = captured.report()
+    assert report, report.describe()
+    assert len(report.layers) == 1
+    steps = {step.step: step for step in report.layers[0].runs[0].steps}
+    assert max(steps[name].isolated.used for name in ("query_heads", "key_heads")) < 0.25  # rounded, it is up to 0.5
+
+
 def test_norm_that_is_wrong_by_itself_is_found_and_one_of_another_kind_is_not_judged() -> None:
     model = model_of("Qwen3", **GROUPED, head_dim=8)
     norm = model.layers[0].self_attn.q_norm
