@@ -56,7 +56,7 @@ class MixesUp(Plain):
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 3), (0, 3)])
-@pytest.mark.parametrize("sizes", [(2, 16), (16, 16), (4, 4), (6, 6), (4, 6)])
+@pytest.mark.parametrize("sizes", [(2, 16), (4, 4), (4, 6)])
 def test_layer_that_mixes_up_two_axes_is_caught_whatever_sizes_are_asked_for(
     axes: tuple[int, int], sizes: tuple[int, int]
 ) -> None:
