@@ -19,7 +19,15 @@ from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import NOT_SEEN, Subject, observe_call, observe_trace, renew_weights, run_all_ways
+from jubako.attention.observing.ways import (
+    NOT_SEEN,
+    Made,
+    Subject,
+    drops_weights,
+    observe_call,
+    renew_weights,
+    run_all_ways,
+)
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.errors import JubakoError
 from jubako.records import record, replace
@@ -53,20 +61,20 @@ def check_multihead(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: CheckOptions,
-    result: Any = None,
+    made: Made | None = None,
 ) -> LayerReport:
-    """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
+    """Torch's layer, or one that is called like it, run all its ways; and a call of it that was made, if one is given.
 
     Under autocast it is judged as computed in the type that this casts to.
     """
     with holding_weights(module):
         arguments = multihead.read_arguments(args, kwargs)
-        if result is None:
+        if made is None:
             renew_weights(module, arguments)
 
         def observe(subject: Subject) -> list[Observed]:
             runs = run_all_ways(subject)
-            return runs if result is None else [observe_call(subject, result, runs), *runs]
+            return runs if made is None else [observe_call(subject, made, runs), *runs]
 
         return _report_multihead(name, module, arguments, options, observe)
 
@@ -150,7 +158,7 @@ class Watch:
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._called.add(module)
-        if get_ident() in _CHECKING or _is_run_again(module):
+        if get_ident() in _CHECKING or (_is_run_again(module) and not drops_weights(module)):
             return
         cache = held = None
         try:
@@ -187,13 +195,14 @@ class Watch:
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
     ) -> LayerReport:
         name = self._names[module]
-        if begun is None:
-            return check_multihead(name, module, args, kwargs, self._options, result)
+        trace = None if begun is None else begun.trace
+        if begun is None or _is_run_again(module):
+            return check_multihead(name, module, args, kwargs, self._options, Made(result, trace))
         if multihead.is_multihead(module):
-            trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
+            arguments, made = multihead.read_arguments(args, kwargs), Made(result, begun.trace)
             with holding_weights(module):
                 return _report_multihead(
-                    name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
+                    name, module, arguments, self._options, lambda subject: [observe_call(subject, made)]
                 )
         with holding_weights(module):
             described = as_computed(huggingface.describe_transformer(module))
