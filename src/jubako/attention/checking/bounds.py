@@ -114,8 +114,8 @@ def _heads(which: str) -> Rule:
         own = error[..., past:, :]  # of this call
         before = known.errors.get(f"{which}_projection")
         if before is not None:
-            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False, past=None))
-            own[..., : plain.shape[-2], :] = plain  # what is appended is exact
+            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False, past=None, spare=None))
+            own[..., : plain.shape[-2], :] = plain  # what is appended, or kept behind, is exact
         rotary = known.settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)

@@ -15,7 +15,7 @@ from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
-from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
+from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held, find_spare
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
@@ -109,8 +109,7 @@ class _Begun:
     """A call that is being traced."""
 
     trace: Trace
-    cache: Any = None  # the part of a cache that it appends to
-    held: Held | None = None  # what that held before
+    held: Held | None = None  # what the cache held before that it appends to
 
 
 class Watch:
@@ -160,15 +159,14 @@ class Watch:
         self._called.add(module)
         if get_ident() in _CHECKING or (_is_run_again(module) and not drops_weights(module)):
             return
-        cache = held = None
+        held = None
         try:
             if not multihead.is_multihead(module):
-                cache = huggingface.find_cache(module, args, kwargs)
-                held = find_held(cache)
+                held = find_held(huggingface.find_cache(module, args, kwargs))
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), cache, held)
+        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), held)
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
@@ -213,14 +211,16 @@ class Watch:
         if begun.held is not None:
             past, is_known = self._caches.find_past(module, begun.held)
             notes = [] if is_known else [AS_GIVEN]
-        call = huggingface.to_call(module, described, args, kwargs, past, self._options.memory_bytes)
+        cache = huggingface.find_cache(module, args, kwargs)  # which may have got a part for the module only now
+        kept = (past, find_spare(cache))
+        call = huggingface.to_call(module, described, args, kwargs, kept, self._options.memory_bytes)
         expected = expect(call)
-        if begun.cache is not None:
-            self._caches.keep(module, begun.cache, expected)
+        if cache is not None:
+            self._caches.keep(module, cache, expected)
         sizes = multihead.sizes_of(described, expected.values)
         observed = huggingface.observe(module, begun.trace, sizes, expected.values, result, in_training=module.training)
         runs = [replace(observed, notes=[*notes, *observed.notes])]
-        if NOT_SEEN in observed.notes and begun.cache is None:
+        if NOT_SEEN in observed.notes and cache is None:
             again, trace = _call_out_of_training(module, args, kwargs)
             seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
             runs.append(replace(seen, name="called once more, out of training"))
