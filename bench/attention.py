@@ -1,9 +1,10 @@
 """What attention costs: ours against both paths of torch's layer, and against torch's fused attention without weights.
 
-One process, one thread. The sides take turns, round by round, and the least processor time of each counts, so others
-on the machine disturb little. "fast" is torch's layer as it evaluates, "slow" is what it does in training, and with an
-odd number of heads, without bias, under autocast and in cross attention. Results are compared before they are timed.
-Peak memory is measured in a process for each side: how far the resident set rises above what it was.
+One process, one thread. The sides take turns, round by round in another order, and the least processor time of each
+counts, so others on the machine disturb little; of the small shape there are five times as many rounds. "fast" is
+torch's layer as it evaluates, "slow" is what it does in training, and with an odd number of heads, without bias, under
+autocast and in cross attention. Results are compared before they are timed. Peak memory is measured in a process for
+each side: how far the resident set rises above what it was.
 
     python bench/attention.py              all goals, a few minutes
     python bench/attention.py --rounds 5   quicker and less sure
@@ -14,7 +15,9 @@ Prints a line for each goal: what is compared, the ratio, the goal, and whether 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import random
 import subprocess
 import sys
 import time
@@ -97,15 +100,21 @@ class Sides:
 
 
 def time_calls(calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """The least processor time of each call in seconds; they take turns, and each round starts with another."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    """The least processor time of each call in seconds.
+
+    They take turns, each round in another order: what a call finds in the caches is what the one before it left there,
+    so in a fixed order each would be measured after the same other one.
+    """
+    order = random.Random(0)  # the same orders each time
+    taken = dict.fromkeys(calls, math.inf)
     names = list(calls)
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+    for _ in range(rounds):
+        order.shuffle(names)
+        for name in names:
             began = time.process_time()
             calls[name]()
-            taken[name].append(time.process_time() - began)
-    return {name: min(times) for name, times in taken.items()}
+            taken[name] = min(taken[name], time.process_time() - began)
+    return taken
 
 
 def measure_peak(side: str) -> int:
@@ -151,7 +160,8 @@ def compare_at(shape: str, dtype: torch.dtype, goals: list[Goal], rounds: int) -
     with torch.inference_mode():
         sides.compare()
         names = dict.fromkeys(name for goal in goals for name in (goal.ours, *goal.peers))
-        taken = time_calls({name: getattr(sides, name) for name in names}, rounds)
+        many = rounds * (5 if shape == "small" else 1)
+        taken = time_calls({name: getattr(sides, name) for name in names}, many)
         print(f"{describe(shape, dtype)}: " + ", ".join(f"{name} {t * 1e3:.1f} ms" for name, t in taken.items()))
         for goal in goals:
             say(goal, taken[goal.ours] / min(taken[name] for name in goal.peers))

@@ -31,9 +31,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "attention"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from check.drawn import TYPES, draw_layer
+from tests.attention.check.drawn import TYPES, draw_layer
 
 from jubako.attention import CheckOptions, check
 from jubako.attention.checking.arithmetic import compute

@@ -97,6 +97,7 @@ def facts_of(cls: Any, positional: list[Any], named: dict[str, Any], value: Any,
     return [
         [getattr(made, name) for name in cls.__slots__],
         cls.__match_args__,
+        [(each.name, each.kind, each.default is each.empty) for each in inspect.signature(cls).parameters.values()],
         repr(made).rpartition(".")[2],
         made == again,
         made == object(),
@@ -209,10 +210,13 @@ def test_frozen_record_that_is_assigned_to_says_so() -> None:
         del Sack("a").name
 
 
-def test_signature_of_a_class_that_is_constructed_often_names_its_fields() -> None:
-    for _ in range(20):
+@pytest.mark.parametrize("count", [0, 20])  # a class that is constructed often gets an `__init__` of its own
+def test_signature_names_fields_with_their_types_and_defaults(count: int) -> None:
+    for _ in range(count):
+        Sack("a")
         Keyed(number=1)
-    assert list(inspect.signature(Keyed).parameters) == ["label", "number"]
+    assert str(inspect.signature(Sack)) == "(name: 'str', weight: 'int' = 0, things: 'list[str]' = [])"
+    assert str(inspect.signature(Keyed)) == "(*, label: 'str' = '', number: 'int')"
 
 
 def test_class_that_inherits_is_refused() -> None:

@@ -100,9 +100,30 @@ def _make_record(cls: type[T], *, frozen: bool, kw_only: bool) -> type[T]:
 
     shared = {**(_FROZEN if frozen else _MUTABLE), "__init__": early_init, "__match_args__": () if kw_only else names}
     made: Any = type(cls.__name__, (), {**shared, **own, "__slots__": names, "__qualname__": cls.__qualname__})
+    made.__signature__ = _Signature(defaults, kw_only=kw_only)
     made.__record_values__ = attrgetter(*names) if len(names) > 1 else _few_values
     made.__record_setters__ = tuple(made.__dict__[name].__set__ for name in names)
     return made  # type: ignore[no-any-return]
+
+
+class _Signature:
+    """The signature of a record, for `help` and `inspect.signature`: made when one of them asks for it."""
+
+    __slots__ = ("_defaults", "_is_kw_only")
+
+    def __init__(self, defaults: Mapping[str, Any], *, kw_only: bool) -> None:
+        self._defaults, self._is_kw_only = defaults, kw_only
+
+    def __get__(self, record: object, cls: Any) -> Any:
+        import inspect  # takes as long as a hundred records
+
+        kind = inspect.Parameter.KEYWORD_ONLY if self._is_kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = []
+        for name, annotation in cls.__annotations__.items():
+            default = self._defaults.get(name, inspect.Parameter.empty)
+            shown = default.default_factory() if type(default) is _Made else default
+            parameters.append(inspect.Parameter(name, kind, default=shown, annotation=annotation))
+        return inspect.Signature(parameters)
 
 
 def _fill(self: Any, args: tuple[Any, ...], values: dict[str, Any], defaults: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,11 @@ def test_script_is_executable_and_stops_at_the_first_error(script: str) -> None:
     path = ROOT / ".ci" / script
     assert os.access(path, os.X_OK)
     assert "\nset -eu\n" in path.read_text()
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "bench").glob("*.py")))
+def test_bench_starts_and_says_how_it_is_used(script: str) -> None:
+    command = [sys.executable, str(ROOT / "bench" / script), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {script}")

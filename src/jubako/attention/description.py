@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = Any  # numpy.ndarray
     Pairing: TypeAlias = Literal["halves", "interleaved"]
+    Packing: TypeAlias = Literal["rows", "groups"]
 
-__all__ = ["NO_MASKS", "Masks", "Past", "Rotary", "Settings", "Weights", "rotary_of"]
+__all__ = ["NO_MASKS", "Masks", "Norm", "Past", "Rotary", "Settings", "Weights", "rotary_of", "unpack"]
 
 
 @record
@@ -37,6 +38,10 @@ class Weights:
     output_bias: Array | None = None  # (E,)
     added_key: Array | None = None  # (Hk*D,), torch's bias_k: one more key after the last
     added_value: Array | None = None  # (Hk*D,), torch's bias_v
+    query_norm: Array | None = None  # (D,) or (H, D), of each head by itself; or (H*D,), of all heads as one row
+    key_norm: Array | None = None  # (D,), (Hk, D) or (Hk*D,)
+    query_norm_bias: Array | None = None  # as query_norm
+    key_norm_bias: Array | None = None
 
     def named(self) -> dict[str, Array]:
         """Those there are, by name."""
@@ -76,6 +81,21 @@ class Past:
 
 
 @record
+class Norm:
+    """How queries and keys are normalised, in layers whose weights have norms, before positions turn them.
+
+        x / sqrt(mean(x^2) + epsilon) * (weight + offset) + bias
+
+    The mean is over the D features of a head, or over those of all heads where there is a weight for each of these.
+    With `takes_mean` the mean of x is taken off x first, as layer norms do; without, it is an RMSNorm.
+    """
+
+    epsilon: float = 1e-6
+    offset: float = 0.0  # Gemma stores its weights less 1
+    takes_mean: bool = False
+
+
+@record
 class Settings:
     """How a layer attends, apart from its weights. The defaults are those of torch.nn.MultiheadAttention."""
 
@@ -88,6 +108,8 @@ class Settings:
     rotary: Rotary | None = None
     past: Past | None = None
     spare: Past | None = None  # what a cache of fixed size holds behind the keys of a call; no query sees it
+    norm: Norm = Norm()  # of those weights that have norms
+    softcap: float | None = None  # scores s become softcap * tanh(s / softcap), before any mask
 
     @property
     def groups(self) -> int:
@@ -129,6 +151,21 @@ def rotary_of(positions: Array, features: int, base: float = 10000.0, pairing: P
     return Rotary(np.cos(angles), np.sin(angles), pairing)
 
 
+def unpack(packed: Array, heads: int, groups: int, packing: Packing) -> list[Array]:
+    """Query, key and value out of one array whose first axis has ((H + 2 Hk) * D,) features of them all.
+
+    "rows" has all of the query above all of the key above all of the value; "groups" has for each head of keys the
+    queries that share it, that key, and its value.
+    """
+    size = packed.shape[0] // (heads + 2 * groups)  # D
+    if packing == "rows":
+        return list(np.split(packed, [heads * size, (heads + groups) * size]))  # (H*D, ...), (Hk*D, ...), (Hk*D, ...)
+    shared = heads // groups
+    by_group = packed.reshape(groups, shared + 2, size, *packed.shape[1:])  # (Hk, H/Hk + 2, D, ...)
+    parts = (by_group[:, :shared], by_group[:, shared], by_group[:, shared + 1])
+    return [part.reshape(-1, *packed.shape[1:]) for part in parts]  # (H*D, ...), (Hk*D, ...), (Hk*D, ...)
+
+
 def check_weights(weights: Weights, settings: Settings) -> int:
     """The head size D; InputError where weights and settings cannot be of one layer."""
     _require_kinds(weights, settings)
@@ -160,7 +197,27 @@ def check_weights(weights: Weights, settings: Settings) -> int:
         if name in expected and value.shape != expected[name]:
             said = name.replace("_", " ")
             raise InputError(f"the {said} has shape {value.shape}, and {expected[name]} fits the other weights")
+    _require_norms(weights, {"query": (heads, size), "key": (groups, size)})
     return size
+
+
+def _require_norms(weights: Weights, sizes: dict[str, tuple[int, int]]) -> None:
+    """InputError for norms that do not fit the heads (H, D) of query and key, or are there for one of them alone."""
+    there = weights.named()
+    for kind in ("norm", "norm_bias"):
+        if (f"query_{kind}" in there) != (f"key_{kind}" in there):
+            raise InputError(f"there is a {kind.replace('_', ' ')} for query or key alone: both have one, or none")
+    if "query_norm_bias" in there and "query_norm" not in there:
+        raise InputError("there is a norm bias, and no norm weights that it would belong to")
+    if "query_norm" in there and "added_key" in there:
+        raise InputError("there are norms and an added row of keys, and whether that is normalised nobody says")
+    for which, (heads, size) in sizes.items():
+        for name in (f"{which}_norm", f"{which}_norm_bias"):
+            if name in there and there[name].shape not in ((size,), (heads, size), (heads * size,)):
+                raise InputError(
+                    f"the {name.replace('_', ' ')} has shape {there[name].shape}, and must be (D={size},), "
+                    f"({heads}, D={size}) or ({heads * size},)"
+                )
 
 
 def _require_kinds(weights: Weights, settings: Settings) -> None:
@@ -185,6 +242,10 @@ def _require_kinds(weights: Weights, settings: Settings) -> None:
             raise InputError(f"{name} is {count!r}, and must be a whole number")
     if settings.scale is not None and not math.isfinite(settings.scale):
         raise InputError(f"the scale is {settings.scale}, and must be a finite number")
+    if settings.softcap is not None and not 0 < settings.softcap < math.inf:
+        raise InputError(f"scores are capped at {settings.softcap}, and must be at a finite number above 0")
+    if not 0 <= settings.norm.epsilon < math.inf:
+        raise InputError(f"the epsilon of norms is {settings.norm.epsilon}, and must be a finite number, 0 or above")
 
 
 def find_bad_numbers(weights: Weights) -> str:

@@ -5,7 +5,8 @@
 
 NumPy and nothing else, no step merged with another, each line with the shape of what it gives. What torch's layer can
 do beyond the paper is here too (biases, masks, an added row of keys, an added row of zeros), and what later models do:
-fewer heads of keys than of queries, rotary positions, another scale. There is no dropout.
+fewer heads of keys than of queries, rotary positions, another scale, queries and keys that are normalised, scores that
+are capped. There is no dropout.
 
 A row that sees no key at all has weights of 0, and so a context of 0. (0/0 would be NaN, and spread.)
 
@@ -23,7 +24,9 @@ from jubako.records import as_dict, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.attention.description import Array, Masks, Rotary, Settings, Weights
+    from collections.abc import Mapping
+
+    from jubako.attention.description import Array, Masks, Norm, Rotary, Settings, Weights
     from jubako.attention.inputs import Inputs
 
 __all__ = ["Steps", "attend"]
@@ -85,9 +88,9 @@ def derive(inputs: Inputs, weights: Weights, settings: Settings, mask: Array | N
     q = project(inputs.query, w["query"], w.get("query_bias"))  # (B, L, H*D)
     k = project(inputs.key, w["key"], w.get("key_bias"))  # (B, S, Hk*D)
     v = project(inputs.value, w["value"], w.get("value_bias"))  # (B, S, Hk*D)
-    query_heads = to_query_heads(q, settings)  # (B, H, L, D)
-    key_heads = to_key_heads(k, w.get("added_key"), settings)  # (B, H, S, D), S now with what is appended
-    value_heads = to_value_heads(v, w.get("added_value"), settings)  # (B, H, S, D)
+    query_heads = to_query_heads(q, w, settings)  # (B, H, L, D)
+    key_heads = to_key_heads(k, w, settings)  # (B, H, S, D), S now with what is appended
+    value_heads = to_value_heads(v, w, settings)  # (B, H, S, D)
     scores = score(query_heads, key_heads, settings)  # (B, H, L, S)
     masked_scores = add_mask(scores, mask)  # (B, H, L, S)
     attention = softmax(masked_scores)  # (B, H, L, S)
@@ -117,33 +120,35 @@ def project(x: Array, weight: Array, bias: Array | None) -> Array:
     return product if bias is None else product + bias  # (B, L, out)
 
 
-def to_query_heads(projection: Array, settings: Settings) -> Array:
-    """(B, L, H*D) cut into H slices of D features, (B, H, L, D), and turned by position if the layer does that."""
-    heads = _split(projection, settings.heads)  # (B, H, L, D)
+def to_query_heads(projection: Array, w: Mapping[str, Array], settings: Settings) -> Array:
+    """(B, L, H*D) cut into H slices of D features, (B, H, L, D), normalised, and turned, if the layer does that."""
+    heads = _normalised_heads(projection, "query", w, settings)  # (B, H, L, D)
     return heads if settings.rotary is None else rotate(heads, settings.rotary)  # (B, H, L, D)
 
 
-def to_key_heads(projection: Array, added: Array | None, settings: Settings) -> Array:
-    """(B, S, Hk*D), with the rows that are appended, cut, turned, and repeated for the queries that share a head."""
-    heads = _split(_append(projection, added), settings.groups)  # (B, Hk, S or S+1, D)
+def to_key_heads(projection: Array, w: Mapping[str, Array], settings: Settings) -> Array:
+    """(B, S, Hk*D), with the rows that are appended, likewise, and repeated for the queries that share a head."""
+    heads = _normalised_heads(_append(projection, w.get("added_key")), "key", w, settings)  # (B, Hk, S or S+1, D)
     if settings.rotary is not None:
         heads = rotate(heads, settings.rotary)  # (B, Hk, S, D)
     heads = _add_kept(heads, "key_heads", settings)  # (B, Hk, P+S, D)
-    return _share(_append_zero(heads, settings), settings)  # (B, H, S, D), S now with what was there and is appended
+    return share(_append_zero(heads, settings), settings)  # (B, H, S, D), S now with what was there and is appended
 
 
-def to_value_heads(projection: Array, added: Array | None, settings: Settings) -> Array:
-    """As `to_key_heads`, but values are never turned."""
-    heads = _split(_append(projection, added), settings.groups)  # (B, Hk, S or S+1, D)
+def to_value_heads(projection: Array, w: Mapping[str, Array], settings: Settings) -> Array:
+    """As `to_key_heads`, but values are never normalised or turned."""
+    heads = split(_append(projection, w.get("added_value")), settings.groups)  # (B, Hk, S or S+1, D)
     heads = _add_kept(heads, "value_heads", settings)  # (B, Hk, P+S, D)
-    return _share(_append_zero(heads, settings), settings)  # (B, H, S, D)
+    return share(_append_zero(heads, settings), settings)  # (B, H, S, D)
 
 
 def score(query_heads: Array, key_heads: Array, settings: Settings) -> Array:
     """How much each query and key have in common: (B, H, L, D) with (B, H, S, D) gives (B, H, L, S)."""
     products = query_heads @ key_heads.swapaxes(-1, -2)  # (B, H, L, S)
     products *= scale_of(settings, query_heads.shape[-1])  # (B, H, L, S)
-    return products
+    if settings.softcap is None:
+        return products  # (B, H, L, S)
+    return settings.softcap * np.tanh(products / settings.softcap)  # (B, H, L, S)
 
 
 def add_mask(scores: Array, mask: Array | None) -> Array:
@@ -178,6 +183,20 @@ def concatenate(context: Array) -> Array:
     return context.transpose(0, 2, 1, 3).reshape(batch, length, heads * size)  # (B, L, H*D)
 
 
+def normalise(rows: Array, weight: Array, bias: Array | None, norm: Norm) -> Array:
+    """x / sqrt(mean(x^2) + epsilon) * (weight + offset) + bias along the last axis: (..., N) gives (..., N)."""
+    if norm.takes_mean:
+        rows = rows - rows.mean(axis=-1, keepdims=True)  # (..., N)
+    mean_square = np.square(rows).mean(axis=-1, keepdims=True)  # (..., 1)
+    scaled = rows / np.sqrt(mean_square + norm.epsilon) * (weight + norm.offset)  # (..., N)
+    return scaled if bias is None else scaled + bias  # (..., N)
+
+
+def is_norm_of_all_heads(weight: Array, features: int) -> bool:
+    """True if a norm takes the features of all heads as one row, and not each head by itself."""
+    return bool(weight.shape == (features,))
+
+
 def rotate(heads: Array, rotary: Rotary) -> Array:
     """(B, H, L, D) with each pair of its first R features turned by the angle of its position."""
     cosines, sines = rotary.cosines[:, None], rotary.sines[:, None]  # (B or 1, 1, L, R/2)
@@ -205,7 +224,23 @@ def pairs_of(rotary: Rotary) -> tuple[slice, slice]:
     return slice(0, turned, 2), slice(1, turned, 2)
 
 
-def _split(projection: Array, heads: int) -> Array:
+def _normalised_heads(projection: Array, which: str, w: Mapping[str, Array], settings: Settings) -> Array:
+    """(B, L, H*D) cut into heads, (B, H, L, D), and normalised if there are weights for that: before, or after."""
+    weight, bias = w.get(f"{which}_norm"), w.get(f"{which}_norm_bias")
+    heads = settings.heads if which == "query" else settings.groups
+    if weight is None:
+        return split(projection, heads)  # (B, H, L, D)
+    if is_norm_of_all_heads(weight, projection.shape[-1]):
+        return split(normalise(projection, weight, bias, settings.norm), heads)  # (B, H, L, D)
+    return normalise(split(projection, heads), by_head(weight), by_head(bias), settings.norm)  # (B, H, L, D)
+
+
+def by_head(weight: Array | None) -> Array | None:
+    """(D,) as it is, (H, D) as (H, 1, D), to go with (B, H, L, D)."""
+    return weight if weight is None or weight.ndim == 1 else weight[:, None, :]
+
+
+def split(projection: Array, heads: int) -> Array:
     """(B, L, H*D) as (B, H, L, D): head h has the features h*D to (h+1)*D."""
     batch, length, features = projection.shape
     return projection.reshape(batch, length, heads, features // heads).transpose(0, 2, 1, 3)  # (B, H, L, D)
@@ -234,7 +269,7 @@ def _append_zero(heads: Array, settings: Settings) -> Array:
     return np.concatenate([heads, np.zeros((batch, groups, 1, size))], axis=2)  # (B, Hk, S+1, D)
 
 
-def _share(heads: Array, settings: Settings) -> Array:
+def share(heads: Array, settings: Settings) -> Array:
     """(B, Hk, S, D) as (B, H, S, D): each head of keys serves H/Hk heads of queries that follow one another."""
     shared = settings.heads // settings.groups
     return heads if shared == 1 else np.repeat(heads, shared, axis=1)  # (B, H, S, D)

@@ -31,10 +31,17 @@ STEPS = (
     Step("query_projection", ("B", "L", "HD"), (), "the query times its weights, plus the bias"),
     Step("key_projection", ("B", "S", "HD"), (), "the key times its weights, plus the bias"),
     Step("value_projection", ("B", "S", "HD"), (), "the value times its weights, plus the bias"),
-    Step("query_heads", ("B", "H", "L", "D"), ("query_projection",), "the projection cut into heads, turned if rotary"),
+    Step(
+        "query_heads", ("B", "H", "L", "D"), ("query_projection",), "the projection cut into heads; normalised, turned"
+    ),
     Step("key_heads", ("B", "H", "S", "D"), ("key_projection",), "the same of the keys, with the rows that are added"),
-    Step("value_heads", ("B", "H", "S", "D"), ("value_projection",), "the same of the values, never turned"),
-    Step("scores", ("B", "H", "L", "S"), ("query_heads", "key_heads"), "query times key, times the scale"),
+    Step(
+        "value_heads",
+        ("B", "H", "S", "D"),
+        ("value_projection",),
+        "the same of the values, as they are",
+    ),
+    Step("scores", ("B", "H", "L", "S"), ("query_heads", "key_heads"), "query times key, times the scale; capped"),
     Step("masked_scores", ("B", "H", "L", "S"), ("scores",), "the scores, -inf where a key is forbidden"),
     Step("weights", ("B", "H", "L", "S"), ("masked_scores",), "the softmax of each row"),
     Step("context", ("B", "H", "L", "D"), ("weights", "value_heads"), "the values, added up by weight"),

@@ -53,6 +53,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "Bert": {},
     "Llama": {"num_key_value_heads": 2},
     "Phi": {},
+    "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},
     "GPT2": {"n_embd": 32, "n_head": 4, "n_layer": 1, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 import transformers
 
 from jubako.attention import CheckOptions, FileOptions, Told, check_weights_file
+from jubako.attention.files.config import read_config
+from jubako.attention.files.known import FAMILIES
 
 IDS = torch.randint(5, 50, (2, 9), generator=torch.Generator().manual_seed(0))
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 50}
@@ -26,6 +29,20 @@ BART = {
 }
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4}
 OPT = {"ffn_dim": 32, "word_embed_proj_dim": 32}
+TYPES = ["sliding_attention", "full_attention"]
+BOTH = {"layers.0.self_attn": "layers.0", "layers.1.self_attn": "layers.1"}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 64.0, "original_max_position_embeddings": 4}
+PAD = {"pad_token_id": 1}
+LONG = {
+    "max_position_embeddings": 16,
+    "original_max_position_embeddings": 4,  # so the nine tokens of the test are many
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0, 1.1, 1.2, 1.3],
+        "long_factor": [1.0, 2.0, 3.0, 4.0],
+    },
+}
 
 
 def save_calls(folder: Path, kind: str, modules: dict[str, str], **others: Any) -> None:
@@ -55,7 +72,7 @@ def save_calls(folder: Path, kind: str, modules: dict[str, str], **others: Any) 
     for module, layer in modules.items():
         model.get_submodule(module).register_forward_hook(keep(layer), with_kwargs=True)
     with torch.no_grad():
-        model(input_ids=IDS)
+        model(input_ids=IDS, **({"decoder_input_ids": IDS[:, :5]} if kind == "T5" else {}))
     model.save_pretrained(folder)
 
 
@@ -75,6 +92,30 @@ MODELS = [
     ),
     ("Cohere", GROUPED, {"layers.1.self_attn": "layers.1"}, True),
     ("Phi", {}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Phi", {"qk_layernorm": True}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Cohere", {**GROUPED, "use_qk_norm": True}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Gemma2", {**GROUPED, "head_dim": 8, "attn_logit_softcapping": 2.0}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Llama", {"max_position_embeddings": 256, "rope_parameters": YARN}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Qwen3", {**GROUPED, "head_dim": 8}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Gemma3Text", {**GROUPED, "head_dim": 8, "sliding_window": 3, "layer_types": TYPES}, BOTH, True),
+    ("Olmo2", GROUPED, {"layers.1.self_attn": "layers.1"}, True),
+    ("Olmo3", {**GROUPED, "sliding_window": 3, "layer_types": TYPES}, BOTH, True),
+    ("Cohere2", {**GROUPED, "sliding_window": 3, "layer_types": TYPES}, BOTH, True),
+    ("Exaone4", {**GROUPED, "sliding_window": 3, "layer_types": TYPES}, BOTH, True),
+    ("SmolLM3", {**GROUPED, **PAD, "no_rope_layers": [1, 0]}, BOTH, True),
+    ("Qwen2", {**GROUPED, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}, BOTH, True),
+    ("Phi3", {**GROUPED, **PAD, "sliding_window": 3}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Phi3", {**PAD, **LONG}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Starcoder2", {**GROUPED, "sliding_window": 3}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Glm", {**GROUPED, **PAD, "head_dim": 8}, {"layers.1.self_attn": "layers.1"}, True),
+    ("GPTNeoX", {}, {"layers.1.attention": "layers.1"}, True),
+    ("GPTJ", {**GPT2, "rotary_dim": 4}, {"h.1.attn": "h.1"}, True),
+    ("GPTBigCode", GPT2, {"h.1.attn": "h.1"}, True),
+    ("GPTBigCode", {**GPT2, "multi_query": False}, {"h.1.attn": "h.1"}, True),
+    ("Persimmon", {}, {"layers.1.self_attn": "layers.1"}, True),
+    ("Falcon", {}, {"h.1.self_attention": "h.1"}, True),
+    ("Falcon", {"multi_query": False}, {"h.1.self_attention": "h.1"}, True),
+    ("Falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, {"h.1.self_attention": "h.1"}, True),
     ("Bert", {"is_decoder": True}, {"encoder.layer.1.attention.self": "encoder.layer.1"}, True),
     ("Bert", {}, {"encoder.layer.1.attention.self": "encoder.layer.1"}, False),
     ("Bart", BART, {"encoder.layers.0.self_attn": "encoder.layers.0"}, False),
@@ -96,11 +137,25 @@ def test_model_agrees_with_its_file(
         assert report.layers[0].runs[1].name == "outputs that were given"
 
 
+T5 = {"d_model": 32, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 4}
+BY_DISTANCE = "adds a bias by distance (ALiBi)"
 NOT_KNOWN = [
-    ("Gemma2", {**GROUPED, "head_dim": 8, "attn_logit_softcapping": 2.0}, "it has attn_logit_softcapping"),
+    ("Gemma3Text", {**GROUPED, "head_dim": 8, "attn_logit_softcapping": 2.0}, "it has attn_logit_softcapping"),
+    ("Gemma3Text", {**GROUPED, "head_dim": 8, "use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ("Olmo", {"clip_qkv": 0.3}, "it has clip_qkv"),
     ("RoFormer", {"embedding_size": 32}, "of a model of type roformer, which is not known to attend as BERT does"),
     ("Esm", {"pad_token_id": 1}, "of a model of type esm, which is not known to attend as BERT does"),
+    ("GptOss", {**GROUPED, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1}, "type gpt_oss"),
+    ("NanoChat", GROUPED, "of a model of type nanochat"),
+    ("BitNet", GROUPED, "of a model of type bitnet"),
+    ("Falcon", {"alibi": True}, "it has alibi"),
+    ("StableLm", {**GROUPED, "qk_layernorm": True}, "self_attn.k_layernorm.norms.0.weight"),
+    ("Bloom", {"n_head": 4, "n_layer": 2}, BY_DISTANCE),
+    ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}, BY_DISTANCE),
+    ("DebertaV2", {}, "has scores of content and position apart"),
+    ("MPNet", {"pad_token_id": 1}, "adds a bias by relative position"),
+    ("CodeGen", {**GPT2, "rotary_dim": 4}, "packed in an order of its own"),
+    ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 16}, "scores of content and position apart"),
 ]
 
 
@@ -113,3 +168,44 @@ def test_model_that_does_something_more_is_not_checked(
     assert (bool(report), report.layers) == (False, [])
     assert all(reason in sentence for sentence in report.unchecked)
     assert len(report.unchecked) == 2
+
+
+def test_t5_is_checked_where_it_has_no_bias_by_position(tmp_path: Path) -> None:
+    save_calls(
+        tmp_path, "T5", {"decoder.block.1.layer.1.EncDecAttention": "decoder.block.1.layer.1"}, **T5, pad_token_id=0
+    )
+    folder = tmp_path / "decoder.block.1.layer.1"
+    how = FileOptions(Told(), str(folder / "in.npz"), str(folder / "out.npz"))
+    report = check_weights_file(str(tmp_path), how)
+    assert report, report.describe()
+    assert [layer.name for layer in report.layers] == ["decoder.block.0.layer.1", "decoder.block.1.layer.1"]
+    assert [len(layer.runs) for layer in report.layers] == [1, 2]
+    assert len(report.unchecked) == 4
+    assert all("adds a bias by relative position" in sentence for sentence in report.unchecked)
+
+
+NO_SIZES = {"vocab_size", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"}
+KINDS = sorted({model for family in FAMILIES if family.rotary for model in family.models})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_config_that_does_not_say_something_is_read_as_the_library_reads_it(kind: str, tmp_path: Path) -> None:
+    """Files that people wrote say little more than sizes; the library fills in the rest, and so must the check."""
+    whole = transformers.AutoConfig.for_model(kind)
+    sizes = {name: value for name, value in whole.to_dict().items() if name in NO_SIZES}
+    read = []
+    for name, config in (("whole", whole.to_dict()), ("sizes", {"model_type": kind, **sizes})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+        read.append(read_config(str(tmp_path / f"{name}.json")))
+    for layer in range(10):
+        assert read[0].window_of(layer) == read[1].window_of(layer)
+        turns = [config.rotary(layer, 5, 64, "halves") for config in read]
+        assert (turns[0] is None) == (turns[1] is None)
+        if turns[0] is not None and turns[1] is not None:
+            assert np.array_equal(turns[0].cosines, turns[1].cosines)
+    scales = [config.scale or (config.head_size or 64) ** -0.5 for config in read]
+    assert scales[0] == scales[1]
+    for name in ("model", "norm", "softcap", "unknown", "is_decoder", "scales_by_layer"):
+        assert getattr(read[0], name) == getattr(read[1], name), name
+    if whole.to_dict().get("rope_parameters") and read[0].rotary(3, 5, 64, "halves") is not None:
+        assert read[0].unknown == ()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, ViTConfig, ViTModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from jubako.attention import CheckOptions, FileOptions, Settings, Told, attend, check_weights_file, rotary_of
@@ -493,43 +494,113 @@ def test_file_is_computed_in_the_type_that_is_named(tmp_path: Path) -> None:
 # --- positions -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"rope_type": "default", "rope_theta": 10000.0},
-        {"rope_type": "default", "rope_theta": 500000.0},
-        {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
-        {
-            "rope_type": "llama3",
-            "rope_theta": 500000.0,
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64,
-        },
-    ],
-    ids=lambda parameters: parameters["rope_type"],
-)
-def test_positions_are_turned_as_the_library_does(parameters: dict[str, Any], tmp_path: Path) -> None:
-    config = LlamaConfig(hidden_size=64, num_attention_heads=2, max_position_embeddings=512, rope_parameters=parameters)
-    cosines, sines = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(300)[None])
-    (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": parameters}))
-    rotary = read_config(str(tmp_path / "config.json")).rotary(300, 32, "halves")
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+FACTORS = {
+    "short_factor": [1.0 + 0.05 * pair for pair in range(16)],
+    "long_factor": [1.0 + pair for pair in range(16)],
+    "original_max_position_embeddings": 64,
+}
+ROPES: list[dict[str, Any]] = [
+    {"rope_type": "default", "rope_theta": 10000.0},
+    {"rope_type": "default", "rope_theta": 500000.0},
+    {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
+    {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, **LLAMA3},
+    {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0},
+    {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64},
+    {
+        "rope_type": "yarn",
+        "rope_theta": 150000.0,
+        "factor": 8.0,
+        "original_max_position_embeddings": 64,
+        "beta_fast": 16.0,
+        "beta_slow": 2.0,
+        "truncate": False,
+        "attention_factor": 1.5,
+    },
+    {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 40.0,
+        "original_max_position_embeddings": 64,
+        "mscale": 1.0,
+        "mscale_all_dim": 0.7,
+        "partial_rotary_factor": 0.5,
+    },
+    {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, **FACTORS},
+    {"rope_type": "longrope", "rope_theta": 10000.0, "attention_factor": 1.3, **FACTORS},
+]
+
+
+@pytest.mark.parametrize("parameters", ROPES, ids=lambda parameters: parameters["rope_type"])
+@pytest.mark.parametrize(("longest", "length"), [(512, 40), (512, 300), (128, 300)])
+def test_positions_are_turned_as_the_library_does(
+    parameters: dict[str, Any], longest: int, length: int, tmp_path: Path
+) -> None:
+    """By its modules as they are called, and by its functions, whose values are what these turn with."""
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "max_position_embeddings": longest}
+    config = LlamaConfig(**sizes, rope_parameters=dict(parameters))
+    module = LlamaRotaryEmbedding(config)
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, "rope_parameters": parameters}))
+    read = read_config(str(tmp_path / "config.json"))
+    rotary = read.rotary(0, length, 32, "halves")
+    assert rotary is not None
     half = rotary.cosines.shape[-1]
-    np.testing.assert_allclose(rotary.cosines, cosines.numpy()[..., :half], atol=3e-5)
-    np.testing.assert_allclose(rotary.sines, sines.numpy()[..., :half], atol=3e-5)
+    if parameters["rope_type"] != "default":
+        speeds, stretch = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu", seq_len=length)
+        np.testing.assert_allclose(read.rope.speeds(length, 2 * half), speeds.numpy(), rtol=1e-5)
+        assert read.rope.stretch == pytest.approx(stretch)
+    if not (parameters["rope_type"] == "default" and "partial_rotary_factor" in parameters):  # LLaMA turns all
+        cosines, sines = module(torch.zeros(1), torch.arange(length)[None])
+        np.testing.assert_allclose(rotary.cosines, cosines.numpy()[..., :half], atol=5e-5)
+        np.testing.assert_allclose(rotary.sines, sines.numpy()[..., :half], atol=5e-5)
+
+
+def test_positions_are_turned_as_they_are_in_configs_of_older_versions(tmp_path: Path) -> None:
+    """theta beside the table, `type` for `rope_type`, the first context beside it: as on the Hub."""
+    for config, same in (
+        ({"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}, ("linear", 500.0, 2.0)),
+        ({"rope_theta": 500.0, "rope_scaling": None}, ("default", 500.0, 1.0)),
+        ({"model_type": "gpt_neox", "rotary_emb_base": 500, "rotary_pct": 0.25}, ("default", 500.0, 1.0)),
+        (
+            {
+                "original_max_position_embeddings": 64,
+                "max_position_embeddings": 256,
+                "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]},
+            },
+            ("longrope", 10000.0, 4.0),
+        ),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        rope = read_config(str(tmp_path / "config.json")).rope
+        assert (rope.kind, rope.theta, rope.factor) == same
+    assert rope.before == 64
+    old = {"model_type": "gemma3_text", "rope_theta": 5e5, "rope_local_base_freq": 2e3, "num_hidden_layers": 6}
+    (tmp_path / "config.json").write_text(json.dumps({**old, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}))
+    read = read_config(str(tmp_path / "config.json"))
+    assert (read.rope.theta, read.rope.kind) == (5e5, "linear")
+    assert read.sliding_rope is not None
+    assert (read.sliding_rope.theta, read.sliding_rope.kind) == (2e3, "default")
+    assert [read.window_of(layer) for layer in (4, 5)] == [4096, None]
 
 
 def test_positions_that_are_not_known_are_named(tmp_path: Path) -> None:
-    for rope, name in (
-        ({"type": "yarn"}, "positions of type yarn"),
-        ({"full_attention": {"rope_type": "default"}}, "positions that differ from layer to layer"),
+    for config, name in (
+        ({"rope_scaling": {"type": "su"}}, "positions of type su"),
+        ({"rope_parameters": {"rope_type": "proportional"}}, "positions of type proportional"),
+        (
+            {"rope_scaling": {"chunked_attention": {"rope_type": "default"}}},
+            "positions that differ from layer to layer",
+        ),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "layers of type chunked_attention"),
+        ({"sliding_window": 8}, "sliding_window without layer_types, which say where it is"),
     ):
-        (tmp_path / "config.json").write_text(json.dumps({"rope_scaling": rope}))
+        (tmp_path / "config.json").write_text(json.dumps(config))
         assert read_config(str(tmp_path / "config.json")).unknown == (name,)
 
 
 HUGE = 10**400
+LONG = {"factor": 4.0, "original_max_position_embeddings": 64}
 WRONG = [
     ({"rope_scaling": {"type": "linear"}}, "of type 'linear', and factor is missing"),
     ({"rope_scaling": [1, 2]}, r"rope_scaling is \[1, 2\], and must be a table"),
@@ -539,6 +610,16 @@ WRONG = [
     ({"rope_theta": float("inf")}, "rope_theta is inf"),
     ({"rope_theta": float("nan")}, "rope_theta is nan"),
     ({"rope_theta": True}, "rope_theta is True"),
+    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "and original_max_position_embeddings is missing"),
+    ({"rope_scaling": {"type": "longrope", "factor": 4.0, "max_position_embeddings": 8}}, "_embeddings is missing"),
+    ({"rope_scaling": {"type": "longrope", **LONG, "short_factor": [1.0]}}, "and long_factor is missing"),
+    ({"rope_scaling": {"type": "longrope", **LONG, "short_factor": ["1"]}}, "short_factor holds what is no number"),
+    ({"rope_scaling": {"type": "longrope", **LONG, "short_factor": [0.0]}}, "short_factor holds what is no number"),
+    ({"rope_scaling": {"type": "yarn", **LONG, "rope_theta": 1}}, "rope_theta is 1, with which"),
+    ({"rope_scaling": {"type": "yarn", **LONG, "truncate": 1}}, "truncate is 1, and must be true or false"),
+    ({"layer_types": "all"}, "layer_types is all, and must be a list"),
+    ({"model_type": "gemma2", "attn_logit_softcapping": -1}, "attn_logit_softcapping is -1, and must be a number"),
+    ({"model_type": "qwen3", "rms_norm_eps": "small"}, "rms_norm_eps is small, and must be a number"),
     ({"partial_rotary_factor": 1e308}, "partial_rotary_factor is 1e.308, and must be a number from 1e-06 to 1"),
     ({"num_attention_heads": 10**30}, "num_attention_heads is 10*, and must be a whole number"),
     ({"num_attention_heads": 0}, "num_attention_heads is 0, and"),

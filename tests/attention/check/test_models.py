@@ -21,8 +21,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    Qwen3Config,
-    Qwen3Model,
+    NanoChatConfig,
+    NanoChatModel,
     ViTConfig,
     ViTModel,
 )
@@ -236,16 +236,15 @@ def test_calls_are_captured_while_a_model_generates() -> None:
 
 
 def test_module_that_does_something_more_is_not_checked_and_named() -> None:
-    config = Qwen3Config(
+    config = NanoChatConfig(  # it normalises what was turned, without weights
         vocab_size=50,
         hidden_size=16,
         num_attention_heads=2,
         num_key_value_heads=2,
-        head_dim=8,
         intermediate_size=16,
         num_hidden_layers=1,
     )
-    report = check(Qwen3Model(config).eval(), input_ids=torch.arange(5)[None])
+    report = check(NanoChatModel(config).eval(), input_ids=torch.arange(5)[None])
     assert not report
     assert report.unchecked == ["layers.0.self_attn: it has q_norm, k_norm, which is not re-derived"]
     assert report.describe().endswith("no layer was checked; 1 not checked")

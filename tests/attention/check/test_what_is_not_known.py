@@ -35,10 +35,16 @@ UNKNOWN = [
         "it has LayerNorm, position_embedding_type rotary",
     ),
     (
-        "Gemma2",
-        {"head_dim": 8, "num_key_value_heads": 2, "attn_logit_softcapping": 2.0},
+        "Gemma3Text",  # which has the setting and does nothing with it
+        {"head_dim": 8, "num_key_value_heads": 2, "attn_logit_softcapping": 2.0, "layer_types": ["full_attention"]},
         "it has attn_logit_softcapping",
     ),
+    (
+        "GptOss",
+        {"head_dim": 8, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1},
+        "it has sinks",
+    ),
+    ("NanoChat", {"num_key_value_heads": 2}, "it has q_norm, k_norm"),
     ("GPTJ", {"n_embd": 32, "n_layer": 1, "n_head": 4, "rotary_dim": 4}, "it has rotary_dim"),
     ("Olmo", {"clip_qkv": 0.3}, "it has clip_qkv"),
     ("Nystromformer", {"num_landmarks": 7, "segment_means_seq_len": 7}, "it has conv"),

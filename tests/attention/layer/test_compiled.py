@@ -84,19 +84,19 @@ def test_threads_change_no_bit() -> None:
 
 @pytest.mark.usefixtures("compiled_kernel")
 def test_kernel_is_used_when_it_is_asked_for_and_for_what_it_can() -> None:
-    q = torch.randn(1, 1, 2, 2)
+    q, none = torch.randn(1, 1, 2, 2), Masks(None, None, is_causal=False)
     todo = Pass(Sizes(1, 1, 2, 2, 2), MAP)
-    assert not compiled.is_kernel_fit(q, todo)
+    assert not compiled.is_kernel_fit(q, none, todo)
     assert use_kernel("compiled") == "torch"
     try:
-        assert compiled.is_kernel_fit(q, todo)
-        assert compiled.is_kernel_fit(q, todo._replace(want=Want()))
+        assert compiled.is_kernel_fit(q, none, todo)
+        assert compiled.is_kernel_fit(q, none, todo._replace(want=Want()))
         for other in (Want(per_head=True), Want(averaged=True, row_entropy=True), Want(top_keys=1)):
-            assert not compiled.is_kernel_fit(q, todo._replace(want=other))
-        assert not compiled.is_kernel_fit(q, todo._replace(dropout=0.1))
-        assert not compiled.is_kernel_fit(q.double(), todo)
-        assert not compiled.is_kernel_fit(q.bfloat16(), todo)
-        assert not compiled.is_kernel_fit(q.to("meta"), todo)
+            assert not compiled.is_kernel_fit(q, none, todo._replace(want=other))
+        assert not compiled.is_kernel_fit(q, none, todo._replace(dropout=0.1))
+        assert not compiled.is_kernel_fit(q.double(), none, todo)
+        assert not compiled.is_kernel_fit(q.bfloat16(), none, todo)
+        assert not compiled.is_kernel_fit(q.to("meta"), none, todo)
         layer, x = MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(2, 30, 8)
         by_kernel = layer(x, x, x)
     finally:
@@ -104,6 +104,23 @@ def test_kernel_is_used_when_it_is_asked_for_and_for_what_it_can() -> None:
     by_torch = layer(x, x, x)
     assert_near(by_kernel[0], by_torch[0])
     assert not torch.equal(by_kernel[1], by_torch[1])  # rounded elsewhere: it was another computation
+
+
+@pytest.mark.usefixtures("compiled_kernel")
+def test_mask_that_would_be_made_for_all_heads_is_left_to_the_steps() -> None:
+    q, attn, padding = torch.randn(2, 3, 4, 8), torch.zeros(2, 3, 4, 5), torch.zeros(2, 5, dtype=torch.bool)
+    todo = Pass(Sizes(2, 3, 4, 5, 8), MAP)
+    use_kernel("compiled")
+    try:
+        assert compiled.is_kernel_fit(q, Masks(attn, None, is_causal=True), todo)
+        assert compiled.is_kernel_fit(q, Masks(attn[:, :1].bool(), padding, is_causal=True), todo)
+        assert not compiled.is_kernel_fit(q, Masks(attn.bool(), None, is_causal=False), todo)
+        assert not compiled.is_kernel_fit(q, Masks(attn, padding, is_causal=False), todo)
+        appended = todo._replace(sizes=Sizes(2, 3, 4, 5, 8, appended=1))
+        assert not compiled.is_kernel_fit(q, Masks(attn, None, is_causal=True), appended)
+        assert compiled.is_kernel_fit(q, Masks(attn, None, is_causal=False), appended)
+    finally:
+        use_kernel("torch")
 
 
 def test_unknown_kernel_is_refused() -> None:
@@ -173,6 +190,15 @@ def test_relative_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert compiled._find_folder() == tmp_path / ".cache" / "jubako"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert compiled._find_folder() == tmp_path / ".cache" / "jubako"
+
+
+def test_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 999_999_999)  # whom the system doesn't know
+    with pytest.raises(HostError, match="this user has no home in which the attention kernel could be kept") as caught:
+        compiled._find_folder()
+    assert caught.value.hint == "XDG_CACHE_HOME says where it may be"
 
 
 @pytest.mark.usefixtures("cache")

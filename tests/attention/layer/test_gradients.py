@@ -318,12 +318,31 @@ def test_autocast_casts_nothing_within_a_pass(is_recorded: bool) -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_many_gradients_at_a_time_are_those_one_by_one() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_many_gradients_at_a_time_are_those_one_by_one(dropout: float) -> None:
     q, k, v = make_heads()
-    found = run_with_gradient(q, k, v, Masks(None, None, is_causal=True), Pass(SIZES, Want(averaged=True)))
+    todo = Pass(SIZES, Want(averaged=True), dropout, seed=5)
+    found = run_with_gradient(q, k, v, Masks(None, None, is_causal=True), todo)
     given = torch.randn(3, *found.output.shape, dtype=torch.float64)
     together = torch.autograd.grad(found.output, (q, k, v), given, is_grads_batched=True, retain_graph=True)
     for i, each in enumerate(given):
         alone = torch.autograd.grad(found.output, (q, k, v), each, retain_graph=True)
         for mine, theirs in zip(together, alone, strict=True):
             assert_near(mine[i], theirs)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_was_made_under_inference_mode_can_be_trained_on(need_weights: bool, is_shared: bool) -> None:
+    """Torch's layer takes such features too where batch_first copies them on its way."""
+    torch.manual_seed(0)
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    with torch.inference_mode():
+        x = torch.randn(3, 2, 5, 8)
+    inputs = [x[0]] * 3 if is_shared else list(x)
+    gradients = []
+    for given in (inputs, [each.clone() for each in inputs]):
+        layer.zero_grad()
+        layer(*given, need_weights=need_weights)[0].square().sum().backward()
+        gradients.append(layer.in_proj_weight.grad)
+    assert torch.equal(*gradients)

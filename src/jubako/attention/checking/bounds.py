@@ -29,9 +29,10 @@ from jubako.attention.checking.lengths import (
     root_of_squares,
     span_of_rows,
 )
+from jubako.attention.checking.norm_bounds import expected_error_of_norm
 from jubako.attention.checking.proportional import FACTOR, Proportional
 from jubako.attention.description import scale_of
-from jubako.attention.reference import concatenate, pairs_of, to_key_heads, to_query_heads, to_value_heads
+from jubako.attention.reference import concatenate, pairs_of, share, split
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
@@ -105,25 +106,30 @@ def _linear(x: Array, which: str, known: Known) -> Array:
 
 
 def _heads(which: str) -> Rule:
-    cut = {"query": to_query_heads, "key": _cut_keys(to_key_heads), "value": _cut_keys(to_value_heads)}[which]
-
     def rule(known: Known) -> Array:
-        heads = known.values[f"{which}_heads"]  # (B, H, S, D)
+        heads, settings = known.values[f"{which}_heads"], known.settings  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
-        past = 0 if which == "query" else known.settings.past_length
-        own = error[..., past:, :]  # of this call
+        past = 0 if which == "query" else settings.past_length
+        spare = 0 if which == "query" else settings.kept_length - past
+        rows = slice(past, heads.shape[-2] - spare)  # of this call; what is kept behind is exact
+        own = error[..., rows, :]
         before = known.errors.get(f"{which}_projection")
-        if before is not None:
-            plain = cut(before, replace(known.settings, rotary=None, adds_zero=False, past=None, spare=None))
-            own[..., : plain.shape[-2], :] = plain  # what is appended, or kept behind, is exact
-        rotary = known.settings.rotary
+        count = settings.heads if which == "query" else settings.groups
+        cut = None if before is None else split(before, count)
+        if f"{which}_norm" in known.weights:
+            cut = expected_error_of_norm(which, known.values, before, known.weights, settings, known.precision)
+        if cut is not None:
+            plain = cut if which == "query" else share(cut, settings)
+            own[..., : plain.shape[-2], :] = plain  # what is appended is exact
+        rotary = settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
-            size = np.hypot(heads[..., past:, first], heads[..., past:, second])
-            both = np.hypot(own[..., first], own[..., second]) + 2 * known.precision.rounding * size
+            size = np.hypot(heads[..., rows, first], heads[..., rows, second])
+            stretch = np.hypot(rotary.cosines, rotary.sines)[:, None]  # (B or 1, 1, S, R/2): 1, but where turns stretch
+            both = np.hypot(own[..., first], own[..., second]) * stretch + 2 * known.precision.rounding * size
             own[..., first] = own[..., second] = both
         if past:
-            error[..., :past, :] = _errors_of_past(which, known.settings)
+            error[..., :past, :] = _errors_of_past(which, settings)
         return error
 
     return rule
@@ -135,11 +141,7 @@ def _errors_of_past(which: str, settings: Settings) -> Array:
     errors = settings.past.key_errors if which == "key" else settings.past.value_errors
     if errors is None:
         return np.zeros(())
-    return np.repeat(errors, settings.heads // settings.groups, axis=1)
-
-
-def _cut_keys(cut: Callable[[Array, Array | None, Settings], Array]) -> Callable[[Array, Settings], Array]:
-    return lambda error, settings: cut(error, None, settings)
+    return share(errors, settings)
 
 
 def _scores(known: Known) -> Array:
@@ -156,7 +158,8 @@ def _scores(known: Known) -> Array:
     if "key_heads" in known.errors:
         error = np.hypot(error, longest(mean_sizes(known.errors["key_heads"])) * query_length)
     small = precision.floor + precision.loss_of_sum(size)
-    return scale * error + 2 * precision.rounding * largest_of_rows(known.values["scores"]) + small
+    roundings = 2 if known.settings.softcap is None else 5  # tanh never makes an error larger
+    return scale * error + roundings * precision.rounding * largest_of_rows(known.values["scores"]) + small
 
 
 def _masked_scores(known: Known) -> Array:

@@ -26,17 +26,20 @@ def explain_bounds(expected: Expected) -> dict[str, str]:
     score = number(largest_score(expected))
     features = {which: values[which].shape[-1] for which in ("query", "key", "value")}
     sums = {which: f"sums of E={count} products" for which, count in features.items()}
-    turned = ", turned by position" if expected.known.settings.rotary is not None else ""
+    settings = expected.known.settings
+    turned = ", normalised" if "query_norm" in expected.known.weights else ""
+    turned += ", turned by position" if settings.rotary is not None else ""
+    capped = "" if settings.softcap is None else f", capped at {settings.softcap:g}"
     words = {
         **{f"{which}_projection": f"{sums[which]}, each rounded" for which in features},
         **{f"{which}_heads": "the projection in another order, which rounds nothing" for which in features},
-        "scores": f"sums of D={size} products, and what queries and keys are off by; scores up to {score}",
+        "scores": f"sums of D={size} products, and what queries and keys are off by; scores up to {score}{capped}",
         "masked_scores": "the scores, and the rounding of what is added",
         "weights": f"e to twice what scores are off by, in relation to each weight: scores up to {score}",
         "context": f"sums over S={keys} keys, and what weights and values are off by",
         "concatenated": "the context in another order, which rounds nothing",
         "output": f"sums of {values['concatenated'].shape[-1]} products, and what comes in",
-        "averaged_weights": f"the mean over H={expected.known.settings.heads} heads, and what weights are off by",
+        "averaged_weights": f"the mean over H={settings.heads} heads, and what weights are off by",
     }
     words["query_heads"] += turned
     words["key_heads"] += turned

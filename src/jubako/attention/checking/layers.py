@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jubako.attention.checking.judge import Call, Expected
     from jubako.attention.checking.options import CheckOptions
-    from jubako.attention.description import Array
+    from jubako.attention.description import Array, Settings, Weights
     from jubako.verify.tolerance import Tolerance
 
 __all__ = ["check_steps", "facts_of", "report_layer"]
@@ -62,6 +62,15 @@ def check_steps(values: Mapping[str, Array], call: Call, options: CheckOptions) 
     return Report("values", [layer], tolerance="" if options.tolerance is None else options.tolerance.describe())
 
 
+def _describe_norm(weights: Weights, settings: Settings) -> str | None:
+    """What queries and keys are normalised by; None if they are not."""
+    if weights.query_norm is None:
+        return None
+    kind = "layer norm" if settings.norm.takes_mean else "RMS norm"
+    is_whole = weights.query_norm.shape == (weights.query.shape[0],) and settings.heads > 1
+    return f"{kind} of {'all heads' if is_whole else 'each head'}"
+
+
 def facts_of(call: Call, expected: Expected) -> dict[str, object]:
     """Sizes and settings, by name; those that are not there are None or False."""
     batch, heads, length, keys = expected.values["weights"].shape
@@ -82,6 +91,8 @@ def facts_of(call: Call, expected: Expected) -> dict[str, object]:
         "added_row_of_keys": weights.added_key is not None,
         "added_row_of_zeros": settings.adds_zero,
         "rotary": None if rotary is None else rotary.pairing,
+        "norm": _describe_norm(weights, settings),
+        "softcap": settings.softcap,
         "scale": None if settings.scale is None else number(settings.scale),
         "attention_mask": None if call.masks.attention is None else str(call.masks.attention.dtype),
         "padding_mask": None if call.masks.padding is None else str(call.masks.padding.dtype),

@@ -39,11 +39,11 @@ def rederive(step: str, values: Mapping[str, Array], fixed: Fixed) -> Array:
     if step.endswith("_projection"):
         return project(values[which], weights[which], weights.get(f"{which}_bias"))
     if step == "query_heads":
-        return to_query_heads(values["query_projection"], settings)
+        return to_query_heads(values["query_projection"], weights, settings)
     if step == "key_heads":
-        return to_key_heads(values["key_projection"], weights.get("added_key"), settings)
+        return to_key_heads(values["key_projection"], weights, settings)
     if step == "value_heads":
-        return to_value_heads(values["value_projection"], weights.get("added_value"), settings)
+        return to_value_heads(values["value_projection"], weights, settings)
     if step == "scores":
         return score(values["query_heads"], values["key_heads"], settings)
     if step == "masked_scores":

@@ -71,6 +71,13 @@ def _distance(run: Observed, expected: Expected) -> float:
 
 def _variants(call: Call) -> Iterator[Variant]:
     yield from _mask_variants(call)
+    if call.settings.softcap is not None:
+        bare = replace(call.settings, softcap=None)
+        yield Variant("cap_ignored", "scores are not capped", replace(call, settings=bare))
+    if call.weights.query_norm is not None:
+        names = ("query_norm", "key_norm", "query_norm_bias", "key_norm_bias")
+        without = replace(call.weights, **dict.fromkeys(names))
+        yield Variant("norm_ignored", "queries and keys are not normalised", replace(call, weights=without))
     size = call.weights.query.shape[0] // call.settings.heads
     if size > 1:
         for scale, words in ((1.0, "scores are not scaled"), (1.0 / size, "scores are scaled by 1/D, not 1/sqrt(D)")):

@@ -21,7 +21,8 @@ from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import Masks, Weights, find_bad_numbers
 from jubako.attention.files.against import compare_with
 from jubako.attention.files.given import read_arrays
-from jubako.attention.files.layers import FileLayer, Told, find_file_layers, path_of_weights
+from jubako.attention.files.layers import FileLayer, Told, find_file_layers
+from jubako.attention.files.shards import path_of_weights
 from jubako.attention.inputs import require_memory
 from jubako.attention.libraries import load
 from jubako.attention.steps import STEP_NAMES
@@ -43,6 +44,10 @@ _NAMED = 8  # of what is not known, in a sentence
 _NOTE = (
     "a file of weights holds no results: checked is that its layers are whole, and that computed in their own type "
     "they agree with double precision"
+)
+_NO_CONFIG = (
+    "there is no config.json: that positions turn with base 10,000, where they do, and that there are neither windows, "
+    "nor caps, nor other scales than 1/sqrt(D), is assumed"
 )
 
 
@@ -72,6 +77,8 @@ def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
     notes = [_NOTE]
     if given is None:
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
+    if not how.told.family and not layers[0].config.is_there:
+        notes.append(_NO_CONFIG)
     if how.dtype:
         precision = precision_of(how.dtype)
         notes.append(f"weights and inputs were rounded to {how.dtype}, in which they are computed")

@@ -15,7 +15,9 @@ from __future__ import annotations
 import json
 import re
 
-from jubako.attention.files.config import MOST_FEATURES, MOST_HEADS, THETAS
+from jubako.attention.files.config import MOST_FEATURES, MOST_HEADS
+from jubako.attention.files.models import CAUSAL, INTERLEAVED
+from jubako.attention.files.positions import THETAS
 from jubako.errors import InputError
 from jubako.records import field, record
 
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from jubako.attention.description import Pairing
+    from jubako.attention.description import Packing, Pairing
 
-__all__ = ["FAMILIES", "PARTS", "Family", "find_tensors", "read_table"]
+__all__ = ["OPTIONAL", "PARTS", "Family", "find_tensors", "read_table"]
 
 PARTS = ("query", "key", "value", "packed", "output", "added_key", "added_value")
+OPTIONAL = ("added_key", "added_value", "query_norm", "key_norm")  # what layers of a family may lack
 _NUMBERS = {"rope_theta": THETAS, "scale": (1e-9, 1e9)}
 _WHOLE = {
     "heads": MOST_HEADS,
@@ -50,7 +53,10 @@ class Family:
     rotary: str = ""  # "halves" or "interleaved"
     suffix: str = ""  # of the names of its layers, where another family has the same
     models: tuple[str, ...] = ()  # as config.json calls those of which it is known; (): any
-    unknown: tuple[str, ...] = ()  # with such tensors a layer does something that is not re-derived
+    packing: Packing = "rows"  # of query, key and value in one
+    stem: str = ""  # what the names of all that belongs to the attention of a layer have behind the layer's own
+    harmless: tuple[str, ...] = ()  # of these, what is no part of it
+    refused: str = ""  # what such layers do that is not re-derived
     numbers: Mapping[str, float] = field(default_factory=dict)  # what the table says of heads and such
 
     def is_causal_in(self, layer: str, model: str, *, is_decoder: bool) -> bool:
@@ -59,103 +65,13 @@ class Family:
             return self.is_causal
         if self.name == "BERT":
             return is_decoder and not layer.endswith("cross")
-        return self.name == "BART" and (model in _CAUSAL or "decoder" in layer.split("."))
+        return self.name == "BART" and (model in CAUSAL or "decoder" in layer.split("."))
 
     def pairing_in(self, model: str) -> Pairing | None:
         """Which features are turned together; None if there are no rotary positions."""
         if not self.rotary:
             return None
-        return "interleaved" if self.rotary == "interleaved" or model in _INTERLEAVED else "halves"
-
-
-_CAUSAL = ("opt", "clip_text_model")  # of those with the names of BART
-_INTERLEAVED = ("cohere",)  # of those with the names of LLaMA
-_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "layoutlm", "bert-generation", "data2vec-text")
-_VIT = ("vit", "deit", "dinov2", "vit_mae", "vit_msn", "yolos", "ijepa", "audio-spectrogram-transformer")
-_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "gemma", "gemma2", "granite", "cohere", "olmo")
-_BART = ("bart", "mbart", "opt", "pegasus", "marian", "m2m_100", "blenderbot", "blenderbot-small", "plbart", "whisper")
-_NORMS = ("*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "*self_attn.sinks")
-
-
-def _separate(stem: str, names: Iterable[str]) -> dict[str, str]:
-    return {
-        part: f"*{stem}.{name}.weight" for part, name in zip(("query", "key", "value", "output"), names, strict=True)
-    }
-
-
-FAMILIES = (
-    Family(
-        "BERT",
-        {**_separate("attention.self", ("query", "key", "value", "x")), "output": "*attention.output.dense.weight"},
-        models=_BERT,
-    ),
-    Family(
-        "ViT",
-        {
-            **_separate("attention.attention", ("query", "key", "value", "x")),
-            "output": "*attention.output.dense.weight",
-        },
-        models=_VIT,
-    ),
-    Family("ViT", _separate("attention", ("q_proj", "k_proj", "v_proj", "o_proj")), models=_VIT),
-    Family("DistilBERT", _separate("attention", ("q_lin", "k_lin", "v_lin", "out_lin")), models=("distilbert",)),
-    Family(
-        "GPT-2",
-        {"packed": "*attn.c_attn.weight", "output": "*attn.c_proj.weight"},
-        is_in_out=True,
-        is_causal=True,
-        models=("gpt2",),
-    ),
-    Family(
-        "LLaMA",
-        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
-        is_causal=True,
-        rotary="halves",
-        models=_LLAMA,
-        unknown=_NORMS,
-    ),
-    Family(
-        "Phi",
-        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "dense")),
-        is_causal=True,
-        rotary="halves",
-        models=("phi",),
-        unknown=("*self_attn.q_layernorm.weight", "*self_attn.k_layernorm.weight"),
-    ),
-    Family(
-        "BART",
-        _separate("self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
-        models=(*_BART, "clip_vision_model", "clip_text_model", "siglip_vision_model"),
-    ),
-    Family(
-        "BART, to its encoder",
-        _separate("encoder_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
-        suffix=".encoder_attn",
-        models=_BART,
-    ),
-    Family(
-        "torch",
-        {
-            "packed": "*in_proj_weight",
-            "output": "*out_proj.weight",
-            "added_key": "*bias_k",
-            "added_value": "*bias_v",
-        },
-        biases={"packed": "*in_proj_bias"},
-    ),
-    Family(
-        "torch",
-        {
-            "query": "*q_proj_weight",
-            "key": "*k_proj_weight",
-            "value": "*v_proj_weight",
-            "output": "*out_proj.weight",
-            "added_key": "*bias_k",
-            "added_value": "*bias_v",
-        },
-        biases={"packed": "*in_proj_bias"},
-    ),
-)
+        return "interleaved" if self.rotary == "interleaved" or model in INTERLEAVED else "halves"
 
 
 def find_tensors(family: Family, names: Iterable[str]) -> dict[str, dict[str, str]]:

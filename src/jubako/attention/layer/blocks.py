@@ -7,6 +7,7 @@ lower precisions in float32.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -37,12 +38,26 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def plan_pass(masks: Masks, todo: Pass, like: Tensor) -> tuple[list[Step], Tensor]:
+def plan_pass(masks: Masks, todo: Pass, like: Tensor) -> tuple[tuple[Step, ...], Tensor]:
     """The steps of a pass, and space for the scores of the largest of them."""
-    lengths = find_lengths(masks)
-    sizes, item_bytes = todo.sizes, like.element_size()
-    steps = list(plan_steps(sizes, todo.step_bytes, item_bytes, is_causal=masks.is_causal, lengths=lengths))
-    return steps, like.new_empty(max((_count_scores(step) for step in steps), default=0))
+    lengths, causal = find_lengths(masks), masks.is_causal
+    if lengths is None:
+        steps, most = _plan_full(todo.sizes, todo.step_bytes, like.element_size(), causal)
+    else:
+        steps = tuple(plan_steps(todo.sizes, todo.step_bytes, like.element_size(), is_causal=causal, lengths=lengths))
+        most = _count_largest(steps)
+    return steps, like.new_empty(most)
+
+
+@lru_cache(maxsize=64)
+def _plan_full(sizes: Sizes, step_bytes: int, item_bytes: int, is_causal: bool) -> tuple[tuple[Step, ...], int]:
+    """The steps where no padding shortens them, and the scores of the largest: the same for each batch."""
+    steps = tuple(plan_steps(sizes, step_bytes, item_bytes, is_causal=is_causal))
+    return steps, _count_largest(steps)
+
+
+def _count_largest(steps: tuple[Step, ...]) -> int:
+    return max(map(_count_scores, steps), default=0)
 
 
 def _count_scores(step: Step) -> int:
@@ -153,7 +168,7 @@ def _gather(found: Attended, weights: Tensor, step: Step) -> None:
         found.per_head[step.batch, step.heads, step.rows, : step.keys] = weights
     if found.column_sums is not None:
         summed = weights.sum(2, dtype=found.column_sums.dtype)
-        found.column_sums[step.batch, step.heads, : step.keys] += summed
+        found.column_sums[step.batch, step.heads, : step.keys].add_(summed)
     if found.top_keys is not None and found.top_weights is not None:
         count = min(step.keys, found.top_keys.shape[-1])
         top = torch.topk(weights, count, -1)

@@ -74,11 +74,18 @@ def use_kernel(kind: str) -> str:
     return before
 
 
-def is_kernel_fit(q: Tensor, todo: Pass) -> bool:
-    """Whether the kernel is in use and can do this pass."""
+def is_kernel_fit(q: Tensor, masks: Masks, todo: Pass) -> bool:
+    """Whether the kernel is in use and can do this pass. It is handed one additive mask: where that would have to be
+    made for each head, it would be as large as all weights, which steps don't hold.
+    """
     if not _is_used or q.dtype != torch.float32 or q.device.type != "cpu":
         return False
-    return todo.dropout == 0.0 and todo.want in (Want(), Want(averaged=True))
+    if todo.dropout > 0.0 or todo.want not in (Want(), Want(averaged=True)):
+        return False
+    if masks.attn is None or masks.attn.shape[1] == 1:
+        return True
+    is_as_given = masks.attn.dtype == q.dtype and masks.padding is None
+    return is_as_given and not (masks.is_causal and todo.sizes.appended)
 
 
 def run_kernel(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> Attended:

@@ -52,8 +52,8 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, attn, padding)
         ctx.is_causal, ctx.todo = is_causal, todo
         ctx.set_materialize_grads(False)
-        run = run_kernel if is_kernel_fit(q, todo) else run_forward
-        found = run(q, k, v, Masks(attn, padding, is_causal), todo)
+        masks = Masks(attn, padding, is_causal)
+        found = (run_kernel if is_kernel_fit(q, masks, todo) else run_forward)(q, k, v, masks, todo)
         of_values_alone = not any(ctx.needs_input_grad[i] for i in (0, 1, 3, 4))
         constants = found[1:] if of_values_alone else (found.top_keys, found.top_weights)
         ctx.mark_non_differentiable(*(x for x in constants if x is not None))
@@ -64,26 +64,47 @@ class _Blocks(torch.autograd.Function):
         q, k, v, attn, padding = ctx.saved_tensors
         masks = Masks(attn, padding, ctx.is_causal)
         given = _Given(*gradients[:5])
-        needed = ctx.needs_input_grad[:5]
         are_many = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in given)
         if torch.is_grad_enabled() or are_many:
+            kept = None if ctx.todo.dropout == 0.0 else _draw_again(masks, ctx.todo, q.detach(), are_many=are_many)
             with torch.enable_grad():
-                made = _differentiate_whole((q, k, v), masks, ctx.todo, given, needed)
+                made = _differentiate_whole(_Inputs(q, k, v, attn, padding), ctx, kept, given)
         else:
-            made = _Backward(q, k, v, masks, ctx.todo).run(given, needed)
+            made = _Backward(q, k, v, masks, ctx.todo).run(given, ctx.needs_input_grad[:5])
         return *made, None, None
 
 
-def _differentiate_whole(
-    heads: tuple[Tensor, Tensor, Tensor], masks: Masks, todo: Pass, given: _Given, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
+def _draw_again(masks: Masks, todo: Pass, like: Tensor, *, are_many: bool) -> Tensor:
+    """What dropout multiplied all weights with. Where many gradients are taken at a time torch lets nobody draw, lest
+    each were to have another draw: here all have the one of the forward pass.
+    """
+    if not are_many:
+        return draw_all_kept(masks, todo, like)
+    torch._C._vmapmode_decrement_nesting()
+    try:
+        return draw_all_kept(masks, todo, like)
+    finally:
+        torch._C._vmapmode_increment_nesting()
+
+
+class _Inputs(NamedTuple):
+    """What gradients are asked of."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    attn: Tensor | None
+    padding: Tensor | None
+
+
+def _differentiate_whole(saved: _Inputs, ctx: Any, kept: Tensor | None, given: _Given) -> tuple[Tensor | None, ...]:
     """The gradients as functions of everything, for derivatives of them, and for many gradients at a time."""
-    inputs = [None if x is None else x.view_as(x) for x in (*heads, masks.attn, masks.padding)]
+    inputs = [None if x is None else x.view_as(x) for x in saved]
     q, k, v, attn, padding = inputs
     assert q is not None and k is not None and v is not None
-    kept = draw_all_kept(masks, todo, q.detach()) if todo.dropout > 0.0 else None
-    found = run_whole(q, k, v, Masks(attn, padding, masks.is_causal), todo, kept)
+    found = run_whole(q, k, v, Masks(attn, padding, ctx.is_causal), ctx.todo, kept)
     pairs = [(getattr(found, name), gradient) for name, gradient in given._asdict().items() if gradient is not None]
+    needed = ctx.needs_input_grad[:5]
     wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed and x is not None]
     outputs, gradients = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     made = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
@@ -118,22 +139,22 @@ class _Backward:
         kept = draw_kept(weights, self._todo, step) if self._todo.dropout > 0.0 else None
         if dv is not None and given.output is not None:
             applied = weights if kept is None else weights * kept
-            dv[at_keys] += torch.matmul(applied.transpose(2, 3), given.output[at_rows])
+            dv[at_keys].add_(torch.matmul(applied.transpose(2, 3), given.output[at_rows]))
         if all(gradient is None for gradient in (dq, dk, d_attn, d_padding)):
             return
         d_scores = self._differentiate_softmax(step, weights, kept, given)
         low = d_scores.to(weights.dtype)
         if dq is not None:
-            dq[at_rows] += torch.matmul(low, self._k[at_keys])
+            dq[at_rows].add_(torch.matmul(low, self._k[at_keys]))
         if dk is not None:
-            dk[at_keys] += torch.matmul(low.transpose(2, 3), self._q[at_rows])
+            dk[at_keys].add_(torch.matmul(low.transpose(2, 3), self._q[at_rows]))
         if d_attn is not None:
             entries = step.batch if d_attn.shape[0] > 1 else slice(None)
             heads = step.heads if d_attn.shape[1] > 1 else slice(None)
             target = d_attn[entries, heads, step.rows, : step.keys]
             target += d_scores.sum_to_size(target.shape)
         if d_padding is not None:
-            d_padding[step.batch, : step.keys] += d_scores.sum((1, 2))
+            d_padding[step.batch, : step.keys].add_(d_scores.sum((1, 2)))
 
     def _differentiate_softmax(self, step: Step, weights: Tensor, kept: Tensor | None, given: _Given) -> Tensor:
         """The gradient of the scores of a step, (b, h, rows, keys), in the dtype of sums."""

@@ -10,7 +10,16 @@ from torch import Tensor
 from jubako.attention.layer.wanted import Want
 from jubako.errors import InputError
 
-__all__ = ["AttentionInputError", "Call", "Layer", "check_call", "check_tensors", "check_want", "name_axes"]
+__all__ = [
+    "AttentionInputError",
+    "Call",
+    "Layer",
+    "check_call",
+    "check_tensors",
+    "check_want",
+    "is_plain_fit",
+    "leave_inference",
+]
 
 
 class AttentionInputError(InputError, RuntimeError, AssertionError):
@@ -39,13 +48,28 @@ class Call(NamedTuple):
     attn_mask: Tensor | None
 
 
-def name_axes(tensor: Tensor, axes: str) -> str:
+def _name_axes(tensor: Tensor, axes: str) -> str:
     """The shape in words, as in (B=2, L=5, E=4); axes that have no name are numbers alone."""
     names = axes.split() if tensor.dim() == len(axes.split()) else []
     sizes = (
         [f"{name}={size}" for name, size in zip(names, tensor.shape, strict=True)] if names else map(str, tensor.shape)
     )
     return f"({', '.join(sizes)})"
+
+
+def is_plain_fit(call: Call, layer: Layer) -> bool:
+    """Whether the call is of one dense batch for all three, without masks, and fits. Most calls are: where the caches
+    are full of scores, each function of Python that isn't called spares some ten microseconds.
+    """
+    query, key, value, padding, attn = call
+    if query is not key or query is not value or padding is not None or attn is not None or type(query) is not Tensor:
+        return False
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if query.dim() != 3 or query.is_nested or query.layout is not torch.strided:
+        return False
+    width = query.shape[-1]
+    return layer.widths == (width, width, width) and layer[3:] == (query.dtype, query.device)
 
 
 def check_tensors(call: Call) -> None:
@@ -89,6 +113,17 @@ def check_call(call: Call, layer: Layer) -> None:
         torch._C._set_tracing_state(tracer)  # type: ignore[attr-defined]
 
 
+def leave_inference(call: Call) -> Call:
+    """The call with copies of what was made under torch.inference_mode, which no backward pass may keep."""
+    if not call.query.is_inference() and not call.key.is_inference() and not call.value.is_inference():
+        return call
+    copies: dict[int, Tensor] = {}
+    for tensor in call[:3]:
+        if id(tensor) not in copies:  # what was one tensor stays one
+            copies[id(tensor)] = tensor.clone() if tensor.is_inference() else tensor
+    return call._replace(query=copies[id(call.query)], key=copies[id(call.key)], value=copies[id(call.value)])
+
+
 def _require_fit(call: Call, layer: Layer) -> None:
     problems = _check_ranks(call) or [*_check_shapes(call, layer), *_check_masks(call, layer)]
     problems += _check_kinds(call, layer)
@@ -99,9 +134,9 @@ def _require_fit(call: Call, layer: Layer) -> None:
 def _check_ranks(call: Call) -> list[str]:
     rank = call.query.dim()
     if rank not in (2, 3):
-        return [f"query has {rank} axes, of shape {name_axes(call.query, '')}, where 3 or, unbatched, 2 were expected"]
+        return [f"query has {rank} axes, of shape {_name_axes(call.query, '')}, where 3 or, unbatched, 2 were expected"]
     return [
-        f"{name} has {tensor.dim()} axes, {name_axes(tensor, '')}, and query {rank}, {name_axes(call.query, '')}"
+        f"{name} has {tensor.dim()} axes, {_name_axes(tensor, '')}, and query {rank}, {_name_axes(call.query, '')}"
         for name, tensor in (("key", call.key), ("value", call.value))
         if tensor.dim() != rank
     ]
@@ -114,7 +149,7 @@ def _check_shapes(call: Call, layer: Layer) -> list[str]:
     def say(name: str, tensor: Tensor) -> str:
         order = ("B L " if layer.batch_first else "L B ") if is_batched else "L "
         axes = f"{order}E" if name == "query" else f"{order.replace('L', 'S')}{name[0]}dim"
-        return f"{name} {name_axes(tensor, axes)}"
+        return f"{name} {_name_axes(tensor, axes)}"
 
     named = (("query", call.query), ("key", call.key), ("value", call.value))
     problems = [
@@ -145,11 +180,11 @@ def _check_masks(call: Call, layer: Layer) -> list[str]:
     padding, attn = call.key_padding_mask, call.attn_mask
     if padding is not None and padding.shape != ((entries, keys) if is_batched else (keys,)):
         axes, wanted = ("B S", f"(B={entries}, S={keys})") if is_batched else ("S", f"(S={keys})")
-        problems.append(f"key_padding_mask {name_axes(padding, axes)} was expected to be {wanted}")
+        problems.append(f"key_padding_mask {_name_axes(padding, axes)} was expected to be {wanted}")
     if attn is not None and attn.shape not in ((length, keys), (entries * layer.heads, length, keys)):
         axes = "L S" if attn.dim() == 2 else "B*H L S"
         problems.append(
-            f"attn_mask {name_axes(attn, axes)} was expected to be (L={length}, S={keys}) or "
+            f"attn_mask {_name_axes(attn, axes)} was expected to be (L={length}, S={keys}) or "
             f"(B*H={entries * layer.heads}, L={length}, S={keys})"
         )
     return problems

@@ -102,8 +102,8 @@ def add_masks(scores: Tensor, masks: Masks, step: Step, sizes: Sizes) -> Tensor 
     first, last = step.rows.start, min(step.keys, sizes.keys - sizes.appended)
     if masks.is_causal and first < last:
         later = scores.new_full((step.rows.stop - first, last - first), float("-inf")).triu_(1)
-        scores[..., first:last] += later
+        scores[..., first:last].add_(later)  # "+=" would copy the part onto itself as well
         if blocked is not None:
             blocked = blocked.expand(-1, -1, later.shape[0], -1).clone()
-            blocked[..., first:last] |= later < 0.0
+            blocked[..., first:last].logical_or_(later < 0.0)
     return None if blocked is None else blocked.all(-1, keepdim=True)

@@ -15,14 +15,24 @@ from torch import Tensor, nn
 
 from jubako.attention.layer import plain
 from jubako.attention.layer.blocks import Pass
-from jubako.attention.layer.inputs import AttentionInputError, Call, Layer, check_call, check_tensors, check_want
+from jubako.attention.layer.compiled import is_kernel_fit
+from jubako.attention.layer.inputs import (
+    AttentionInputError,
+    Call,
+    Layer,
+    check_call,
+    check_tensors,
+    check_want,
+    is_plain_fit,
+    leave_inference,
+)
 from jubako.attention.layer.masks import count_merged, gather_masks
 from jubako.attention.layer.memory import estimate_bytes, require_memory
 from jubako.attention.layer.nested import pad_nested, unpad
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Attended, Want
 from jubako.attention.layer.ways import is_fused, lay_out, run_fused, run_in_steps
-from jubako.attention.layer.whole import is_symbolic, is_whole_needed, run_whole
+from jubako.attention.layer.whole import is_symbolic, is_transformed, run_whole
 
 __all__ = ["MultiheadAttention"]
 
@@ -126,12 +136,15 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def _run(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
         """One pass over inputs as they were given."""
+        layer = self._describe()
+        if is_plain_fit(call, layer):
+            return self._run_batch(call, want, is_causal=is_causal)
         check_tensors(call)
         if call.query.is_nested:
             padded = pad_nested(call, batch_first=self.batch_first)
             found = self._run(padded.call, want, is_causal=is_causal)
             return found._replace(output=unpad(found.output, padded.lengths))
-        check_call(call, self._describe())
+        check_call(call, layer)
         if call.query.dim() == 3:
             return self._run_batch(call, want, is_causal=is_causal)
         axis = 0 if self.batch_first else 1
@@ -142,19 +155,24 @@ class MultiheadAttention(nn.MultiheadAttention):
         return Attended(found.output.squeeze(axis), *single)
 
     def _run_batch(self, call: Call, want: Want, *, is_causal: bool) -> Attended:
-        padding, attn_mask = call.key_padding_mask, call.attn_mask
         sizes = self._size(call)
         todo = Pass(sizes, want, self.dropout if self.training else 0.0)
-        involved = (*call, *self._list_weights(), self.in_proj_bias)
-        is_whole = is_whole_needed(*involved)
+        weights, bias = self._list_weights(), self.in_proj_bias
+        involved = (*call, *weights, bias)
+        has_sizes = not is_symbolic(involved)
+        is_whole = not has_sizes or is_transformed(involved)
+        if has_sizes and torch.is_grad_enabled():
+            call = leave_inference(call)
+        padding, attn_mask = call.key_padding_mask, call.attn_mask
         masks = gather_masks(attn_mask, padding, is_causal=is_causal, sizes=sizes, may_look=not is_whole)
         is_by_torch = not is_whole and is_fused(call.query, masks, todo)
-        if not is_symbolic(*involved):
+        if has_sizes:
             held = "all" if is_whole else "none" if is_by_torch else "step"
-            mask_items = 0 if held == "step" else count_merged(masks, sizes)
+            is_in_steps = held == "step" and not is_kernel_fit(call.query, masks, todo)
+            mask_items = 0 if is_in_steps else count_merged(masks, sizes)
             parts = estimate_bytes(sizes, want, _count_item_bytes(call.query), held=held, mask_items=mask_items)
             require_memory(parts, sizes, call.query.device)
-        heads = self._project(call.query, call.key, call.value)
+        heads = self._project(call.query, call.key, call.value, weights, bias)
         if is_whole:
             kept = plain.draw_kept(*heads[:2], todo.dropout)
             found = run_whole(plain.scale(heads[0]), *heads[1:], masks, todo, kept)
@@ -167,9 +185,11 @@ class MultiheadAttention(nn.MultiheadAttention):
         context = plain.join_heads(found.output, self.batch_first)
         return found._replace(output=F.linear(context, self.out_proj.weight, self.out_proj.bias))
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, query: Tensor, key: Tensor, value: Tensor, weights: list[Tensor | None], bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The heads (B, H, L, D) of queries, and (B, H, S, D) of keys and values, with those that are appended."""
-        q, k, v = plain.project(query, key, value, self._list_weights(), self.in_proj_bias)
+        q, k, v = plain.project(query, key, value, weights, bias)
         q, k, v = (
             plain.split_heads(q, self.num_heads, self.batch_first),
             plain.split_heads(k, self.num_heads, self.batch_first),
@@ -181,8 +201,9 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def _list_weights(self) -> list[Tensor | None]:
         """The weights of query, key and value, or all in one and two None."""
-        weight = self.in_proj_weight if self._qkv_same_embed_dim else self.q_proj_weight
-        return [weight, self.k_proj_weight, self.v_proj_weight]
+        if self._qkv_same_embed_dim:
+            return [self.in_proj_weight, None, None]
+        return [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
 
     def _size(self, call: Call) -> Sizes:
         """The axes of the scores of a batched call."""
@@ -222,7 +243,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             if key_padding_mask is not None:
                 key_padding_mask = key_padding_mask.unsqueeze(0)
         plain.require_masks_fit(query, key, [key_padding_mask, attn_mask], self.num_heads, self.batch_first)
-        q, k, v = self._project(query, key, value)
+        q, k, v = self._project(query, key, value, self._list_weights(), self.in_proj_bias)
         appended = self._count_appended()
         if attn_mask is not None:
             attn_mask = plain.shape_mask(attn_mask, self.num_heads, appended)

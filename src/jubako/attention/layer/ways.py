@@ -69,4 +69,4 @@ def run_in_steps(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass) -> A
     with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
         if needs_gradient:
             return run_with_gradient(q, k, v, masks, todo)
-        return (run_kernel if is_kernel_fit(q, todo) else run_forward)(q, k, v, masks, todo)
+        return (run_kernel if is_kernel_fit(q, masks, todo) else run_forward)(q, k, v, masks, todo)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -10,31 +12,35 @@ from jubako.attention.layer.blocks import Pass, sum_dtype
 from jubako.attention.layer.masks import Masks, merge
 from jubako.attention.layer.wanted import Attended
 
-__all__ = ["is_symbolic", "is_whole_needed", "run_whole"]
+__all__ = ["is_symbolic", "is_transformed", "run_whole"]
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def is_whole_needed(*tensors: Tensor | None) -> bool:
-    """Whether something watches the operations, or replays them, which steps with their reused space would mislead.
-
-    That is: compiling and exporting, tracing, `torch.func`, forward-mode derivatives, dispatch modes, and tensors of
-    other classes than torch's own.
+def is_symbolic(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether there may be no numbers behind sizes, or nothing behind tensors: something compiles, exports, traces,
+    or dispatches the operations, or a tensor is of another class than torch's own. Memory can't be estimated then.
     """
-    if is_symbolic(*tensors) or torch._C._are_functorch_transforms_active():
-        return True
-    if torch.autograd.forward_ad._current_level >= 0:
-        return True
-    return any(tensor is not None and tensor.is_meta for tensor in tensors)
-
-
-def is_symbolic(*tensors: Tensor | None) -> bool:
-    """Whether there may be no numbers behind sizes, or nothing behind tensors, so that memory can't be estimated."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return True
     if torch._C._len_torch_dispatch_stack():
         return True
-    return any(tensor is not None and type(tensor) not in _PLAIN for tensor in tensors)
+    for tensor in tensors:  # noqa: SIM110  (a generator takes twice as long, each call)
+        if tensor is not None and type(tensor) not in _PLAIN:
+            return True
+    return False
+
+
+def is_transformed(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether `torch.func` or forward-mode derivatives follow the operations, which steps with their reused space
+    would mislead, or there is nothing behind a tensor.
+    """
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return True
+    for tensor in tensors:  # noqa: SIM110  (as above)
+        if tensor is not None and tensor.is_meta:
+            return True
+    return False
 
 
 def run_whole(q: Tensor, k: Tensor, v: Tensor, masks: Masks, todo: Pass, kept: Tensor | None) -> Attended:

@@ -58,6 +58,10 @@ def _reason_against(call: Call) -> str:
     size = weights.query.shape[0] // settings.heads
     if settings.rotary is not None:
         return "it knows no rotary positions"
+    if weights.query_norm is not None:
+        return "it does not normalise queries and keys"
+    if settings.softcap is not None:
+        return "it does not cap scores"
     if settings.groups != settings.heads:
         return f"it has as many heads of keys as of queries, and this layer has {settings.groups} and {settings.heads}"
     if not math.isclose(scale_of(settings, size), size**-0.5, rel_tol=1e-6):

@@ -5,8 +5,11 @@
     c_attn, c_proj                           GPT-2: one product for all three, weights stored (in, out)
     {q,k,v}_proj, o_proj, out_proj or dense  LLaMA and its kin (rotary, grouped), ViT, BART, Phi
     {q,k,v}_lin, out_lin                     DistilBERT
+    qkv_proj, o_proj                         Phi-3: query, key and value one above the other
+    query_key_value, dense                   GPT-NeoX: the same for each head by itself
 
-They are observed while they are called: which kernel computes them is what the model was set to.
+Norms of query and key (q_norm, k_norm) are theirs, too, as far as their kind is known. They are observed while they are
+called: which kernel computes them is what the model was set to.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import torch
 
 from jubako.attention.checking.judge import Call, Observed
 from jubako.attention.checking.rounding import round_to
-from jubako.attention.description import Masks, Rotary, Settings, Weights
+from jubako.attention.description import Masks, Norm, Rotary, Settings, Weights, unpack
 from jubako.attention.observing.caches import layer_of_cache
 from jubako.attention.observing.described import Described, get_weight, place_of, precision_of_weights
-from jubako.attention.observing.parts import find_parts, find_reason_against
+from jubako.attention.observing.parts import find_cap, find_parts, find_reason_against
+from jubako.attention.observing.probing import describe_norm, find_pairing, turns_heads
 from jubako.attention.observing.roles import find_steps, to_array
 from jubako.attention.observing.ways import NOT_SEEN, find_dropped_steps
 from jubako.errors import InputError
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from jubako.attention.description import Array, Past
+    from jubako.attention.description import Array, Packing, Past
     from jubako.attention.observing.roles import Sizes
     from jubako.attention.observing.trace import Trace
 
@@ -45,8 +49,9 @@ __all__ = [
     "to_call",
 ]
 
-_SIZES = ("head_dim", "attention_head_size")
+_SIZES = ("head_dim", "attention_head_size", "head_size")
 _SCALES = ("scaling", "scale")
+_AFTER_OUTPUT = ("resid_dropout", "residual_dropout")
 _OTHERS = ("encoder_hidden_states", "key_value_states")
 _TENSORS = (
     *("hidden_states", "attention_mask", "encoder_attention_mask", "position_embeddings", *_OTHERS),
@@ -69,11 +74,11 @@ def _find_dropout(module: Any) -> tuple[float, bool]:
     inner = getattr(module, "self", module)
     shares = {
         name: float(share if isinstance(share, (int, float)) else share.p)
-        for name in ("attention_dropout", "attn_dropout", "dropout", "resid_dropout")
+        for name in ("attention_dropout", "attn_dropout", "dropout", *_AFTER_OUTPUT)
         if isinstance(share := getattr(inner, name, None), (int, float, torch.nn.Dropout))
     }
-    resid = shares.pop("resid_dropout", 0.0)
-    return max(shares.values(), default=0.0), resid > 0
+    after = max(shares.pop(name, 0.0) for name in _AFTER_OUTPUT)
+    return max(shares.values(), default=0.0), after > 0
 
 
 def describe_transformer(module: Any) -> Described:
@@ -85,15 +90,11 @@ def describe_transformer(module: Any) -> Described:
     there = [get_weight(part, "weight", name) for name, part in named.items()]
     there += [part.bias for part in named.values() if getattr(part, "bias", None) is not None]
     device, precision = place_of(module, there), precision_of_weights(module, there)
-    packed, *separate = parts.projections.values()
-    if not separate:
-        weight, bias = _linear(packed)
-        if weight.shape[0] % 3:
-            raise InputError(f"{type(module).__name__} gives {weight.shape[0]} features, which 3 does not divide")
-        projections = [*np.split(weight, 3)], [None] * 3 if bias is None else np.split(bias, 3)
-    else:
-        pairs = [_linear(part) for part in (packed, *separate)]
-        projections = [weight for weight, _ in pairs], [bias for _, bias in pairs]
+    inner = parts.inner
+    size = next((getattr(inner, name) for name in _SIZES if getattr(inner, name, None) is not None), None)
+    if size is None:
+        raise InputError(f"{type(module).__name__} does not say how large its heads are")
+    projections = _read_projections(inner, parts.projections, size)
     output = (None, None) if parts.output is None else _linear(parts.output)
     query, key, value = projections[0]
     weights = Weights(
@@ -106,14 +107,17 @@ def describe_transformer(module: Any) -> Described:
         value_bias=projections[1][2],
         output_bias=output[1],
     )
-    inner = parts.inner
-    size = next((getattr(inner, name) for name in _SIZES if getattr(inner, name, None) is not None), None)
-    if size is None:
-        raise InputError(f"{type(module).__name__} does not say how large its heads are")
+    described = [None] if parts.norms is None else [describe_norm(norm) for norm in parts.norms]
+    norm = Norm() if described[0] is None else described[0][0]
+    for which, found in zip(("query", "key"), described, strict=False):
+        if found is not None:
+            weights = replace(weights, **{f"{which}_norm": found[1], f"{which}_norm_bias": found[2]})
     settings = Settings(
         heads=weights.query.shape[0] // size,
         key_heads=weights.key.shape[0] // size,
         scale=next((float(scale) for name in _SCALES if (scale := getattr(inner, name, None)) is not None), size**-0.5),
+        norm=norm,
+        softcap=find_cap(inner),
     )
     kind = type(module)
     return Described(f"{kind.__module__}.{kind.__qualname__}", weights, settings, precision, device)
@@ -176,7 +180,7 @@ def to_call(
     settings = replace(
         described.settings,
         is_causal=is_causal and mask is None and hidden.shape[1] > 1,
-        rotary=_rotary(given.get("position_embeddings")),
+        rotary=_rotary(given.get("position_embeddings"), inner) if turns_heads(inner) else None,
         past=past,
         spare=spare,
     )
@@ -194,6 +198,26 @@ def to_call(
         memory_bytes,
         described.under_autocast,
     )
+
+
+def _read_projections(inner: Any, parts: Mapping[str, Any], size: int) -> tuple[list[Array], list[Array | None]]:
+    """Weights and biases of query, key and value, whether each has its own linear layer or all have one."""
+    if len(parts) == 3:
+        pairs = [_linear(part) for part in parts.values()]
+        return [weight for weight, _ in pairs], [bias for _, bias in pairs]
+    (name, part), *_ = parts.items()
+    weight, bias = _linear(part)
+    heads, groups = weight.shape[0] // (3 * size), weight.shape[0] // (3 * size)
+    if name == "qkv_proj":
+        heads = int(inner.config.num_attention_heads)
+        groups = int(getattr(inner.config, "num_key_value_heads", None) or heads)
+    packing: Packing = "groups" if name == "query_key_value" else "rows"
+    if weight.shape[0] != (heads + 2 * groups) * size:
+        raise InputError(
+            f"{name} gives {weight.shape[0]} features, and H={heads}, Hk={groups} heads of D={size} are not that"
+        )
+    biases = [None] * 3 if bias is None else unpack(bias, heads, groups, packing)
+    return unpack(weight, heads, groups, packing), biases
 
 
 def _linear(part: Any) -> tuple[Array, Array | None]:
@@ -243,11 +267,13 @@ def _mask(mask: torch.Tensor, keys: int) -> Array:
     return ~array if array.dtype.kind == "b" else array
 
 
-def _rotary(embeddings: Any) -> Rotary | None:
+def _rotary(embeddings: Any, inner: Any) -> Rotary | None:
+    """The turns of a call. How cosines lie in their table, and which features they turn, are two different things."""
     if embeddings is None:
         return None
-    cosines, sines = (to_array(each) for each in embeddings)
+    pairing = find_pairing(inner, embeddings[0])
+    cosines, sines = (to_array(each).astype(np.float64) for each in embeddings)
     half = cosines.shape[-1] // 2
     if np.array_equal(cosines[..., :half], cosines[..., half:]):
-        return Rotary(cosines[..., :half].astype(np.float64), sines[..., :half].astype(np.float64), "halves")
-    return Rotary(cosines[..., ::2].astype(np.float64), sines[..., ::2].astype(np.float64), "interleaved")
+        return Rotary(cosines[..., :half], sines[..., :half], pairing or "halves")
+    return Rotary(cosines[..., ::2], sines[..., ::2], pairing or "interleaved")

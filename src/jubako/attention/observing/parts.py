@@ -1,17 +1,17 @@
 """The parts of attention modules of the transformers library and their kin, and why one is not re-derived.
 
-A module is re-derived only where nothing in it is unknown. It may have its projections, dropout, and nothing else that
-holds numbers; its projections are plain linear layers (an adapter around one, or a quantised one, gives other numbers
-than its weights say); and where its `forward` is the library's, that goes through the library's common interface and
-names nothing but what is known here. What is not known would make right models wrong.
+A module is re-derived only where nothing in it is unknown. It may have its projections, dropout, norms of queries and
+keys that are of a known kind, and nothing else that holds numbers; its projections are plain linear layers (an adapter
+around one, or a quantised one, gives other numbers than its weights say); and where its `forward` is the library's,
+that goes through the library's common interface and names nothing but what is known here. What is not known would make
+right models wrong.
 """
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 
+from jubako.attention.observing.probing import TURN, describe_norm, forward_of_library
 from jubako.records import record
 
 TYPE_CHECKING = False
@@ -19,21 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Parts", "find_parts", "find_reason_against", "find_strange_linear"]
+__all__ = ["Parts", "find_cap", "find_parts", "find_reason_against", "find_strange_linear"]
 
 _NAMES = (
     (("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj", "dense")),
     (("q_lin", "k_lin", "v_lin"), ("out_lin",)),
+    (("qkv_proj",), ("o_proj",)),
+    (("query_key_value",), ("dense",)),
 )
+_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"))
+_SAY_NORMS = ("use_qk_norm", "qk_layernorm")  # settings that do nothing else
 _HARMLESS = (torch.nn.Dropout, torch.nn.Identity)
 _NAMED = 6  # of what is not known, in a sentence
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"  # what the library computes attention by, eagerly, fused or otherwise
 _KNOWN = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "dense", "q_lin", "k_lin", "v_lin", "out_lin"),
-    *("query", "key", "value", "c_attn", "c_proj", "split_size", "num_heads", "num_attention_heads"),
+    *("query", "key", "value", "c_attn", "c_proj", "split_size", "num_heads", "num_attention_heads", "head_size"),
+    *("qkv_proj", "query_key_value", "layer_type", "is_sliding", "use_rope", "layer_past"),
     *("num_key_value_heads", "num_key_value_groups", "head_dim", "attention_head_size", "all_head_size", "embed_dim"),
     *("scaling", "scale", "config", "_attn_implementation", "training", "is_causal", "is_decoder", "layer_idx"),
     *("dropout", "attention_dropout", "attn_dropout", "resid_dropout", "dropout_p", "dropout_prob", "p"),
+    *("residual_dropout", "nn", "functional"),
     *("sliding_window", "reorder_and_upcast_attn", "_upcast_and_reordered_attn", "rotary_ndims"),
     *(_INTERFACE, "get_interface", "eager_attention_forward", "apply_rotary_pos_emb", "EncoderDecoderCache"),
     *("is_cross_attention", "cross_attention_cache", "self_attention_cache", "is_updated", "layers", "keys", "values"),
@@ -51,6 +57,7 @@ class Parts:
     projections: dict[str, Any]  # query, key, value; or packed
     output: Any = None
     output_name: str = ""
+    norms: tuple[Any, Any] | None = None  # of query and key
 
 
 def find_parts(module: Any) -> Parts | None:
@@ -64,7 +71,33 @@ def find_parts(module: Any) -> Parts | None:
     for names, outputs in _NAMES:
         if found := _modules(module, names):
             name = next((name for name in outputs if getattr(module, name, None) is not None), "")
-            return Parts(module, found, getattr(module, name) if name else None, name)
+            return Parts(module, found, getattr(module, name) if name else None, name, _find_norms(module))
+    return None
+
+
+def find_cap(inner: Any) -> float | None:
+    """What the library caps its scores at, if it has that done; None if not."""
+    cap = getattr(inner, "attn_logit_softcapping", None)
+    forward = forward_of_library(inner)
+    if forward is None or not isinstance(cap, (int, float)):
+        return None
+    said = {name for each in forward.__code__.co_consts for name in (each if isinstance(each, tuple) else (each,))}
+    return float(cap) if "softcap" in said else None
+
+
+def _find_norms(module: Any) -> tuple[Any, Any] | None:
+    """The norms of query and key, of a kind that is known, that the library puts before any turn; None without."""
+    forward = forward_of_library(module)
+    names = () if forward is None else forward.__code__.co_names
+    for pair in _NORMS:
+        norms = tuple(getattr(module, name, None) for name in pair)
+        if not all(isinstance(norm, torch.nn.Module) and name in names for norm, name in zip(norms, pair, strict=True)):
+            continue
+        if TURN in names and max(names.index(name) for name in pair) > names.index(TURN):
+            continue
+        kinds = [describe_norm(norm) for norm in norms]
+        if None not in kinds and kinds[0][0] == kinds[1][0]:  # type: ignore[index]
+            return norms  # type: ignore[return-value]
     return None
 
 
@@ -79,7 +112,7 @@ def find_reason_against(module: torch.nn.Module) -> str:
     more = list(dict.fromkeys((*_find_more(module, parts), *_find_settings(parts.inner))))
     if not more and not _uses_interface(parts.inner):
         return f"{type(parts.inner).__name__} computes attention in a way of its own, which is not re-derived"
-    more = more or list(_find_names(parts.inner))
+    more = more or list(_find_names(parts))
     return f"it has {', '.join(more[:_NAMED])}, which is not re-derived" if more else ""
 
 
@@ -111,7 +144,7 @@ def _is_linear(part: Any) -> bool:
 
 def _find_more(module: torch.nn.Module, parts: Parts) -> Iterator[str]:
     """What holds numbers, or may do something, besides the parts."""
-    known = {*map(id, parts.projections.values()), id(parts.output), id(parts.inner)}
+    known = {*map(id, (*parts.projections.values(), *(parts.norms or ()))), id(parts.output), id(parts.inner)}
     for each in (module, parts.inner) if parts.inner is not module else (module,):
         for name, child in each.named_children():
             is_outer_output = each is not parts.inner and name == "output" and parts.output is not None
@@ -127,33 +160,34 @@ def _find_settings(inner: Any) -> Iterator[str]:
         yield from (
             name
             for name in ("attn_logit_softcapping", "clip_qkv", "sinks")
-            if getattr(holder, name, None) not in (None, False)
+            if _is_set(getattr(holder, name, None)) and not (name.startswith("attn") and find_cap(inner) is not None)
         )
         positions = getattr(holder, "position_embedding_type", None)
         if positions not in (None, "absolute"):
             yield f"position_embedding_type {positions}"
 
 
-def _find_names(inner: Any) -> Iterator[str]:
+def _is_set(value: Any) -> bool:
+    return value is not None and value is not False
+
+
+def _find_names(parts: Parts) -> Iterator[str]:
     """What the library's `forward` names that is not known: attributes that are set, operations, functions."""
-    forward = _forward_of_library(inner)
+    inner = parts.inner
+    forward = forward_of_library(inner)
     if forward is None:
         return
+    known = _KNOWN | {*_SAY_NORMS, *(name for pair in _NORMS for name in pair)} if parts.norms else _KNOWN
+    known = known | {"attn_logit_softcapping"} if find_cap(inner) is not None else known
     for name in forward.__code__.co_names:
-        if name in _KNOWN:
+        if name in known:
             continue
         values = [getattr(holder, name, None) for holder in (inner, getattr(inner, "config", None))]
-        is_set = any(value is not None and value is not False for value in values)
+        is_set = any(map(_is_set, values))
         if is_set or name in forward.__globals__ or hasattr(torch.Tensor, name) or hasattr(torch, name):
             yield name
 
 
 def _uses_interface(inner: Any) -> bool:
-    forward = _forward_of_library(inner)
+    forward = forward_of_library(inner)
     return forward is None or _INTERFACE in forward.__code__.co_names
-
-
-def _forward_of_library(inner: Any) -> Any:
-    """Its `forward`, if that is one of the library's."""
-    forward = inspect.unwrap(type(inner).forward)
-    return forward if getattr(forward, "__module__", "").startswith("transformers.") else None

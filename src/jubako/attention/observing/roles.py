@@ -49,6 +49,7 @@ _FUSED = (
     "_scaled_dot_product_fused_attention_overrideable",
 )
 _MASKS = {"add", "add_", "masked_fill", "masked_fill_", "where", "sub", "baddbmm"}
+_CAPS = {"tanh", "tanh_"}  # between two factors: scores that are capped
 _SOFTMAX = {"_softmax", "softmax", "_safe_softmax"}
 
 
@@ -132,7 +133,8 @@ class _Finder:
         is_plain = score.op != "baddbmm" or ignores_addend(score)
         if is_plain:
             for node in path[1:]:
-                if is_rounding(node, self._dtype) or not (is_layout(node) or factor(node) is not None):
+                is_known = is_layout(node) or factor(node) is not None or node.op in _CAPS
+                if is_rounding(node, self._dtype) or not is_known:
                     break
                 end = node
             self._take_map("scores", end)
