@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jubako.attention.checking.report import Report as Report
     from jubako.attention.description import Masks as Masks
     from jubako.attention.description import Norm as Norm
+    from jubako.attention.description import Past as Past
     from jubako.attention.description import Rotary as Rotary
     from jubako.attention.description import Settings as Settings
     from jubako.attention.description import Weights as Weights
@@ -47,7 +48,7 @@ _NAMES_IN = {
     "jubako.attention.checking.precision": ("precision_of",),
     "jubako.attention.checking.options": ("CheckOptions",),
     "jubako.attention.checking.report": ("Report",),
-    "jubako.attention.description": ("Masks", "Norm", "Rotary", "Settings", "Weights", "rotary_of"),
+    "jubako.attention.description": ("Masks", "Norm", "Past", "Rotary", "Settings", "Weights", "rotary_of"),
     "jubako.attention.files.check": ("FileOptions",),
     "jubako.attention.files.layers": ("Told",),
     "jubako.attention.layer.compiled": ("use_kernel",),

@@ -67,3 +67,17 @@ def test_padding_is_known_however_it_is_given(by_name: bool) -> None:
     report = check(Model("tensor", torch.nn.TransformerEncoderLayer), torch.randn(2, 5, 16), padding, by_name=by_name)
     assert report, report.describe()
     assert [layer.name for layer in report.layers][-1] == "whole layers of encoder"
+
+
+def test_encoder_that_raises_where_its_fast_path_is_allowed_is_broken() -> None:
+    class Raising(torch.nn.TransformerEncoderLayer):
+        def forward(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if torch.backends.mha.get_fastpath_enabled():
+                raise RuntimeError("not so fast")
+            return super().forward(*args, **kwargs)
+
+    report = check(Raising(16, 4, 32, batch_first=True), torch.randn(2, 5, 16))
+    assert not report
+    assert report.layers[-1].broken == (
+        "with torch's fast path allowed it raises RuntimeError: not so fast; and without it does not"
+    )

@@ -7,6 +7,7 @@ import torch
 
 from jubako.attention import CheckOptions, check
 from jubako.attention.observing.random_inputs import other_sizes
+from jubako.errors import WorkError
 
 from .mutants import Plain
 
@@ -56,7 +57,7 @@ class MixesUp(Plain):
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 3), (0, 3)])
-@pytest.mark.parametrize("sizes", [(2, 16), (16, 16), (4, 4), (6, 6), (4, 6)])
+@pytest.mark.parametrize("sizes", [(2, 16), (4, 4), (4, 6)])
 def test_layer_that_mixes_up_two_axes_is_caught_whatever_sizes_are_asked_for(
     axes: tuple[int, int], sizes: tuple[int, int]
 ) -> None:
@@ -86,8 +87,78 @@ def test_right_layers_agree_at_all_sizes_and_each_is_told_in_a_line(
     assert all(line.endswith(": every step that was observed agrees") for line in lines)
 
 
+def test_what_departs_at_all_sizes_is_told_in_full_once() -> None:
+    class NotScaled(Plain):
+        def score(self, q, k):  # type: ignore[no-untyped-def]
+            return q @ k.transpose(-1, -2)
+
+    report = check(make(NotScaled))
+    text = report.describe()
+    assert text.count("first departure: scores departs") == 2  # with weights and without, at the size asked for
+    assert text.count("TRAP: wrong scale") == 1
+    assert "3 ways of calling it with B=2, L=3, S=5: a step departs, too" in text
+    assert all(run.first_departure is not None for run in report.layers[0].runs)
+    with pytest.raises(WorkError) as raised:
+        report.require()
+    assert "B=2, L=3, S=5" not in str(raised.value)
+
+
+def test_what_departs_at_one_size_only_is_told_in_full() -> None:
+    report = check(make(wrong_where("L == S and L == D")))
+    text = report.describe()
+    assert "need_weights=True, B=2, L=6, S=6\n" in text
+    assert "a step departs, too" not in text
+    with pytest.raises(WorkError, match="need_weights=True, B=2, L=6, S=6: scores departs"):
+        report.require()
+
+
 def test_sizes_that_would_take_long_are_left_out() -> None:
     layer = torch.nn.MultiheadAttention(24, 4)
     assert list(other_sizes(layer, CheckOptions())) == [(2, 3, 5), (4, 4, 4), (2, 6, 6), (6, 3, 2)]
     assert list(other_sizes(layer, CheckOptions(batch=4, length=4))) == [(2, 3, 5), (2, 6, 6), (6, 3, 2)]
     assert list(other_sizes(layer, CheckOptions(memory_bytes=70_000))) == [(2, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (torch.nn.TransformerEncoderLayer, {"B=2, L=3, S=3", "B=4, L=4, S=4", "B=2, L=6, S=6", "B=6, L=3, S=3"}),
+        (torch.nn.TransformerDecoderLayer, {"B=2, L=3, S=5", "B=4, L=4, S=4", "B=2, L=6, S=6", "B=6, L=3, S=2"}),
+    ],
+)
+def test_layers_of_encoders_and_decoders_are_called_at_these_sizes_too(
+    kind: type[torch.nn.Module], sizes: set[str]
+) -> None:
+    torch.manual_seed(0)
+    model = kind(EMBED, HEADS, 16, batch_first=True)
+    report = check(model)
+    assert report, report.describe()
+    assert all({run.sizes for run in layer.runs} - {""} == sizes for layer in report.layers)
+    model.self_attn = make(wrong_where("B == L"))
+    model.self_attn._qkv_same_embed_dim = False  # which torch asks of it, for its fast path
+    (wrong,) = [layer for layer in check(model).layers if layer.name == "self_attn"]
+    departures = {(run.sizes, run.first_departure.step) for run in wrong.runs if run.first_departure is not None}
+    assert departures >= {("B=4, L=4, S=4", "scores"), ("B=4, L=4, S=4", "output")}
+    assert {sizes for sizes, _ in departures} == {"B=4, L=4, S=4"}
+
+
+def test_subclass_with_a_call_of_its_own_is_called_at_these_sizes_too() -> None:
+    class Own(torch.nn.MultiheadAttention):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return super().forward(x, x.roll(1, dims=1) if len(x) == x.shape[1] else x, x)[0]
+
+    report = check(Own(EMBED, HEADS, batch_first=True))
+    assert {run.name for run in report.layers[0].runs if run.first_departure} == {"as called, B=4, L=4, S=4"}
+
+
+def test_size_that_a_layer_cannot_be_called_with_is_told_of() -> None:
+    class Fixed(torch.nn.TransformerEncoderLayer):
+        def forward(self, x, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if x.shape[1] != 16:
+                raise ValueError("only 16 tokens at once")
+            return super().forward(x, *args, **kwargs)
+
+    report = check(Fixed(EMBED, HEADS, 16, batch_first=True))
+    assert report, report.describe()
+    assert len(report.unchecked) == 4
+    assert report.unchecked[0] == ("Fixed with B=2, L=3, S=3: calling Fixed raises ValueError: only 16 tokens at once")

@@ -33,17 +33,31 @@ def check_module(
     kind = type(model).__name__
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"what is checked is a module of torch's, or the path of a file of weights, not a {kind}")
-    notes: list[str] = []
-    is_random = not args and not kwargs
-    if is_random:
-        args = make_inputs(model, options)
-        notes.append(f"the inputs are random, drawn with seed {options.seed}")
+    if args or kwargs:
+        layers, unchecked = _check_call(model, args, kwargs, options)
+        return Report(kind, layers, (), _tolerance(options), unchecked)
+    layers, unchecked = _check_call(model, make_inputs(model, options), {}, options)
+    for sizes in other_sizes(model, options):
+        told = describe_sizes(sizes)
+        try:
+            more, _ = _check_call(model, draw_inputs(model, sizes, options.seed), {}, options)
+        except InputError as error:
+            unchecked.append(f"{kind} with {told}: {error.message}")
+        else:
+            layers = _merge(layers, more, told)
+    notes = [f"the inputs are random, drawn with seed {options.seed}"]
+    return Report(kind, layers, notes, _tolerance(options), unchecked)
+
+
+def _check_call(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: CheckOptions
+) -> tuple[list[LayerReport], list[str]]:
+    """The reports of the layers in a call, and what was not checked."""
+    kind = type(model).__name__
     if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
-        layer = check_multihead(kind, model, args, kwargs, options)
-        layer = _check_other_sizes(layer, model, options) if is_random and not layer.broken else layer
-        return Report(kind, [layer], notes, _tolerance(options))
+        return [check_multihead(kind, model, args, kwargs, options)], []
     watch = _watch(model, options)
     compiled = find_compiled(model)
     modes = {module: module.training for module in model.modules()}
@@ -56,19 +70,21 @@ def check_module(
     finally:
         for module, is_training in modes.items():
             module.training = is_training
-    unchecked = [*watch.unchecked, *watch.find_uncalled()]
-    return Report(kind, layers, notes, _tolerance(options), [*unchecked, *_tell_compiled(compiled)])
+    return layers, [*watch.unchecked, *watch.find_uncalled(), *_tell_compiled(compiled)]
 
 
-def _check_other_sizes(layer: LayerReport, model: torch.nn.Module, options: CheckOptions) -> LayerReport:
-    """With runs at sizes that are equal where those asked for differ, and the other way round: mixed up axes show."""
-    for sizes in other_sizes(model, options):
-        more = check_multihead(layer.name, model, draw_inputs(model, sizes, options.seed), {}, options)
-        told = describe_sizes(sizes)
-        runs = [replace(run, name=f"{run.name}, {told}", sizes=told) for run in more.runs]
-        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in more.traps if trap.is_failure]
-        layer = replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps])
-    return layer
+def _merge(layers: list[LayerReport], more: Sequence[LayerReport], told: str) -> list[LayerReport]:
+    """With the runs of a call of the same layers at other sizes: where axes are mixed up, they differ."""
+    if [layer.name for layer in layers] != [layer.name for layer in more]:
+        return [*layers, *more]
+    merged = []
+    for layer, other in zip(layers, more, strict=True):
+        runs = [replace(run, name=f"{run.name}, {told}", sizes=told) for run in other.runs]
+        named = {trap.name for trap in layer.traps}
+        traps = [trap for trap in other.traps if trap.is_failure and trap.name not in named]
+        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in traps]
+        merged.append(replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps]))
+    return merged
 
 
 def _call(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -45,6 +45,14 @@ class _Called:
     kwargs: dict[str, Any]
 
     @property
+    def label(self) -> str:
+        return f"whole layers of {self.name}" if self.name else "whole layers"
+
+    @property
+    def kind(self) -> str:
+        return f"{type(self.module).__module__}.{type(self.module).__qualname__}"
+
+    @property
     def padding(self) -> torch.Tensor | None:
         """The padding mask, however it was given: (B, L)."""
         try:
@@ -101,8 +109,13 @@ def _run(called: _Called, *, fast: bool) -> tuple[Any, bool]:
 
 
 def _compare(called: _Called) -> Iterator[LayerReport]:
-    fast, took_fast = _run(called, fast=True)
     slow, _ = _run(called, fast=False)
+    try:
+        fast, took_fast = _run(called, fast=True)
+    except Exception as error:  # noqa: BLE001  (the module's own code)
+        broken = f"with torch's fast path allowed it raises {type(error).__name__}: {error}; and without it does not"
+        yield LayerReport(called.label, called.kind, {}, broken=broken)
+        return
     if not took_fast or not all(isinstance(each, torch.Tensor) and each.ndim == 3 for each in (fast, slow)):
         return
     exact = _in_double(called)
@@ -129,8 +142,8 @@ def _compare(called: _Called) -> Iterator[LayerReport]:
         "paths_disagree", "the whole layer's fast path gives something else than its slow path", is_failure=True
     )
     yield LayerReport(
-        f"whole layers of {called.name}" if called.name else "whole layers",
-        f"{type(called.module).__module__}.{type(called.module).__qualname__}",
+        called.label,
+        called.kind,
         {"dtype": precision.name},
         [RunReport("fast path against slow path", [step])],
         () if agrees else (trap,),

@@ -13,7 +13,7 @@ import torch
 from jubako.attention.description import Settings
 from jubako.attention.inputs import estimate_bytes, require_memory
 from jubako.attention.observing.described import get_weight
-from jubako.attention.observing.multihead import is_multihead
+from jubako.attention.observing.multihead import is_called_alike, is_multihead
 from jubako.attention.observing.watch import find_layers
 from jubako.errors import InputError
 
@@ -36,46 +36,60 @@ _AT_MOST_BYTES = 1 << 28  # that a look at other sizes may take
 
 
 def make_inputs(model: Any, options: CheckOptions) -> tuple[torch.Tensor, ...]:
-    """Random inputs for a layer by itself, or an encoder or decoder layer of torch's. InputError for anything else.
+    """Random inputs of the size asked for. InputError for a model of which nobody knows what it takes.
 
     HostError, before anything is drawn, if what is re-derived of them would not fit into memory.
     """
-    layers: list[Any] = [model] if is_multihead(model) else [m for m in find_layers(model).values() if is_multihead(m)]
-    count = next((count for kinds, count in _TAKES if isinstance(model, kinds)), 0) if layers else 0
-    if not (count or is_multihead(model)):
-        raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
     sizes = (options.batch, options.length, options.length)
+    layers = _layers_of(model)
+    if not (_count_sequences(model) or is_multihead(model)):
+        raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
     for layer in layers:
         require_memory(Settings(layer.num_heads), sizes, _features(layer)[0], options.memory_bytes)
-    if is_multihead(model):
-        return draw_inputs(model, sizes, options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
-    return tuple(_draw(layers[0], sizes[:2], _features(layers[0])[0], generator) for _ in range(count))
+    return draw_inputs(model, sizes, options.seed)
 
 
-def draw_inputs(layer: Any, sizes: Lengths, seed: int) -> tuple[torch.Tensor, ...]:
-    """Inputs for a layer by itself: one where query, key and value are equally long and wide."""
+def draw_inputs(model: Any, sizes: Lengths, seed: int) -> tuple[torch.Tensor, ...]:
+    """Inputs for a layer by itself: one where query, key and value are equally long and wide; or what has it inside."""
     batch, length, keys = sizes
     generator = torch.Generator().manual_seed(seed)
+    layer = _layers_of(model)[0]
     embed, *sides = _features(layer)
     query = _draw(layer, (batch, length), embed, generator)
+    if not is_multihead(model):
+        others = range(1, _count_sequences(model))
+        return (query, *(_draw(layer, (batch, keys), embed, generator) for _ in others))
     if sides == [embed, embed] and length == keys:
         return (query,)
     return (query, *(_draw(layer, (batch, keys), features, generator) for features in sides))
 
 
-def other_sizes(layer: Any, options: CheckOptions) -> Iterator[Lengths]:
-    """Sizes to call a layer with besides those asked for; not those that would take long."""
-    heads, features = layer.num_heads, _features(layer)
+def other_sizes(model: Any, options: CheckOptions) -> Iterator[Lengths]:
+    """Sizes to call a model with besides those asked for; not those that would take long."""
+    layers = _layers_of(model)
+    heads, features = layers[0].num_heads, _features(layers[0])
     size = features[0] // max(heads, 1)
     taken = {heads, size, *features}
     free = [n for n in range(2, 12) if n not in taken][:3]
     wanted = [(free[0], free[1], free[2]), (heads, heads, heads), (2, size, size), (size, 3, 2)]
+    takes_one = not is_called_alike(model) if is_multihead(model) else _count_sequences(model) == 1
+    if takes_one:  # a layer with a call of its own, too: nobody knows of more
+        wanted = [(batch, length, length) for batch, length, _ in wanted]
     asked = (options.batch, options.length, options.length)
-    most = min(_AT_MOST_BYTES, options.memory_bytes or _AT_MOST_BYTES)
+    most = min(_AT_MOST_BYTES, options.memory_bytes or _AT_MOST_BYTES) / len(layers)
     for sizes in dict.fromkeys(wanted):
         if sizes != asked and estimate_bytes(Settings(heads), sizes, features[0]) <= most:
             yield sizes
+
+
+def _layers_of(model: Any) -> list[Any]:
+    return [model] if is_multihead(model) else [m for m in find_layers(model).values() if is_multihead(m)]
+
+
+def _count_sequences(model: Any) -> int:
+    """How many sequences a model takes that is no attention layer itself; 0 if that is not known."""
+    counts = (count for kinds, count in _TAKES if isinstance(model, kinds))
+    return next(counts, 0) if _layers_of(model) else 0
 
 
 def describe_sizes(sizes: Lengths) -> str:
@@ -85,7 +99,7 @@ def describe_sizes(sizes: Lengths) -> str:
 
 def _draw(layer: Any, sizes: tuple[int, int], features: int, generator: torch.Generator) -> torch.Tensor:
     first, second = sizes if getattr(layer, "batch_first", True) else sizes[::-1]
-    drawn = torch.randn(first, second, features, generator=generator)
+    drawn = torch.randn(first, second, features, generator=generator, device="cpu")
     return drawn.to(get_weight(layer.out_proj, "weight", "out_proj"))
 
 

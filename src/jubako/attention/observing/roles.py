@@ -81,6 +81,8 @@ def find_steps(trace: Trace, sizes: Sizes, reference: Mapping[str, Array], *, is
 
 def to_array(tensor: torch.Tensor) -> Array:
     """The numbers of a tensor in a type that NumPy has and that holds them. InputError for one that shows none."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise InputError("a call within a transform of torch.func, such as vmap or grad, is not looked into")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         what = "on meta" if tensor.is_meta else "quantized" if tensor.is_quantized else f"of layout {tensor.layout}"
         raise InputError(f"a tensor is {what}: what is checked is made of tensors that hold their numbers")

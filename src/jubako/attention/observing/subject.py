@@ -16,6 +16,7 @@ import torch
 from jubako.attention.checking.report import Report
 from jubako.attention.files.given import read_arrays
 from jubako.attention.observing.check import check_module
+from jubako.attention.observing.holding import find_weights
 from jubako.errors import InputError
 
 TYPE_CHECKING = False
@@ -87,11 +88,11 @@ def _unpack(found: Any, label: str) -> tuple[torch.nn.Module, tuple[Any, ...], d
 
 def _read_inputs(path: str, module: torch.nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arrays of a file as tensors, of the type of the module where they are real numbers; masks by their names."""
-    parameter = next(module.parameters())
+    like = next((weight for weight in find_weights(module) if weight.is_floating_point()), torch.empty(0))
     tensors = {}
     for name, array in read_arrays(path).items():
         tensor = torch.from_numpy(np.array(array))
-        tensors[name] = tensor.to(parameter) if tensor.is_floating_point() else tensor.to(parameter.device)
+        tensors[name] = tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
     if "" in tensors:
         return (tensors[""],), {}
     if "query" in tensors and not {"key", "value"} & tensors.keys():

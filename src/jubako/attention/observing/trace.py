@@ -65,6 +65,11 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Called by torch for each operation."""
         named = kwargs or {}
+        if torch.is_inference_mode_enabled():  # in which composite functions come as they are, and not apart
+            with self:
+                result = func.decompose(*args, **named)
+            if result is not NotImplemented:
+                return result
         inputs = [self._node_of(tensor) for tensor in _tensors((args, named))]
         written = list(_written(func, args, named))
         for tensor in written:

@@ -6,6 +6,8 @@ and it is run again on the same inputs, all its ways, since which way the model 
 
 from __future__ import annotations
 
+from threading import get_ident
+
 import torch
 
 from jubako.attention.checking.judge import expect
@@ -13,11 +15,19 @@ from jubako.attention.checking.layers import report_layer
 from jubako.attention.checking.verdicts import LayerReport
 from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import huggingface, multihead
-from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
+from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held, find_spare
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import NOT_SEEN, Subject, observe_call, observe_trace, renew_weights, run_all_ways
+from jubako.attention.observing.ways import (
+    NOT_SEEN,
+    Made,
+    Subject,
+    drops_weights,
+    observe_call,
+    renew_weights,
+    run_all_ways,
+)
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.errors import JubakoError
 from jubako.records import record, replace
@@ -51,20 +61,20 @@ def check_multihead(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: CheckOptions,
-    result: Any = None,
+    made: Made | None = None,
 ) -> LayerReport:
-    """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
+    """Torch's layer, or one that is called like it, run all its ways; and a call of it that was made, if one is given.
 
     Under autocast it is judged as computed in the type that this casts to.
     """
     with holding_weights(module):
         arguments = multihead.read_arguments(args, kwargs)
-        if result is None:
+        if made is None:
             renew_weights(module, arguments)
 
         def observe(subject: Subject) -> list[Observed]:
             runs = run_all_ways(subject)
-            return runs if result is None else [observe_call(subject, result, runs), *runs]
+            return runs if made is None else [observe_call(subject, made, runs), *runs]
 
         return _report_multihead(name, module, arguments, options, observe)
 
@@ -91,13 +101,15 @@ def _is_run_again(module: torch.nn.Module) -> bool:
     return multihead.is_multihead(module) and multihead.is_called_alike(module)
 
 
+_CHECKING: set[int] = set()  # the threads that are checking a call now: what they call is no call of a model's
+
+
 @record
 class _Begun:
     """A call that is being traced."""
 
     trace: Trace
-    cache: Any = None  # the part of a cache that it appends to
-    held: Held | None = None  # what that held before
+    held: Held | None = None  # what the cache held before that it appends to
 
 
 class Watch:
@@ -108,14 +120,13 @@ class Watch:
         self.unchecked: list[str] = []  # what was not checked, and why
         self._options = options
         self._handles: list[Any] = []
-        self._begun: dict[torch.nn.Module, _Begun] = {}
+        self._begun: dict[tuple[int, torch.nn.Module], _Begun] = {}  # by thread
         self._caches = CacheMemory()
         self._names = {
             module: name or type(module).__name__ for name, module in find_layers(model).items() if options.wants(name)
         }
         self._is_compiled = bool(find_compiled(model))
         self._called: set[torch.nn.Module] = set()
-        self._is_busy = False
 
     def __bool__(self) -> bool:
         """True if there is anything to watch."""
@@ -146,26 +157,26 @@ class Watch:
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._called.add(module)
-        if self._is_busy or _is_run_again(module):
+        if get_ident() in _CHECKING or (_is_run_again(module) and not drops_weights(module)):
             return
-        cache = held = None
+        held = None
         try:
             if not multihead.is_multihead(module):
-                cache = huggingface.find_cache(module, args, kwargs)
-                held = find_held(cache)
+                held = find_held(huggingface.find_cache(module, args, kwargs))
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self.unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[module] = begun = _Begun(trace_of(module), cache, held)
+        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), held)
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        begun = self._begun.pop(module, None)
+        begun = self._begun.pop((get_ident(), module), None)
         if begun is not None:
             begun.trace.__exit__(None, None, None)
-        if self._is_busy or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
+        is_checking = get_ident() in _CHECKING
+        if is_checking or result is None or (begun is None and not _is_run_again(module)):  # None: it raised
             return
-        self._is_busy = True
+        _CHECKING.add(get_ident())
         try:
             with torch.no_grad():
                 self.layers.append(self._check(module, args, kwargs, result, begun))
@@ -176,19 +187,20 @@ class Watch:
             self.unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
             self._caches.forget(module)
         finally:
-            self._is_busy = False
+            _CHECKING.discard(get_ident())
 
     def _check(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
     ) -> LayerReport:
         name = self._names[module]
-        if begun is None:
-            return check_multihead(name, module, args, kwargs, self._options, result)
+        trace = None if begun is None else begun.trace
+        if begun is None or _is_run_again(module):
+            return check_multihead(name, module, args, kwargs, self._options, Made(result, trace))
         if multihead.is_multihead(module):
-            trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
+            arguments, made = multihead.read_arguments(args, kwargs), Made(result, begun.trace)
             with holding_weights(module):
                 return _report_multihead(
-                    name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
+                    name, module, arguments, self._options, lambda subject: [observe_call(subject, made)]
                 )
         with holding_weights(module):
             described = as_computed(huggingface.describe_transformer(module))
@@ -199,14 +211,16 @@ class Watch:
         if begun.held is not None:
             past, is_known = self._caches.find_past(module, begun.held)
             notes = [] if is_known else [AS_GIVEN]
-        call = huggingface.to_call(module, described, args, kwargs, past, self._options.memory_bytes)
+        cache = huggingface.find_cache(module, args, kwargs)  # which may have got a part for the module only now
+        kept = (past, find_spare(cache))
+        call = huggingface.to_call(module, described, args, kwargs, kept, self._options.memory_bytes)
         expected = expect(call)
-        if begun.cache is not None:
-            self._caches.keep(module, begun.cache, expected)
+        if cache is not None:
+            self._caches.keep(module, cache, expected)
         sizes = multihead.sizes_of(described, expected.values)
         observed = huggingface.observe(module, begun.trace, sizes, expected.values, result, in_training=module.training)
         runs = [replace(observed, notes=[*notes, *observed.notes])]
-        if NOT_SEEN in observed.notes and begun.cache is None:
+        if NOT_SEEN in observed.notes and cache is None:
             again, trace = _call_out_of_training(module, args, kwargs)
             seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
             runs.append(replace(seen, name="called once more, out of training"))
