@@ -63,7 +63,7 @@ class Rotary:
 
 @record
 class Past:
-    """Keys and values of earlier calls, from a cache: cut into heads and turned. They come before those of a call.
+    """Keys and values of earlier calls, from a cache: cut into heads and turned. They are beside those of a call.
 
     `key_errors` and `value_errors` say how far each may be expected to be off; None: these are the numbers themselves.
     """
@@ -107,6 +107,7 @@ class Settings:
     batch_first: bool = True  # how inputs with three axes are laid out: (B, L, E), or (L, B, E)
     rotary: Rotary | None = None
     past: Past | None = None
+    spare: Past | None = None  # what a cache of fixed size holds behind the keys of a call; no query sees it
     norm: Norm = Norm()  # of those weights that have norms
     softcap: float | None = None  # scores s become softcap * tanh(s / softcap), before any mask
 
@@ -119,6 +120,11 @@ class Settings:
     def past_length(self) -> int:
         """P, how many keys of earlier calls come before those of a call."""
         return 0 if self.past is None else self.past.length
+
+    @property
+    def kept_length(self) -> int:
+        """How many keys there are besides those of a call: before these, and behind them."""
+        return self.past_length + (0 if self.spare is None else self.spare.length)
 
 
 @record

@@ -77,8 +77,9 @@ def measure(
     _require_same(shapes, "key", "value", 1, "S")
     _require_same(shapes, "query", "key", 0, "B")
     _require_same(shapes, "key", "value", 0, "B")
-    if settings.past is not None:
-        _check_past(settings.past, shapes["query"][0], weights, settings)
+    for kept in (settings.past, settings.spare):
+        if kept is not None:
+            _check_kept(kept, shapes["query"][0], weights, settings)
     return axes, (shapes["query"][0], shapes["query"][1], shapes["key"][1])
 
 
@@ -99,7 +100,7 @@ def arrange(query: Array, key: Array, value: Array, weights: Weights, settings: 
 
 def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -> Array | None:
     """Both masks and the causal one as one array of numbers to add, (B or 1, H or 1, L or 1, S); None without any."""
-    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
+    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.kept_length
     parts: list[Array] = []
     if masks.attention is not None:
         attention = _attention_mask(np.asarray(masks.attention), settings.heads, (batch, length, keys))
@@ -114,6 +115,9 @@ def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -
         parts.append(
             _as_added("causal mask", causal_mask(length, keys, settings.past_length))[None, None]
         )  # (1, 1, L, S)
+    if settings.spare is not None:
+        is_spare = np.arange(keys) >= keys - settings.spare.length
+        parts.append(_as_added("mask of what is spare", is_spare[None, None, None]))  # (1, 1, 1, S)
     if not parts:
         return None
     with np.errstate(invalid="ignore"):
@@ -127,7 +131,7 @@ def causal_mask(length: int, keys: int, past: int = 0) -> Array:
 
 def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: int) -> int:
     """Memory that re-deriving a call takes: nearly all of it the maps of scores and weights, in double precision."""
-    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
+    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.kept_length
     rows = 16 * batch * (length + keys) * max(features, 1)  # projections, heads, and what these are compared with
     return 8 * (_MAPS * batch * settings.heads * length * (keys + 2) + rows)
 
@@ -137,7 +141,7 @@ def require_memory(settings: Settings, sizes: tuple[int, int, int], features: in
     needed = estimate_bytes(settings, sizes, features)
     there = find_free_bytes() if limit_bytes is None else limit_bytes
     if there is not None and needed > there:
-        batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.past_length
+        batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.kept_length
         raise SizeError(
             f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
             f"and {there / (1 << 30):.1f} GiB are free",
@@ -178,7 +182,7 @@ def _require_same(shapes: dict[str, tuple[int, ...]], one: str, other: str, axis
         raise InputError(f"{one} {shown[0]} and {other} {shown[1]} differ in {letter}: {sizes[0]} and {sizes[1]}")
 
 
-def _check_past(past: Past, batch: int, weights: Weights, settings: Settings) -> None:
+def _check_kept(past: Past, batch: int, weights: Weights, settings: Settings) -> None:
     right = (batch, settings.groups, past.length, weights.query.shape[0] // settings.heads)
     for name in ("key_heads", "value_heads", "key_errors", "value_errors"):
         array = getattr(past, name)

@@ -131,16 +131,14 @@ def to_key_heads(projection: Array, w: Mapping[str, Array], settings: Settings) 
     heads = _normalised_heads(_append(projection, w.get("added_key")), "key", w, settings)  # (B, Hk, S or S+1, D)
     if settings.rotary is not None:
         heads = rotate(heads, settings.rotary)  # (B, Hk, S, D)
-    if settings.past is not None:
-        heads = np.concatenate([settings.past.key_heads, heads], axis=2)  # (B, Hk, P+S, D)
+    heads = _add_kept(heads, "key_heads", settings)  # (B, Hk, P+S, D)
     return share(_append_zero(heads, settings), settings)  # (B, H, S, D), S now with what was there and is appended
 
 
 def to_value_heads(projection: Array, w: Mapping[str, Array], settings: Settings) -> Array:
     """As `to_key_heads`, but values are never normalised or turned."""
     heads = split(_append(projection, w.get("added_value")), settings.groups)  # (B, Hk, S or S+1, D)
-    if settings.past is not None:
-        heads = np.concatenate([settings.past.value_heads, heads], axis=2)  # (B, Hk, P+S, D)
+    heads = _add_kept(heads, "value_heads", settings)  # (B, Hk, P+S, D)
     return share(_append_zero(heads, settings), settings)  # (B, H, S, D)
 
 
@@ -254,6 +252,13 @@ def _append(projection: Array, row: Array | None) -> Array:
         return projection  # (B, S, Hk*D)
     rows = np.broadcast_to(row, (projection.shape[0], 1, row.shape[0]))  # (B, 1, Hk*D)
     return np.concatenate([projection, rows], axis=1)  # (B, S+1, Hk*D)
+
+
+def _add_kept(heads: Array, name: str, settings: Settings) -> Array:
+    """(B, Hk, S, D) between what a cache holds before them and what it holds behind: (B, Hk, P+S, D)."""
+    parts = [None if kept is None else getattr(kept, name) for kept in (settings.past, settings.spare)]
+    there = [part for part in (parts[0], heads, parts[1]) if part is not None]
+    return heads if len(there) == 1 else np.concatenate(there, axis=2)  # (B, Hk, P+S, D)
 
 
 def _append_zero(heads: Array, settings: Settings) -> Array:

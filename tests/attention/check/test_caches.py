@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from jubako.attention import Past, Settings, Weights, attend, capture, check, rotary_of
 from jubako.attention.checking.report import Report
@@ -18,6 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "GPT2": {"n_embd": 32, "n_head": 4, "n_layer": 1, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0},
     "Llama": {"num_key_value_heads": 2},
     "Mistral": {"num_key_value_heads": 2, "sliding_window": 4},
+    "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},  # which keeps keys that were normalised
 }
 AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
 BART = {
@@ -77,7 +79,8 @@ def spoil(cache: Any, how: str) -> None:
     def update(keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         all_keys, all_values = right(keys, values, *args, **kwargs)
         if how == "stale":  # the new key is forgotten, the one before it taken once more
-            return torch.cat([all_keys[..., :-1, :], all_keys[..., -2:-1, :]], dim=-2), all_values
+            last = int(layer.get_seq_length()) - 1
+            return all_keys.index_copy(2, torch.tensor([last]), all_keys[:, :, last - 1 : last]), all_values
         if how == "keys one position off":
             return all_keys.roll(1, dims=-2), all_values
         if how == "values one position off":
@@ -172,7 +175,7 @@ def test_much_generating_with_everything_drawn_raises_no_alarm(start: int) -> No
 def require_no_alarm(seeds: range) -> None:
     for seed in seeds:
         random = np.random.default_rng(seed)
-        kind, implementation = list(KINDS)[seed % 3], str(random.choice(["eager", "sdpa"]))
+        kind, implementation = list(KINDS)[seed % 4], str(random.choice(["eager", "sdpa"]))
         types = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
         dtype = types[int(random.integers(0, 3 if implementation == "eager" else 4))]  # eager softmax is in float32
         model = model_of(kind, implementation, **KINDS[kind]).to(dtype)
@@ -203,15 +206,60 @@ def require_no_alarm(seeds: range) -> None:
         assert not any(run.notes for layer in report.layers for run in layer.runs)
 
 
-def test_cache_of_another_making_is_not_guessed_at() -> None:
-    import transformers
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["GPT2", "Llama", "Qwen3"])
+@pytest.mark.parametrize("watched", [True, False])
+def test_cache_of_fixed_size_is_checked_with_its_spare_room(kind: str, implementation: str, watched: bool) -> None:
+    model = model_of(kind, implementation, **KINDS[kind])
+    for how, step in ((None, ""), *WRONG.items()):
+        cache = transformers.StaticCache(config=model.config, max_cache_len=8)
+        if not watched:
+            fill(model, IDS[:, :5], cache=cache)
+        with capture(model) as captured:
+            if watched:
+                fill(model, IDS[:, :5], cache=cache)
+            cache.crop(-1)
+            if how:
+                spoil(cache, how)
+            fill(model, IDS[:, 4:6], cache=cache)
+        report = captured.report()
+        assert report.unchecked == []
+        assert departures(report) == [*([""] if watched else []), step], report.describe()
+        last = report.layers[-1]
+        assert (last.facts["P"], last.facts["L"], last.facts["S"]) == (4, 2, 8)
+        assert last.runs[0].notes == ([] if watched else [AS_GIVEN])
 
+
+def test_cache_that_gets_its_parts_in_the_first_call_is_known_in_the_next() -> None:
     model = model_of("Llama", "sdpa", **KINDS["Llama"])
-    cache = transformers.StaticCache(config=model.config, max_cache_len=12)
-    fill(model, IDS[:, :5], cache=cache)
-    report = check(model, input_ids=IDS[:, 5:6], cache=cache)
+    cache = transformers.DynamicCache()
+    with capture(model) as captured:
+        fill(model, IDS[:, :5], cache=cache)
+        fill(model, IDS[:, 5:6], cache=cache)
+    report = captured.report()
+    assert report, report.describe()
+    assert not any(layer.runs[0].notes for layer in report.layers)
+
+
+class Evicting(transformers.DynamicCache):
+    """One that forgets what is old."""
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        all_keys, all_values = super().update(keys, values, layer_idx, *args, **kwargs)
+        return all_keys[..., -2:, :], all_values[..., -2:, :]
+
+
+@pytest.mark.parametrize("kind", ["Evicting", "StaticSlidingWindowLayer"])
+def test_cache_that_may_do_more_than_to_append_is_not_guessed_at(kind: str) -> None:
+    model = model_of("Llama" if kind == "Evicting" else "Mistral", "sdpa", **KINDS["Llama"], sliding_window=4)
+    cache = Evicting() if kind == "Evicting" else transformers.StaticCache(config=model.config, max_cache_len=12)
+    with torch.no_grad(), capture(model) as captured:
+        model(input_ids=IDS[:, :2], use_cache=True, cache=cache)
+        model(input_ids=IDS[:, 2:3], use_cache=True, cache=cache)
+    report = captured.report()
     assert report.layers == []
-    assert "a call that uses keys of earlier calls, from a StaticLayer, which is not known" in report.unchecked[0]
+    sentence = f"layers.0.self_attn: it is called with a cache, a {kind}, that is not known to do nothing but append"
+    assert report.unchecked == [sentence, sentence]
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

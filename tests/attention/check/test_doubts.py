@@ -166,3 +166,10 @@ def test_layer_in_a_wrapper_is_checked_in_its_call(wrap: Any) -> None:
     report = check(model, X)
     assert report, report.describe()
     assert report.layers[0].name.endswith("self_attn")
+
+
+def test_default_device_is_left_alone() -> None:
+    module = layer(dropout=0.2).train()
+    with torch.device("meta"):
+        for report in (check(module), check(module, X)):
+            assert report, report.describe()

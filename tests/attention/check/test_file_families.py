@@ -155,7 +155,8 @@ NOT_KNOWN = [
     ("Mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}, BY_DISTANCE),
     ("DebertaV2", {}, "has scores of content and position apart"),
     ("MPNet", {"pad_token_id": 1}, "adds a bias by relative position"),
-    ("CodeGen", {**GPT2, "rotary_dim": 4}, "packed in an order of its own"),
+    ("CodeGen", {**GPT2, "rotary_dim": 4}, "has query, key and value in an order of its own"),
+    ("ModernBert", PAD, "of a model of type modernbert, which is not known to attend as MPT does"),
     ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 16}, "scores of content and position apart"),
 ]
 

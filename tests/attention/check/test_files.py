@@ -593,6 +593,7 @@ def test_positions_that_are_not_known_are_named(tmp_path: Path) -> None:
             "positions that differ from layer to layer",
         ),
         ({"layer_types": ["full_attention", "chunked_attention"]}, "layers of type chunked_attention"),
+        ({"num_heads": [2, 4]}, "num_heads that differ from layer to layer"),
         ({"sliding_window": 8}, "sliding_window without layer_types, which say where it is"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))

@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 
-from jubako.attention import Masks, Norm, Settings, Weights, attend, check
+from jubako.attention import Masks, Norm, Settings, Weights, attend, capture, check
 from jubako.attention.checking.judge import Observed, expect, judge
 from jubako.attention.checking.layers import report_layer
 from jubako.errors import InputError
 
 from .normalised import TYPES, WRONGS, draw_normalised
-from .test_what_is_not_known import IDS, model_of
+from .test_what_is_not_known import IDS, SIZES, model_of
 
 
 @pytest.mark.parametrize("start", range(0, 120, 40))
@@ -133,15 +133,15 @@ def test_what_cannot_be_of_one_layer_is_refused(
 
 GROUPED = {"num_key_value_heads": 2}
 NORMED = {
-    "Qwen3": ({**GROUPED, "head_dim": 8}, "RMS norm of each head"),
+    "Qwen3": ({**GROUPED, "head_dim": 8}, "RMSNorm of each head"),
     "Gemma3Text": (
         {**GROUPED, "head_dim": 8, "layer_types": ["sliding_attention"], "sliding_window": 3},
-        "RMS norm of each head",
+        "RMSNorm of each head",
     ),
-    "Olmo2": (GROUPED, "RMS norm of all heads"),
-    "Olmoe": ({**GROUPED, "num_experts": 2, "num_experts_per_tok": 1}, "RMS norm of all heads"),
-    "Cohere": ({**GROUPED, "use_qk_norm": True}, "layer norm of each head"),
-    "Phi": ({"qk_layernorm": True}, "layer norm of each head"),
+    "Olmo2": (GROUPED, "RMSNorm of all heads"),
+    "Olmoe": ({**GROUPED, "num_experts": 2, "num_experts_per_tok": 1}, "RMSNorm of all heads"),
+    "Cohere": ({**GROUPED, "use_qk_norm": True}, "LayerNorm of each head"),
+    "Phi": ({"qk_layernorm": True}, "LayerNorm of each head"),
 }
 
 
@@ -162,6 +162,21 @@ def test_norms_of_the_library_are_re_derived(kind: str, implementation: str, dty
     norm.register_forward_hook(lambda module, args, output: output + 0.1)
     wrong = check(model, input_ids=IDS)
     assert wrong.layers[0].first_departure.step == "query_heads"
+
+
+@pytest.mark.parametrize("kind", NORMED)
+def test_norms_under_autocast_are_those_of_their_own_type(kind: str) -> None:
+    model = model_of(kind, "sdpa", **NORMED[kind][0])
+    for name, parameter in model.named_parameters():
+        if "norm" in name.split(".")[-2]:
+            torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(model) as captured:
+        model(input_ids=IDS)
+    report = captured.report()
+    assert report, report.describe()
+    assert len(report.layers) == 1
+    steps = {step.step: step for step in report.layers[0].runs[0].steps}
+    assert max(steps[name].isolated.used for name in ("query_heads", "key_heads")) < 0.25  # rounded, it is up to 0.5
 
 
 def test_norm_that_is_wrong_by_itself_is_found_and_one_of_another_kind_is_not_judged() -> None:
@@ -230,6 +245,22 @@ def test_heads_are_turned_as_the_module_does_it(
     assert report, report.describe()
     assert (len(report.layers), report.unchecked) == (1, [])
     assert report.layers[0].facts["rotary"] == pairing
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["GPTNeoX", "Glm", "Olmo2"])
+def test_models_that_generate_are_followed_with_their_caches(kind: str, implementation: str) -> None:
+    torch.manual_seed(0)
+    others = {} if kind == "GPTNeoX" else GROUPED
+    config = getattr(transformers, f"{kind}Config")(
+        **{**SIZES, **others, "head_dim": 8, "pad_token_id": 1}, attn_implementation=implementation
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with capture(model) as captured:
+        model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=1, eos_token_id=None)
+    report = captured.report()
+    assert report, report.describe()
+    assert [layer.facts["P"] for layer in report.layers] == [None, 7, 8]
 
 
 def test_types_that_are_drawn_are_all_there_are() -> None:

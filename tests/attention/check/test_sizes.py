@@ -7,6 +7,7 @@ import torch
 
 from jubako.attention import CheckOptions, check
 from jubako.attention.observing.random_inputs import other_sizes
+from jubako.errors import WorkError
 
 from .mutants import Plain
 
@@ -56,7 +57,7 @@ class MixesUp(Plain):
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 3), (0, 3)])
-@pytest.mark.parametrize("sizes", [(2, 16), (16, 16), (4, 4), (6, 6), (4, 6)])
+@pytest.mark.parametrize("sizes", [(2, 16), (4, 4), (4, 6)])
 def test_layer_that_mixes_up_two_axes_is_caught_whatever_sizes_are_asked_for(
     axes: tuple[int, int], sizes: tuple[int, int]
 ) -> None:
@@ -84,6 +85,31 @@ def test_right_layers_agree_at_all_sizes_and_each_is_told_in_a_line(
     lines = [line for line in report.describe().splitlines() if "of calling it with" in line]
     assert {line.partition(" with ")[2].partition(":")[0] for line in lines} == sizes
     assert all(line.endswith(": every step that was observed agrees") for line in lines)
+
+
+def test_what_departs_at_all_sizes_is_told_in_full_once() -> None:
+    class NotScaled(Plain):
+        def score(self, q, k):  # type: ignore[no-untyped-def]
+            return q @ k.transpose(-1, -2)
+
+    report = check(make(NotScaled))
+    text = report.describe()
+    assert text.count("first departure: scores departs") == 2  # with weights and without, at the size asked for
+    assert text.count("TRAP: wrong scale") == 1
+    assert "3 ways of calling it with B=2, L=3, S=5: a step departs, too" in text
+    assert all(run.first_departure is not None for run in report.layers[0].runs)
+    with pytest.raises(WorkError) as raised:
+        report.require()
+    assert "B=2, L=3, S=5" not in str(raised.value)
+
+
+def test_what_departs_at_one_size_only_is_told_in_full() -> None:
+    report = check(make(wrong_where("L == S and L == D")))
+    text = report.describe()
+    assert "need_weights=True, B=2, L=6, S=6\n" in text
+    assert "a step departs, too" not in text
+    with pytest.raises(WorkError, match="need_weights=True, B=2, L=6, S=6: scores departs"):
+        report.require()
 
 
 def test_sizes_that_would_take_long_are_left_out() -> None:

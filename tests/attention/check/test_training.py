@@ -111,8 +111,9 @@ def test_dropout_that_nobody_names_is_not_compared() -> None:
 class Model(torch.nn.Module):
     """A layer whose first call, and no other, gives something else."""
 
-    def __init__(self, factor: float = 1.0, dropout: float = 0.0) -> None:
+    def __init__(self, factor: float = 1.0, dropout: float = 0.0, need_weights: bool = True) -> None:
         super().__init__()
+        self.need_weights = need_weights
         self.attention = torch.nn.MultiheadAttention(16, 4, batch_first=True, dropout=dropout)
         self.attention.register_forward_hook(self.change)
         self.factor = factor
@@ -122,7 +123,7 @@ class Model(torch.nn.Module):
         return result[0] * factor, result[1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.attention(x, x, x)[0]
+        output: torch.Tensor = self.attention(x, x, x, need_weights=self.need_weights)[0]
         return output
 
 
@@ -137,12 +138,18 @@ def test_call_that_really_happened_is_what_is_judged(factor: float) -> None:
     assert bool(report) == (run.first_departure is None) == (factor == 1.0)
 
 
-def test_call_in_training_with_dropout_is_told_to_be_not_compared() -> None:
-    model = drawn(Model(dropout=0.2)).train()
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_call_in_training_with_dropout_is_judged_from_what_it_left_out(factor: float, need_weights: bool) -> None:
+    model = drawn(Model(factor, dropout=0.2, need_weights=need_weights)).train()
     with capture(model) as captured:
         model(torch.randn(2, 5, 16))
-    assert captured.report()
-    assert "what this call gave back is not compared" in captured.report().describe()
+    report = captured.report()
+    assert bool(report) == (factor == 1.0), report.describe()
+    run = report.layers[0].runs[0]
+    assert run.name == "as called"
+    assert {step.step for step in run.steps if step.verdict == "not_observable"} == {"averaged_weights"}
+    assert factor == 1.0 or run.first_departure.step == "output"
 
 
 def test_way_of_calling_that_raises_where_others_do_not_fails() -> None:
@@ -280,6 +287,6 @@ def test_subclass_with_a_call_of_its_own_is_checked_in_that_call(kind: str, rate
         layer(torch.randn(2, 5, 16))
     for report in (captured.report(), check(layer, torch.randn(2, 5, 16)), check(layer)):
         assert bool(report) == (kind == "right"), report.describe()
-        (run,) = report.layers[0].runs
+        run = report.layers[0].runs[0]
         assert run.name == "as called"
         assert kind == "right" or run.first_departure.step == "key_projection"

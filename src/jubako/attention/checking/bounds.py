@@ -109,8 +109,10 @@ def _heads(which: str) -> Rule:
     def rule(known: Known) -> Array:
         heads, settings = known.values[f"{which}_heads"], known.settings  # (B, H, S, D)
         error: Array = np.zeros(heads.shape)
-        past = 0 if which == "query" else known.settings.past_length
-        own = error[..., past:, :]  # of this call
+        past = 0 if which == "query" else settings.past_length
+        spare = 0 if which == "query" else settings.kept_length - past
+        rows = slice(past, heads.shape[-2] - spare)  # of this call; what is kept behind is exact
+        own = error[..., rows, :]
         before = known.errors.get(f"{which}_projection")
         count = settings.heads if which == "query" else settings.groups
         cut = None if before is None else split(before, count)
@@ -122,7 +124,7 @@ def _heads(which: str) -> Rule:
         rotary = settings.rotary
         if rotary is not None and which != "value":
             first, second = pairs_of(rotary)
-            size = np.hypot(heads[..., past:, first], heads[..., past:, second])
+            size = np.hypot(heads[..., rows, first], heads[..., rows, second])
             stretch = np.hypot(rotary.cosines, rotary.sines)[:, None]  # (B or 1, 1, S, R/2): 1, but where turns stretch
             both = np.hypot(own[..., first], own[..., second]) * stretch + 2 * known.precision.rounding * size
             own[..., first] = own[..., second] = both

@@ -66,7 +66,7 @@ def _describe_norm(weights: Weights, settings: Settings) -> str | None:
     """What queries and keys are normalised by; None if they are not."""
     if weights.query_norm is None:
         return None
-    kind = "layer norm" if settings.norm.takes_mean else "RMS norm"
+    kind = "LayerNorm" if settings.norm.takes_mean else "RMSNorm"
     is_whole = weights.query_norm.shape == (weights.query.shape[0],) and settings.heads > 1
     return f"{kind} of {'all heads' if is_whole else 'each head'}"
 

@@ -20,9 +20,12 @@ _WORDS = {"B": "batch", "H": "head", "L": "row", "S": "key", "D": "feature", "E"
 
 
 def failures_of(layer: LayerReport) -> list[str]:
-    """A sentence for each thing that is wrong with a layer; none if it agrees."""
+    """A sentence for each thing that is wrong with a layer; none if it agrees; at other sizes what is new there."""
     found = [layer.broken] if layer.broken else []
+    departs = any(run.first_departure is not None for run in layer.runs if not run.sizes)
     for run in layer.runs:
+        if run.sizes and departs:
+            continue
         if run.broken:
             found.append(f"{run.name}: {run.broken}")
         if run.first_departure is not None:

@@ -61,15 +61,22 @@ def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
     yield f"{layer.name}: {layer.kind}{f'; {facts}' if facts else ''}"
     if layer.broken:
         yield f"  BROKEN: {layer.broken}"
-    agreeing: dict[str, int] = {}  # by their sizes: runs at other sizes, told in full only where they do not agree
+    departs = any(run.first_departure is not None for run in layer.runs if not run.sizes)
+    agreeing: dict[
+        str, int
+    ] = {}  # by their sizes: runs at other sizes, told in full only where these make a difference
+    departing: dict[str, int] = {}
     for run in layer.runs:
         if run.sizes and run.is_compared and run.first_departure is None:
             agreeing[run.sizes] = agreeing.get(run.sizes, 0) + 1
+        elif run.sizes and run.is_compared and departs:
+            departing[run.sizes] = departing.get(run.sizes, 0) + 1
         else:
             yield from _run_lines(run)
     for sizes, count in agreeing.items():
-        ways = "1 way" if count == 1 else f"{count} ways"
-        yield f"  {ways} of calling it with {sizes}: every step that was observed agrees"
+        yield f"  {_ways(count)} of calling it with {sizes}: every step that was observed agrees"
+    for sizes, count in departing.items():
+        yield f"  {_ways(count)} of calling it with {sizes}: a step departs, too"
     for trap in layer.traps:
         yield f"  {'TRAP' if trap.is_failure else 'note'}: {trap.name.replace('_', ' ')}: {trap.sentence}"
     if layer.explained and is_explained:
@@ -83,6 +90,10 @@ def _layer_lines(layer: LayerReport, *, is_explained: bool) -> Iterator[str]:
 
 def _is_absent(value: object) -> bool:
     return value is None or value is False  # a size of 0 is there
+
+
+def _ways(count: int) -> str:
+    return "1 way" if count == 1 else f"{count} ways"
 
 
 def _format_fact(name: str, value: object) -> str:

@@ -194,7 +194,7 @@ def _shifted_causal(call: Call, offset: int) -> Array:
     axis = -2 if call.query.ndim == 2 or call.settings.batch_first else 0
     length, keys = call.query.shape[axis], call.key.shape[axis]
     past = call.settings.past_length
-    return np.arange(past + keys)[None, :] >= np.arange(past, past + length)[:, None] + offset
+    return np.arange(call.settings.kept_length + keys)[None, :] >= np.arange(past, past + length)[:, None] + offset
 
 
 def _join(mask: Array | None, forbidden: Array) -> Array:

@@ -126,9 +126,10 @@ def _from(config: Reader, model: str) -> ModelConfig:
     scalar = config.number("query_pre_attn_scalar", 1e-6, 1e9)
     multiplier = config.number("attention_multiplier", 1e-9, 1e9)
     plain = 1.0 if config.flag("scale_attn_weights") is False else None
-    heads = [config.whole(name, MOST_HEADS) for name in _HEADS]
+    lists = [name for name in _HEADS if isinstance(config.value(name), list)]
+    heads = [config.whole(name, MOST_HEADS) for name in _HEADS if name not in lists]
     ropes, of_ropes = _read_ropes(config, model)
-    unknown = [*_find_unknown(config, model), *of_ropes]
+    unknown = [*_find_unknown(config, model), *of_ropes, *(f"{name} that differ from layer to layer" for name in lists)]
     window = config.whole("sliding_window", 1 << 40) if config.flag("use_sliding_window") is not False else None
     types = tuple(map(str, config.list("layer_types") or ()))
     period = config.whole("sliding_window_pattern", _MOST_LAYERS) if type(config.value(_PATTERN)) is not str else None

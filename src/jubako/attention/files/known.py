@@ -14,17 +14,23 @@ _BERT = (
     *("bert", "roberta", "xlm-roberta", "camembert", "electra", "layoutlm", "bert-generation", "data2vec-text"),
     *("ernie", "splinter", "markuplm"),
 )
-_VIT = ("vit", "deit", "dinov2", "vit_mae", "vit_msn", "yolos", "ijepa", "audio-spectrogram-transformer")
+_VIT = (
+    *("vit", "deit", "dinov2", "dinov2_with_registers", "vit_mae", "vit_msn", "yolos", "ijepa"),
+    "audio-spectrogram-transformer",
+)
 _LLAMA = (
     *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text"),
     *("vaultgemma", "granite", "granitemoe", "cohere", "cohere2", "olmo", "olmo2", "olmo3", "olmoe", "starcoder2"),
     *("stablelm", "nemotron", "glm", "glm4", "glm4_moe", "helium", "smollm3", "exaone4", "arcee", "seed_oss"),
-    *("ernie4_5", "phimoe", "minimax_m2", "hyperclovax", "solar_open", "jais2"),
+    *("ernie4_5", "phimoe", "minimax_m2", "hyperclovax", "solar_open", "jais2", "flex_olmo", "apertus"),
 )
 _BART = (
     *("bart", "mbart", "opt", "pegasus", "marian", "m2m_100", "blenderbot", "blenderbot-small", "plbart", "whisper"),
     "biogpt",
 )
+_BY_DISTANCE = "adds a bias by distance (ALiBi) to its scores"
+_BY_POSITION = "adds a bias by relative position to its scores"
+_APART = "has scores of content and position apart"
 _OLD = ("bias", "masked_bias", "rotary_emb.inv_freq")  # masks and speeds that older versions of the library kept
 _LAYER_NORM = ("output.LayerNorm.weight", "output.LayerNorm.bias", "output.LayerNorm.gamma", "output.LayerNorm.beta")
 
@@ -57,6 +63,12 @@ FAMILIES = (
         stem="attention.",
     ),
     Family("ViT", _separate("attention", ("q_proj", "k_proj", "v_proj", "o_proj")), models=_VIT, stem="attention."),
+    Family(
+        "wav2vec 2.0",
+        _separate("attention", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        models=("wav2vec2", "hubert", "data2vec-audio"),
+        stem="attention.",
+    ),
     Family(
         "ALBERT",
         _separate("attention", ("query", "key", "value", "dense")),
@@ -207,16 +219,16 @@ FAMILIES = (
         biases={"packed": "*in_proj_bias"},
     ),
     *(
-        Family(name, {"packed": first} if is_packed else {"query": first}, models=(name.lower(),), refused=refused)
-        for name, first, is_packed, refused in (
-            ("BLOOM", "*self_attention.query_key_value.weight", True, "adds a bias by distance (ALiBi) to its scores"),
-            ("MPT", "*attn.Wqkv.weight", True, "adds a bias by distance (ALiBi), or is packed otherwise"),
-            ("T5", "*SelfAttention.q.weight", False, "adds a bias by relative position to its scores"),
-            ("MPNet", "*attention.attn.q.weight", False, "adds a bias by relative position to its scores"),
-            ("DeBERTa", "*attention.self.query_proj.weight", False, "has scores of content and position apart"),
-            ("DeBERTa", "*attention.self.in_proj.weight", True, "has scores of content and position apart"),
-            ("CodeGen", "*attn.qkv_proj.weight", True, "has query, key and value packed in an order of its own"),
-            ("XLNet", "*rel_attn.q", False, "has scores of content and position apart"),
+        Family(name, {"packed": first} if is_packed else {"query": first}, models=models, refused=refused)
+        for name, models, first, is_packed, refused in (
+            ("BLOOM", ("bloom",), "*self_attention.query_key_value.weight", True, _BY_DISTANCE),
+            ("MPT", ("mpt",), "*attn.Wqkv.weight", True, _BY_DISTANCE),
+            ("T5", ("t5", "mt5", "umt5", "longt5"), "*SelfAttention.q.weight", False, _BY_POSITION),
+            ("MPNet", ("mpnet",), "*attention.attn.q.weight", False, _BY_POSITION),
+            ("DeBERTa", ("deberta",), "*attention.self.in_proj.weight", True, _APART),
+            ("DeBERTa", ("deberta-v2",), "*attention.self.query_proj.weight", False, _APART),
+            ("XLNet", ("xlnet",), "*rel_attn.q", False, _APART),
+            ("CodeGen", ("codegen",), "*attn.qkv_proj.weight", True, "has query, key and value in an order of its own"),
         )
     ),
 )

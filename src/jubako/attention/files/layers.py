@@ -162,7 +162,7 @@ def _find_layer(
 
 def _find_unknown(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> str:
     """What is not re-derived of a layer, in a sentence; "" if all is. A table speaks for itself."""
-    if family.refused:
+    if family.refused and config.model in ("", *family.models):
         return f"it is a layer of {family.name}, which {family.refused}; that is not re-derived"
     if not family.models:
         return ""

@@ -24,11 +24,23 @@ __all__ = [
 
 # Values that the library takes where config.json is silent, as far as they differ from those taken for all models.
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "apertus": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 1.2e7,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "rms_norm_eps": 1e-5,
+    },
     "cohere": {"rope_theta": 5e5},
     "cohere2": {"sliding_window": 4096, "sliding_window_pattern": 4},
     "ernie4_5": {"rope_theta": 5e5},
     "exaone4": {"sliding_window": 4096, "sliding_window_pattern": 4, "rms_norm_eps": 1e-5},
     "falcon": {"multi_query": True},
+    "flex_olmo": {"rope_theta": 5e5},
     "gemma2": {
         "sliding_window": 4096,
         "sliding_window_pattern": 2,
@@ -82,6 +94,7 @@ CAUSAL = ("opt", "clip_text_model", "biogpt")  # of those with the names of BART
 INTERLEAVED = ("cohere", "cohere2", "ernie4_5", "glm", "glm4", "helium")  # of those with the names of LLaMA
 HAVE_NORMS = (  # of queries and keys, before positions turn them
     *("qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmo3", "olmoe", "minimax_m2", "exaone4"),
+    *("flex_olmo", "apertus"),
     *("cohere", "glm4_moe", "persimmon", "phi"),
 )
 NORM_FLAGS = {  # what says that they do, where that is not sure

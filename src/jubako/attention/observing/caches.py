@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from jubako.attention.checking.judge import Expected
     from jubako.attention.description import Array
 
-__all__ = ["AS_GIVEN", "CacheMemory", "Held", "find_held", "layer_of_cache"]
+__all__ = ["AS_GIVEN", "CacheMemory", "Held", "find_held", "find_spare", "layer_of_cache"]
 
 AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
 
-_NAMES = ("cache", "past_key_values", "past_key_value")
-_KNOWN = ("DynamicLayer", "DynamicSlidingWindowLayer")  # which append, and give back all they hold
+_NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")
+_FIXED = "StaticLayer"  # which has room for so many from the first call on, and gives all of it
+_KNOWN = ("DynamicLayer", "DynamicSlidingWindowLayer", _FIXED)  # which append, and give back all they hold
 
 
 @record
@@ -49,28 +50,44 @@ class _Put:
 
 
 def layer_of_cache(module: Any, given: Mapping[str, Any]) -> Any:
-    """The part of a cache that belongs to a module that attends to its own sequence; None if it is called without."""
+    """The part of a cache that belongs to a module that attends to its own sequence; None without, or if it has none.
+
+    InputError for a cache of which it is not known that it does nothing but append.
+    """
     cache = next((given[name] for name in _NAMES if given.get(name) is not None), None)
     if cache is None or not hasattr(cache, "get_seq_length"):
         return None
     cache = getattr(cache, "self_attention_cache", cache)
     number = getattr(getattr(module, "self", module), "layer_idx", 0) or 0
     layers = getattr(cache, "layers", ())
-    if number < len(layers):
-        return layers[number]
-    if not hasattr(cache, "layers") and cache.get_seq_length(number):
-        raise InputError(f"a call that uses keys of earlier calls, from a {type(cache).__name__}, which is not known")
-    return None
+    layer = layers[number] if number < len(layers) else None
+    kinds = [type(each) for each in (cache, layer) if each is not None]
+    strange = [kind.__name__ for kind in kinds if not kind.__module__.startswith("transformers.")]
+    if layer is not None and not strange and type(layer).__name__ not in _KNOWN:
+        strange = [type(layer).__name__]
+    if strange:
+        raise InputError(f"it is called with a cache, a {strange[0]}, that is not known to do nothing but append")
+    return layer
 
 
 def find_held(layer: Any) -> Held | None:
-    """What part of a cache holds; None if that is nothing. InputError for one that does more than to append."""
-    if layer is None or not layer.get_seq_length():
+    """What part of a cache holds; None if that is nothing."""
+    count = 0 if layer is None else int(layer.get_seq_length())
+    if not count:
         return None
-    kind = type(layer)
-    if kind.__name__ not in _KNOWN or not kind.__module__.startswith("transformers."):
-        raise InputError(f"a call that uses keys of earlier calls, from a {kind.__name__}, which is not known")
-    return Held(layer.keys.detach().clone(), layer.values.detach().clone())
+    keys, values = (each.detach()[:, :, -count:] for each in (layer.keys, layer.values))
+    if type(layer).__name__ == _FIXED:
+        keys, values = (each.detach()[:, :, :count] for each in (layer.keys, layer.values))
+    return Held(keys.clone(), values.clone())
+
+
+def find_spare(layer: Any) -> Past | None:
+    """What a cache of fixed size holds after a call behind the keys of this; None for others, and for a full one."""
+    if type(layer).__name__ != _FIXED or not isinstance(layer.keys, torch.Tensor):
+        return None
+    count = int(layer.get_seq_length())
+    keys, values = (to_array(each[:, :, count:]) for each in (layer.keys, layer.values))
+    return Past(keys, values) if keys.shape[2] else None
 
 
 class CacheMemory:
@@ -87,19 +104,23 @@ class CacheMemory:
 
     def keep(self, module: torch.nn.Module, layer: Any, expected: Expected) -> None:
         """Remembers a call that ended: what the cache holds now, and what it has to hold by the reference."""
-        if type(layer).__name__ not in _KNOWN or not isinstance(layer.keys, torch.Tensor):
+        if not isinstance(layer.keys, torch.Tensor):
             return
         settings = expected.fixed.settings
-        shared, kept = settings.heads // settings.groups, layer.keys.shape[-2]
+        spare = 0 if settings.spare is None else settings.spare.length
+        shared = settings.heads // settings.groups
+        kept = int(layer.get_seq_length()) if type(layer).__name__ == _FIXED else layer.keys.shape[-2]
 
         def last(array: Array) -> Array:
-            return array[:, ::shared, array.shape[2] - kept :]
+            end = array.shape[2] - spare
+            return array[:, ::shared, end - kept : end]
 
         right = Past(
             *(last(expected.values[name]) for name in ("key_heads", "value_heads")),
             *(last(expected.errors[name]) for name in ("key_heads", "value_heads")),
         )
-        self._put[module] = _Put(Held(layer.keys.detach(), layer.values.detach()), right)
+        held = Held(layer.keys.detach()[:, :, :kept], layer.values.detach()[:, :, :kept])
+        self._put[module] = _Put(held, right)
 
     def forget(self, module: torch.nn.Module) -> None:
         """After a call that could not be followed."""

@@ -94,7 +94,9 @@ def _merge(layers: list[LayerReport], more: Sequence[LayerReport], told: str) ->
     merged = []
     for layer, other in zip(layers, more, strict=True):
         runs = [replace(run, name=f"{run.name}, {told}", sizes=told) for run in other.runs]
-        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in other.traps if trap.is_failure]
+        named = {trap.name for trap in layer.traps}
+        traps = [trap for trap in other.traps if trap.is_failure and trap.name not in named]
+        traps = [replace(trap, sentence=f"{trap.sentence} ({told})") for trap in traps]
         merged.append(replace(layer, runs=[*layer.runs, *runs], traps=[*layer.traps, *traps]))
     return merged
 

@@ -90,5 +90,6 @@ def as_computed(described: Described) -> Described:
     if not torch.is_autocast_enabled(kind):
         return described
     name = str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
-    rounded = {part: round_to(array, name) for part, array in described.weights.named().items()}
+    weights = described.weights.named()  # norms are not products: autocast leaves theirs as they are
+    rounded = {part: array if "norm" in part else round_to(array, name) for part, array in weights.items()}
     return replace(described, weights=Weights(**rounded), precision=precision_of(name), under_autocast=True)

@@ -169,10 +169,13 @@ def to_call(
     described: Described,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    past: Past | None = None,
+    kept: tuple[Past | None, Past | None] = (None, None),
     memory_bytes: int | None = None,
 ) -> Call:
-    """The same call for the reference, with what a cache holds. InputError for one that it cannot follow."""
+    """The same call for the reference, with what a cache holds before its keys, and behind.
+
+    InputError for one that it cannot follow.
+    """
     given = _bind(module, args, kwargs)
     hidden = given["hidden_states"]
     inner = getattr(module, "self", module)
@@ -185,15 +188,20 @@ def to_call(
     mask = given.get("encoder_attention_mask" if is_cross and "encoder_attention_mask" in given else "attention_mask")
     is_causal = given.get("is_causal")
     is_causal = bool(getattr(inner, "is_causal", False) if is_causal is None else is_causal)
+    past, spare = kept
+    before = keys.shape[1] + (0 if past is None else past.length)
+    if mask is None or mask.shape[-1] == before:  # the library leaves away what is behind
+        spare = None
     settings = replace(
         described.settings,
         is_causal=is_causal and mask is None and hidden.shape[1] > 1,
         rotary=_rotary(given.get("position_embeddings"), inner) if turns_heads(inner) else None,
         past=past,
+        spare=spare,
     )
     inputs = described.take(hidden, "hidden states")
     others_taken = described.take(keys, "states of the other sequence") if is_cross else inputs
-    masks = Masks(None if mask is None else _mask(mask, settings.past_length + keys.shape[1]))
+    masks = Masks(None if mask is None else _mask(mask, settings.kept_length + keys.shape[1]))
     return Call(
         described.weights,
         settings,

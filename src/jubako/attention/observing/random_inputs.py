@@ -99,7 +99,7 @@ def describe_sizes(sizes: Lengths) -> str:
 
 def _draw(layer: Any, sizes: tuple[int, int], features: int, generator: torch.Generator) -> torch.Tensor:
     first, second = sizes if getattr(layer, "batch_first", True) else sizes[::-1]
-    drawn = torch.randn(first, second, features, generator=generator)
+    drawn = torch.randn(first, second, features, generator=generator, device="cpu")
     return drawn.to(get_weight(layer.out_proj, "weight", "out_proj"))
 
 

@@ -13,7 +13,7 @@ from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import multihead
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.ways import Subject, observe_call, renew_weights, run_all_ways
+from jubako.attention.observing.ways import Made, Subject, observe_call, renew_weights, run_all_ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,20 +32,20 @@ def check_multihead(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: CheckOptions,
-    result: Any = None,
+    made: Made | None = None,
 ) -> LayerReport:
-    """Torch's layer, or one that is called like it, run all its ways; and the result of a call of it, if one is given.
+    """Torch's layer, or one that is called like it, run all its ways; and a call of it that was made, if one is given.
 
     Under autocast it is judged as computed in the type that this casts to.
     """
     with holding_weights(module):
         arguments = multihead.read_arguments(args, kwargs)
-        if result is None:
+        if made is None:
             renew_weights(module, arguments)
 
         def observe(subject: Subject) -> list[Observed]:
             runs = run_all_ways(subject)
-            return runs if result is None else [observe_call(subject, result, runs), *runs]
+            return runs if made is None else [observe_call(subject, made, runs), *runs]
 
         return report_multihead(name, module, arguments, options, observe)
 

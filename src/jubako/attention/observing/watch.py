@@ -18,14 +18,14 @@ from jubako.attention.description import find_bad_numbers
 from jubako.attention.free_memory import SizeError
 from jubako.attention.inputs import NonFiniteError
 from jubako.attention.observing import huggingface, multihead
-from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held
+from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held, find_spare
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
 from jubako.attention.observing.room import require_room, require_room_for_tokens
 from jubako.attention.observing.surroundings import CHECKING, Surroundings
-from jubako.attention.observing.ways import NOT_SEEN, observe_trace
+from jubako.attention.observing.ways import NOT_SEEN, Made, drops_weights, observe_call
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.errors import JubakoError
 from jubako.records import record, replace
@@ -57,8 +57,7 @@ class _Begun:
     """A call that is being traced."""
 
     trace: Trace
-    cache: Any = None  # the part of a cache that it appends to
-    held: Held | None = None  # what that held before
+    held: Held | None = None  # what the cache held before that it appends to
 
 
 class Watch:
@@ -143,19 +142,18 @@ class Watch:
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._called.add(module)
-        if get_ident() in CHECKING:
+        if get_ident() in CHECKING or not self._has_room(module, args, kwargs):
             return
-        if not self._has_room(module, args, kwargs) or is_run_again(module):
+        if is_run_again(module) and not drops_weights(module):
             return
-        cache = held = None
+        held = None
         try:
             if not multihead.is_multihead(module):
-                cache = huggingface.find_cache(module, args, kwargs)
-                held = find_held(cache)
+                held = find_held(huggingface.find_cache(module, args, kwargs))
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self._unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), cache, held)
+        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), held)
         begun.trace.__enter__()  # type: ignore[no-untyped-call]
 
     def _has_room(self, module: torch.nn.Module, args: Any, kwargs: Any) -> bool:
@@ -217,13 +215,14 @@ class Watch:
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, begun: _Begun | None
     ) -> LayerReport:
         name = self._names[module]
-        if begun is None:
-            return check_multihead(name, module, args, kwargs, self._options, result)
+        trace = None if begun is None else begun.trace
+        if begun is None or is_run_again(module):
+            return check_multihead(name, module, args, kwargs, self._options, Made(result, trace))
         if multihead.is_multihead(module):
-            trace, arguments = begun.trace, multihead.read_arguments(args, kwargs)
+            arguments, made = multihead.read_arguments(args, kwargs), Made(result, begun.trace)
             with holding_weights(module):
                 return report_multihead(
-                    name, module, arguments, self._options, lambda subject: [observe_trace(subject, trace, result)]
+                    name, module, arguments, self._options, lambda subject: [observe_call(subject, made)]
                 )
         with holding_weights(module):
             described = as_computed(huggingface.describe_transformer(module))
@@ -234,14 +233,16 @@ class Watch:
         if begun.held is not None:
             past, is_known = self._caches.find_past(module, begun.held)
             notes = [] if is_known else [AS_GIVEN]
-        call = huggingface.to_call(module, described, args, kwargs, past, self._options.memory_bytes)
+        cache = huggingface.find_cache(module, args, kwargs)  # which may have got a part for the module only now
+        kept = (past, find_spare(cache))
+        call = huggingface.to_call(module, described, args, kwargs, kept, self._options.memory_bytes)
         expected = expect(call)
-        if begun.cache is not None:
-            self._caches.keep(module, begun.cache, expected)
+        if cache is not None:
+            self._caches.keep(module, cache, expected)
         sizes = multihead.sizes_of(described, expected.values)
         observed = huggingface.observe(module, begun.trace, sizes, expected.values, result, in_training=module.training)
         runs = [replace(observed, notes=[*notes, *observed.notes])]
-        if NOT_SEEN in observed.notes and begun.cache is None:
+        if NOT_SEEN in observed.notes and cache is None:
             again, trace = _call_out_of_training(module, args, kwargs)
             seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
             runs.append(replace(seen, name="called once more, out of training"))

@@ -36,7 +36,6 @@ __all__ = [
     "Subject",
     "find_dropped_steps",
     "observe_call",
-    "observe_trace",
     "renew_weights",
     "run_all_ways",
 ]
@@ -52,6 +51,14 @@ _WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("need_weights=True, per head", {"need_weights": True, "average_attn_weights": False}),
     ("need_weights=False", {"need_weights": False}),
 )
+
+
+@record
+class Made:
+    """A call that somebody made: what it gave back, and its trace, if there is one."""
+
+    result: Any
+    trace: Trace | None = None
 
 
 @record
@@ -82,28 +89,24 @@ def renew_weights(module: torch.nn.Module, arguments: Arguments) -> None:
             each.training = is_training
 
 
-def observe_call(subject: Subject, result: Any, runs: Sequence[Observed]) -> Observed:
-    """What a call gave back that somebody else made; `runs` are those made since."""
-    module = subject.module
-    name = "as called"
-    if module.training and not any(run.name.startswith(_TRAINING) and run.values and not run.dropout for run in runs):
+def observe_call(subject: Subject, made: Made, runs: Sequence[Observed] = ()) -> Observed:
+    """What a call gave back that somebody else made, and showed if it was traced; `runs` are those made since."""
+    module, name, result, trace = subject.module, "as called", made.result, made.trace
+    output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if trace is not None:
+        require_type_of_products(trace, subject.described)
+        if module.training:
+            return _observe_dropout(name, subject, trace, (output, weights))
+    elif module.training and not any(run.name.startswith(_TRAINING) and run.values and not run.dropout for run in runs):
         return Observed(name, notes=["in training, with dropout: what this call gave back is not compared"])
-    values: dict[str, Array] = {}
-    output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    values = {} if trace is None else find_steps(trace, subject.sizes, subject.reference, is_training=False)
     _take_result(values, output, weights, subject)
-    return Observed(name, values, is_result=True)
+    return Observed(name, values, is_result=trace is None)
 
 
-def observe_trace(subject: Subject, trace: Trace, result: Any) -> Observed:
-    """What a call showed and gave back that was traced while somebody else made it."""
-    module = subject.module
-    require_type_of_products(trace, subject.described)
-    output, weights = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    if module.training:
-        return _observe_dropout("as called", subject, trace, (output, weights))
-    values = find_steps(trace, subject.sizes, subject.reference, is_training=False)
-    _take_result(values, output, weights, subject)
-    return Observed("as called", values)
+def drops_weights(module: torch.nn.Module) -> bool:
+    """True for a layer that leaves out weights by chance: it has to be looked at in the very call."""
+    return module.training and _rate_of(module) > 0
 
 
 def run_all_ways(subject: Subject) -> list[Observed]:
