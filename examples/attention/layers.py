@@ -52,3 +52,35 @@ def by_hand() -> tuple[nn.Module, torch.Tensor]:
     """The attempt, with inputs."""
     torch.manual_seed(0)
     return Unscaled(embed_dim=4, num_heads=2, batch_first=True), torch.randn(2, 5, 4)
+
+
+class Mine(nn.Module):
+    """Attention that no checker knows, with one projection for all three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed = nn.Linear(4, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.unflatten(-1, (2, 2)).transpose(1, 2) for part in self.packed(x).chunk(3, -1))
+        return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class Block(nn.Module):
+    """That, and a layer of torch's after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mine = Mine()
+        self.known = nn.MultiheadAttention(embed_dim=4, num_heads=2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.mine(x)
+        output: torch.Tensor = self.known(x, x, x)[0]
+        return output
+
+
+def block() -> tuple[nn.Module, torch.Tensor]:
+    """Both, with inputs: only one of them can be checked."""
+    torch.manual_seed(0)
+    return Block().eval(), torch.randn(2, 5, 4)

@@ -30,7 +30,8 @@ Examples:
   jubako attention check model.safetensors --inputs x.npz --outputs steps.npz
   jubako attention check model.py:make --junit report.xml
 
-Exit code 0: all that was observed agrees. 1: a step departs, or a layer is broken."""
+Exit code 0: all that was observed agrees. 1: a step departs, a layer is broken, or none was checked.
+2: asked wrongly, or the model raises something. 3: it takes more memory than there is."""
 
 
 @click.command(epilog=_EPILOG)

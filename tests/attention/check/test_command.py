@@ -155,6 +155,7 @@ REFUSED = [
     ("{folder}/README.md:x", "README.md:x is no file, and a subject with a colon has to be FILE.py:NAME."),
     ("{folder}", "has neither model.safetensors nor model.safetensors.index.json"),
     ("{folder}/layers.py", "needs the name of a module in it"),
+    ("{folder}/layers.py:", "needs the name of a module in it"),
     ("{folder}/layers.py:nothing", "has nothing called 'nothing'"),
     ("{folder}/layers.py:number", "is no module of torch's, nor a function that returns one"),
     ("{folder}/layers.py:failing", "failing() raises ValueError: no layer today"),
@@ -284,3 +285,96 @@ def test_star_gives_everything_where_all_is_installed() -> None:
     code = "from jubako.attention import *\nimport jubako.attention as a\nprint(set(dir(a)) <= set(globals()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+PRINTS = """
+import os, sys
+import torch
+from sys import stdout
+
+print("while it loads")
+
+def noisy():
+    print("while it is made")
+    os.write(1, b"past Python\\n")
+    stdout.write("through a name of its own\\n")
+    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    layer.register_forward_hook(lambda *_: print("while it runs"))
+    return layer, torch.ones(1, 3, 8)
+"""
+
+
+@pytest.mark.parametrize("format_", ["json", "csv", "yaml"])
+def test_what_a_file_prints_does_not_come_between_the_report(format_: str, tmp_path: Path) -> None:
+    (tmp_path / "prints.py").write_text(PRINTS)
+    words = [sys.executable, "-m", "jubako", "attention", "check", f"{tmp_path}/prints.py:noisy"]
+    done = subprocess.run([*words, "--format", format_], capture_output=True, text=True, check=True)
+    assert not any(said in done.stdout for said in ("while", "past Python", "through a name"))
+    assert all(done.stderr.count(said) for said in ("while it loads", "past Python", "through a name", "while it runs"))
+    if format_ == "json":
+        assert json.loads(done.stdout)["agrees"] is True
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.startswith("while it loads\nwhile")
+
+
+def test_report_in_junit_is_whole_whatever_a_file_prints(tmp_path: Path) -> None:
+    (tmp_path / "prints.py").write_text(PRINTS)
+    words = [sys.executable, "-m", "jubako", "attention", "check", f"{tmp_path}/prints.py:noisy"]
+    done = subprocess.run([*words, "--junit", str(tmp_path / "report.xml")], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MultiheadAttention: ")
+    assert ElementTree.parse(tmp_path / "report.xml").getroot().get("failures") == "0"
+
+
+LIVE = """
+import torch
+
+def nan():
+    encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 2).eval()
+    with torch.no_grad():
+        encoder.layers[0].linear1.weight[0, 0] = float("nan")
+    return encoder, torch.ones(1, 3, 8)
+
+def raising():
+    return torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval(), torch.ones(1, 3, 7)
+
+def large():
+    return torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval(), torch.ones(1, 300000, 8)
+
+def hint():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+    return layer, (torch.ones(1, 3, 8),), {"is_causal": True}
+
+def empty():
+    return torch.nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.ones(2, 0, 8)
+
+def uncalled():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    model[0].spare = torch.nn.MultiheadAttention(8, 2)
+    return model, torch.ones(1, 8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentence"),
+    [
+        ("nan", 1, "that came first from layers.0.linear1 (Linear, whose weight holds nan)"),
+        ("raising", 2, "Error: the model raises AssertionError: was expecting embedding dimension of 8, but got 7"),
+        ("large", 3, "Error: re-deriving B=1, H=2, L=300000, S=300000 takes "),
+        ("hint", 1, "TRAP: causal hint dropped: is_causal was given and dropped"),
+        ("empty", 1, "no layer was checked; nothing to compare in MultiheadAttention"),
+        ("uncalled", 1, "no layer was checked; 1 not checked"),
+    ],
+)
+def test_exit_code_of_live_models(say: Say, tmp_path: Path, name: str, code: int, sentence: str) -> None:
+    (tmp_path / "live.py").write_text(LIVE)
+    said = say(f"{tmp_path}/live.py:{name}")
+    assert (said.code, sentence in said.out + said.err) == (code, True), said
+
+
+def test_names_of_tensors_that_are_cut_show_that(say: Say, tmp_path: Path) -> None:
+    names = ["block.0.layer.0.SelfAttention.of.a.longer.name.relative_attention_bias.weight", "x" * 200]
+    save_file({name: torch.ones(2, 2) for name in names}, tmp_path / "own.safetensors")
+    said = say(str(tmp_path / "own.safetensors"))
+    assert said.code == 2
+    assert "relative_attention_bias.weight" in said.err
+    assert "x" * 97 + "..." in said.err
+    assert "x" * 98 not in said.err

@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from jubako.attention import CheckOptions, assert_attention_matches, capture, check, check_steps, check_weights_file
+from jubako.attention import (
+    CheckOptions,
+    Tolerance,
+    assert_attention_matches,
+    capture,
+    check,
+    check_steps,
+    check_weights_file,
+)
 from jubako.errors import HostError, InputError
-from jubako.verify import Tolerance
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,10 @@ def test_inputs_that_would_not_fit_memory_are_refused_before_any_of_them_is_copi
     x = torch.zeros(1, 1, 8).expand(1, 1 << 32, 8)
     with pytest.raises(HostError, match=r"L=4294967296, S=4294967296 takes .* GiB"):
         check(torch.nn.MultiheadAttention(8, 2, batch_first=True), x)
+
+
+def test_tolerance_is_to_be_had_where_the_options_are() -> None:
+    options = CheckOptions(tolerance=Tolerance(absolute=1, reason="rough"))
+    report = check(torch.nn.MultiheadAttention(8, 2), options=options)
+    assert report
+    assert report.tolerance

@@ -19,7 +19,7 @@ from jubako.attention.layer.module import MultiheadAttention
 from jubako.attention.layer.steps import Sizes
 from jubako.attention.layer.wanted import Want
 from jubako.attention.layer.ways import is_fused
-from jubako.errors import InputError
+from jubako.errors import HostError, InputError
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -299,3 +299,14 @@ def test_what_fits_is_let_through_and_memory_is_what_the_kernel_says() -> None:
     require_memory({"scores": 1 << 60}, Sizes(1, 1, 1, 1, 1), torch.device("meta"))
     with pytest.raises(SizeError, match="for the scores"):
         require_memory({"scores": 1 << 60, "averaged map": 1}, Sizes(1, 1, 1, 1, 1), cpu)
+
+
+def test_weights_that_no_memory_has_are_refused_before_anything_is_allocated() -> None:
+    with pytest.raises(SizeError, match=r"weights of a layer of E=1048576 features would take 16384.0 GiB") as caught:
+        MultiheadAttention(2**20, 2**10)
+    assert caught.value.needed_bytes == 4 * 4 * 2**40
+    assert isinstance(caught.value, HostError)
+    assert isinstance(caught.value, RuntimeError)
+    assert MultiheadAttention(2**20, 2**10, device="meta").embed_dim == 2**20
+    with pytest.raises(TypeError):
+        MultiheadAttention("many", 2)  # type: ignore[arg-type]

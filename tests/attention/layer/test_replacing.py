@@ -204,3 +204,11 @@ def test_layer_that_cannot_be_replaced_is_refused() -> None:
         from_torch(Own(4, 2))
     with pytest.raises(AttentionInputError, match="it is ours already"):
         from_torch(MultiheadAttention(4, 2))
+
+
+@pytest.mark.parametrize("given", [None, "model", {}])
+def test_what_is_no_module_is_refused_in_a_sentence(given: object) -> None:
+    with pytest.raises(AttentionInputError, match=f"not a {type(given).__name__}"):
+        replace_in(given)  # type: ignore[arg-type]
+    with pytest.raises(AttentionInputError, match=f"not a {type(given).__name__}"):
+        from_torch(given)  # type: ignore[arg-type]

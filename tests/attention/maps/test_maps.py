@@ -150,3 +150,35 @@ def test_maps_are_the_same_if_all_of_them_is(maps: Maps) -> None:
     ]
     for other in others:
         assert maps != other
+
+
+def test_layers_and_heads_are_told_by_place_or_name() -> None:
+    weights = np.random.default_rng(0).random((2, 3, 4, 4), dtype=np.float32)
+    maps = Maps(weights, layers=["a.self", "b.self"], heads=["0", "1", "2"], masked=weights > 0.9)
+    assert np.array_equal(maps.map_at("b.self", "2"), weights[1, 2])
+    assert np.array_equal(maps.masked_at("b.self", 2), maps.masked_at(np.int64(1), 2))
+    assert maps.png("b.self", 1) == maps.png(1, 1)
+    assert maps.svg("b.self") == maps.svg(1)
+    assert maps.text("a.self", "0") == maps.text(0, 0)
+    assert maps.select(["b.self"], ["1"]) == maps.select([1], [1])
+
+
+@pytest.mark.parametrize("draw", ["map_at", "masked_at", "png", "svg", "text"])
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        (("c", 0), "there is no layer 'c'; there is a, b"),
+        ((2, 0), "there is no layer 2: there are 2, from 0 on"),
+        ((0, -1), "there is no head -1: there are 3, from 0 on"),
+        ((0, "3"), "there is no head '3'; there is 0, 1, 2"),
+        ((0.0, 0), "a layer is told by its number or its name, not by float"),
+    ],
+)
+def test_layer_or_head_that_there_is_not_is_refused_in_a_sentence(
+    draw: str, place: tuple[object, object], sentence: str
+) -> None:
+    maps = Maps(np.full((2, 3, 4, 4), 0.25, np.float32), layers=["a", "b"])
+    with pytest.raises(InputError, match=sentence):
+        getattr(maps, draw)(*place)
+    with pytest.raises(InputError, match="which layers is told by a list of them"):
+        maps.select("a")  # type: ignore[arg-type]

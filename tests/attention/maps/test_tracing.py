@@ -297,3 +297,9 @@ def test_layer_that_gives_no_weights_when_it_is_asked_is_refused(gives: str) -> 
     x = torch.ones(1, 2, 4)
     with pytest.raises(InputError, match="Other was asked for the weights of each head, and gave none"):
         trace(Other(), x, x, x)
+
+
+def test_text_without_a_tokenizer_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="a text has to be made into tokens") as refused:
+        trace(torch.nn.Linear(1, 1), "hello")
+    assert "tokenizer=" in refused.value.hint
