@@ -658,3 +658,13 @@ def test_config_that_cannot_be_read_is_refused(text: str, sentence: str, tmp_pat
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_config(str(tmp_path / "config.json"))
+
+
+def test_inputs_without_numbers_are_nothing_to_compare_and_no_pass(tmp_path: Path) -> None:
+    path = save(tmp_path, bert())
+    np.save(tmp_path / "empty.npy", np.zeros((2, 0, 8), np.float32))
+    report = check_weights_file(path, FileOptions(Told(heads=2), str(tmp_path / "empty.npy")))
+    assert not report
+    assert report.layers[0].is_empty
+    assert set(verdicts(report).values()) == {"nothing_to_compare"}
+    assert report.describe().splitlines()[-1].startswith("no layer was checked; nothing to compare in encoder.layer.0")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from jubako.attention import CheckOptions, SizeError, assert_attention_matches, capture, check
@@ -342,4 +344,75 @@ def test_report_of_nothing_that_was_checked_fails_in_junit_too() -> None:
     assert not report
     assert '<testcase classname="not checked" name="any layer"><failure message="no layer was checked"/>' in (
         report.to_junit()
+    )
+
+
+# --- what must not be disturbed --------------------------------------------------------------------------------------
+
+
+class Interrupted(torch.nn.Module):
+    def __init__(self, after: torch.nn.Module) -> None:
+        super().__init__()
+        self.after = after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.after(x)
+        raise KeyboardInterrupt
+
+
+def test_interrupt_leaves_nothing_behind() -> None:
+    model = Interrupted(encoder(1))
+    with pytest.raises(KeyboardInterrupt):
+        check(model, X)
+    with pytest.raises(KeyboardInterrupt), capture(model):
+        model(X)
+    assert _get_current_dispatch_mode() is None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class Scripted(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU()))
+        self.scripted = torch.jit.script(torch.nn.MultiheadAttention(16, 4, batch_first=True))
+        self.known = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        y = self.scripted(y, y, y)[0]
+        z: torch.Tensor = self.known(y, y, y)[0]
+        return z
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_parts_that_are_scripted_are_not_watched_and_that_is_said() -> None:
+    report = check(Scripted().eval(), X)
+    assert report, report.describe()
+    assert "scripted: it is scripted, and what that calls nobody can watch" in report.unchecked
+
+
+def test_training_goes_on_as_if_nobody_watched() -> None:
+    results = []
+    for watches in (False, True):
+        model = encoder(2, dropout=0.0).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with capture(model) if watches else nullcontext() as captured:
+            for _ in range(2):
+                optimizer.zero_grad()
+                model(X).square().sum().backward()
+                optimizer.step()
+        results.append(torch.cat([each.detach().reshape(-1) for each in model.parameters()]))
+    assert torch.equal(*results)
+    assert captured.report()
+    assert len(captured.report().layers) == 4
+
+
+def test_decoder_whose_hint_only_the_fast_path_takes_is_named() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerDecoderLayer(16, 4, 32, batch_first=True).eval()
+    report = check(layer, X, X, tgt_is_causal=True)
+    assert not report
+    assert "causal_hint_dropped" in [trap.name for trap in report.layers[0].traps]
+    assert any(
+        each.startswith("TransformerDecoderLayer: what comes after the model raises") for each in report.unchecked
     )

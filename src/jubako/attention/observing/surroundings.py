@@ -56,7 +56,9 @@ class Surroundings:
         for module in self._names:
             if isinstance(module, torch.nn.TransformerEncoderLayer) and self._known.isdisjoint(module.modules()):
                 inside.update(module.modules())
-        return [module for module in self._names if module not in inside]
+        return [
+            module for module in self._names if not (module in inside or isinstance(module, torch.jit.ScriptModule))
+        ]
 
     def begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         """To be called before each call of a module."""
@@ -90,6 +92,12 @@ class Surroundings:
             self.producer = f"{self._names[module]} ({type(module).__name__}{_describe_weights(module)})"
         if bad and module is self._model:
             self.gives_bad = True
+
+    def close(self) -> None:
+        """To be called at last: an interrupt ends calls of which no hook sees the end."""
+        self._active.pop(get_ident(), None)
+        if (spotter := self._spotters.pop(get_ident(), None)) is not None:
+            spotter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def _spot(self, how: str) -> None:
         active = self._active.get(get_ident(), [])

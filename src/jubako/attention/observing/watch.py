@@ -52,6 +52,12 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     return found
 
 
+def _find_reason_against(module: torch.nn.Module) -> str:
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it is scripted, and what that calls nobody can watch"
+    return huggingface.find_reason_against(module)
+
+
 @record
 class _Begun:
     """A call that is being traced."""
@@ -112,7 +118,7 @@ class Watch:
         for module in around:  # these begin first and end last
             self._handles.append(module.register_forward_pre_hook(self._surroundings.begin, with_kwargs=True))
         for module, name in self._names.items():
-            if reason := huggingface.find_reason_against(module):
+            if reason := _find_reason_against(module):
                 self._unchecked.append(f"{name}: {reason}")
                 continue
             begin, end = self._begin, self._end
@@ -129,6 +135,10 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for thread, module in reversed(list(self._begun)):  # left by what no hook sees the end of: an interrupt
+            if thread == get_ident():
+                self._begun.pop((thread, module)).trace.__exit__(None, None, None)
+        self._surroundings.close()
 
     def refuse_too_large(self, args: Any, kwargs: Any) -> None:
         """SizeError if a call of the model is known to be too large from what it is called with."""
