@@ -216,12 +216,12 @@ def test_table_may_be_json_and_say_how_weights_are_laid_out(tmp_path: Path) -> N
 
 
 TABLES = [
-    ("[attention]\nquery = 3\nkey = 'k'\nvalue = 'v'", "query is not understood"),
+    ("[attention]\nquery = 3\nkey = 'k'\nvalue = 'v'", "query is 3, and must be a text"),
     ("[attention]\nqueries = 'q'", "queries is not understood"),
     ("[attention]\nquery = 'q'", "has to name query, key and value, or packed"),
-    ("[attention]\npacked = 'q'\nheads = 'many'", "heads is not understood"),
+    ("[attention]\npacked = 'q'\nheads = 'many'", "heads is 'many', and must be a whole number from 1 to 65536"),
     *(
-        (f"[attention]\npacked = 'q'\n{name} = {value}", f"{name} is not understood")
+        (f"[attention]\npacked = 'q'\n{name} = {value}", f"{name} is .*, and must be ")
         for name, value in (
             *(("heads", value) for value in ("0", "-4", "2.5", "inf", "nan", "true")),
             *(("head_size", value) for value in ("0", "-4")),
@@ -329,6 +329,13 @@ def test_name_with_very_many_digits_is_a_name_as_any_other(tmp_path: Path) -> No
     tensors = {f"{name}.in_proj_weight": torch.ones(24, 8), f"{name}.out_proj.weight": torch.ones(8, 8)}
     report = check_weights_file(save(tmp_path, tensors), FileOptions(Told(heads=2)))
     assert [layer.name for layer in report.layers] == [name]
+
+
+def test_table_that_finds_nothing_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "names.toml").write_text("[attention]\nname = 'mine'\npacked = 'wrong.*.qkv'")
+    told = Told(read_table(str(tmp_path / "names.toml")), heads=2)
+    with pytest.raises(InputError, match=r"has nothing that the table names, packed = 'wrong\.\*\.qkv': .* tensors"):
+        check_weights_file(save(tmp_path, bert()), FileOptions(told))
 
 
 def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ def find_file_layers(path: str, told: Told) -> list[FileLayer]:
         )
         for family, name, parts in _best_matches(file, families, config)
     ]
+    if not layers and told.family is not None:
+        wanted = ", ".join(f"{part} = {told.family.templates[part]!r}" for part in told.family.templates)
+        raise InputError(f"{file.path} has nothing that the table names, {wanted}: {_summarise(file)}")
     if not layers:
         raise InputError(
             f"{file.path} has no attention that is known by its names: {_summarise(file)}",
