@@ -92,6 +92,8 @@ class DayOfAttention(Task):
 def load(folder: str) -> tuple[Any, Any]:
     """The model and its tokenizer, once in each process. (What is imported above is imported once for each worker.)"""
     place = folder or find_model()
+    if not Path(place, "config.json").is_file():
+        raise FileNotFoundError(f"{place} is no folder with a model: there is no config.json in it")
     return AutoModel.from_pretrained(place).eval(), AutoTokenizer.from_pretrained(place)
 
 

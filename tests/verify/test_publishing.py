@@ -161,3 +161,15 @@ def test_file_that_cannot_be_given_a_name_is_copied_to_one_that_has_it(tmp_path:
     subprocess.run([sys.executable, "-c", WITHOUT_PROC, str(tmp_path / "page")], check=True)
     assert (tmp_path / "page").read_bytes() == b"x" * 100_000
     assert os.listdir(tmp_path) == ["page"]
+
+
+def test_directory_that_another_process_has_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    def draw() -> Iterator[tuple[str, bytes]]:
+        yield "a.png", b"mine"
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new/b.png").write_bytes(b"theirs")
+
+    with pytest.raises(InputError, match="new is there already and no empty directory"):
+        publish_files(tmp_path / "new", draw())
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]

@@ -65,7 +65,7 @@ def publish_files(folder: str | os.PathLike[str], files: Iterable[tuple[str, byt
     home, own = os.path.split(folder)
     aside = _name_aside(home, own)
     if os.path.lexists(folder) and (not os.path.isdir(folder) or os.path.islink(folder) or os.listdir(folder)):
-        raise InputError(f"{folder} is there already and no empty directory", hint="name a new one, or remove it first")
+        raise _taken(folder)
     count = 0
     try:
         _remove_leftovers(home, own)
@@ -84,8 +84,14 @@ def publish_files(folder: str | os.PathLike[str], files: Iterable[tuple[str, byt
         finally:
             os.close(fd)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process has made it meanwhile
+            raise _taken(folder) from error
         raise _unwritable(folder, error) from error
     return count
+
+
+def _taken(folder: str) -> InputError:
+    return InputError(f"{folder} is there already and no empty directory", hint="name a new one, or remove it first")
 
 
 def _name_aside(folder: str, name: str) -> str:

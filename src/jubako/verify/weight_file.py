@@ -47,6 +47,16 @@ _TYPES = {
     "BOOL": "?",
 }
 _BYTES_ONLY = {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F4": 0, "F6_E2M3": 0, "F6_E3M2": 0, "C64": 8}
+_OTHERS = {  # a header would be petabytes long, or of some gigabytes, if these were its size
+    b"PK\x03\x04": "a zip file, as torch.save writes",
+    b"\x80\x02": "a pickle",
+    b"\x80\x04\x95": "a pickle",
+    b"\x80\x05\x95": "a pickle",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x89HDF\r\n": "an HDF5 file",
+    b"GGUF": "a GGUF file",
+}
+_SAVES = "safetensors.torch.save_file writes such files, and so does save_pretrained of transformers"
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -109,6 +119,8 @@ def open_weights(path: str) -> WeightFile:
             head = file.read(8)
             if len(head) < 8:
                 raise _refuse(path, f"it is {len(head)} bytes long, and the size of its header takes 8")
+            if kind := next((kind for start, kind in _OTHERS.items() if head.startswith(start)), ""):
+                raise InputError(f"{path} is no safetensors file but {kind}", hint=_SAVES)
             length = int.from_bytes(head, "little")
             if length > min(_HEADER, total - 8):
                 limit = f"the file has {total - 8:,} more" if length > total - 8 else f"{_HEADER:,} are read"

@@ -216,12 +216,12 @@ def test_table_may_be_json_and_say_how_weights_are_laid_out(tmp_path: Path) -> N
 
 
 TABLES = [
-    ("[attention]\nquery = 3\nkey = 'k'\nvalue = 'v'", "query is not understood"),
+    ("[attention]\nquery = 3\nkey = 'k'\nvalue = 'v'", "query is 3, and must be a text"),
     ("[attention]\nqueries = 'q'", "queries is not understood"),
     ("[attention]\nquery = 'q'", "has to name query, key and value, or packed"),
-    ("[attention]\npacked = 'q'\nheads = 'many'", "heads is not understood"),
+    ("[attention]\npacked = 'q'\nheads = 'many'", "heads is 'many', and must be a whole number from 1 to 65536"),
     *(
-        (f"[attention]\npacked = 'q'\n{name} = {value}", f"{name} is not understood")
+        (f"[attention]\npacked = 'q'\n{name} = {value}", f"{name} is .*, and must be ")
         for name, value in (
             *(("heads", value) for value in ("0", "-4", "2.5", "inf", "nan", "true")),
             *(("head_size", value) for value in ("0", "-4")),
@@ -319,7 +319,7 @@ def test_packed_layer_that_is_not_whole_is_broken_with_the_reason(tmp_path: Path
     assert said() == ""
     assert said(in_proj_bias=torch.ones(7)).startswith("in_proj_bias has shape (7,): query, key and value must be")
     assert said(in_proj_bias=torch.ones(24, 1)).startswith("in_proj_bias has shape (24, 1)")
-    assert said(in_proj_weight=torch.ones(0, 0)) == "its query has 0 features, and H=2 heads of D=1 are not that"
+    assert said(in_proj_weight=torch.ones(0, 0)) == "its query has no features"
     assert said(in_proj_weight=torch.ones(24, 0)).startswith("the query weights have shape (8, 0)")
     assert said(bias_k=torch.ones(1, 1, 8)) == "there is an added key and no added value: both are appended, or none"
 
@@ -331,11 +331,43 @@ def test_name_with_very_many_digits_is_a_name_as_any_other(tmp_path: Path) -> No
     assert [layer.name for layer in report.layers] == [name]
 
 
+def test_table_that_finds_nothing_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "names.toml").write_text("[attention]\nname = 'mine'\npacked = 'wrong.*.qkv'")
+    told = Told(read_table(str(tmp_path / "names.toml")), heads=2)
+    with pytest.raises(InputError, match=r"has nothing that the table names, packed = 'wrong\.\*\.qkv': .* tensors"):
+        check_weights_file(save(tmp_path, bert()), FileOptions(told))
+
+
 def test_heads_that_nobody_says_are_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path, bert())
-    report = check_weights_file(path)
-    assert "how many heads it has does not follow from its weights (--heads N" in report.layers[0].broken
+    with pytest.raises(InputError, match="0: how many heads it has does not follow from its weights") as caught:
+        check_weights_file(path)
+    assert "--heads N" in caught.value.hint
     assert check_weights_file(path, FileOptions(Told(heads=2)))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (Told(heads=3), "features, which 3 heads do not divide"),
+        (Told(heads=2, key_heads=3), "features, and Hk=3 heads of D=4 are 12"),
+    ],
+)
+def test_heads_that_were_told_wrongly_are_no_fault_of_the_file(tmp_path: Path, told: Told, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_weights_file(save(tmp_path, bert()), FileOptions(told))
+
+
+def test_heads_in_a_configuration_that_do_not_fit_are_a_fault_of_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path, bert())
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "num_attention_heads": 3}')
+    assert "which 3 heads do not divide" in check_weights_file(path).layers[0].broken
+
+
+def test_configuration_that_was_named_and_is_not_there_is_said(tmp_path: Path) -> None:
+    path = save(tmp_path, bert())
+    with pytest.raises(InputError, match=r"nowhere\.json: No such file or directory"):
+        check_weights_file(path, FileOptions(Told(heads=2, config=str(tmp_path / "nowhere.json"))))
 
 
 def test_layer_with_a_norm_that_is_not_re_derived_is_not_checked_and_says_so(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,27 @@ def _read_or_refuse(tmp_path_factory: Any, content: bytes) -> None:
             assert 8 <= stored.start <= stored.start + stored.size <= len(content)
             if stored.dtype != "F8_E4M3":
                 assert file.read(name).shape == stored.shape
+
+
+def save_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("save", "kind"),
+    [
+        (lambda path: torch.save({"a": torch.ones(2)}, path), "a zip file, as torch.save writes"),
+        (lambda path: path.write_bytes(pickle.dumps([1] * 9)), "a pickle"),
+        (save_array, "an array of NumPy"),
+        (lambda path: path.write_bytes(b"GGUF" + bytes(20)), "a GGUF file"),
+    ],
+)
+def test_other_kinds_of_files_are_told_by_their_names(
+    save: Callable[[Path], object], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save(path)
+    with pytest.raises(InputError, match=f"model.safetensors is no safetensors file but {kind}") as caught:
+        open_weights(str(path))
+    assert "save_file" in caught.value.hint

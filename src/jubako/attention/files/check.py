@@ -74,7 +74,7 @@ def check_file(path: str, how: FileOptions, options: CheckOptions) -> Report:
     outputs = read_arrays(how.outputs) if how.outputs else {}
     if outputs and given is None:
         raise InputError("outputs are compared with what follows from the inputs they came from: --inputs FILE")
-    notes = [_NOTE]
+    notes = [] if outputs else [_NOTE]
     if given is None:
         notes.append(f"the inputs are random, drawn with seed {options.seed}")
     if not how.told.family and not layers[0].config.is_there:

@@ -24,7 +24,7 @@ from jubako.verify.content import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from jubako.attention.description import Packing, Pairing
@@ -124,13 +124,12 @@ def _family(path: str, table: Mapping[str, Any]) -> Family:
     biases = {f"{part}_bias" for part in PARTS[:5]}
     texts = {*PARTS, *biases, "layout", "rotary", "name"}
     known = {*texts, *_NUMBERS, *_WHOLE, "causal"}
-    wrong = sorted(table.keys() - known)
-    wrong += [name for name in table if name in texts and not isinstance(table[name], str)]
-    wrong += [name for name, range_ in _NUMBERS.items() if name in table and not _is_within(table[name], range_)]
-    wrong += [name for name, most in _WHOLE.items() if name in table and not _is_within(table[name], (1, most), int)]
-    wrong += ["causal"] if type(table.get("causal", False)) is not bool else []
-    if wrong:
-        raise InputError(f"{path}: {', '.join(wrong)} is not understood", hint=f"there are {', '.join(sorted(known))}")
+    if unknown := sorted(table.keys() - known):
+        raise InputError(
+            f"{path}: {', '.join(unknown)} is not understood", hint=f"there are {', '.join(sorted(known))}"
+        )
+    if wrong := list(_find_wrong(table, texts)):
+        raise InputError(f"{path}: {'; '.join(wrong)}")
     templates = {part: table[part] for part in PARTS if part in table}
     if "packed" not in templates and not {"query", "key", "value"} <= templates.keys():
         raise InputError(f"{path} has to name query, key and value, or packed for all three in one")
@@ -155,6 +154,22 @@ def _family(path: str, table: Mapping[str, Any]) -> Family:
         rotary=str(table.get("rotary", "")),
         numbers={name: table[name] for name in (*_NUMBERS, *_WHOLE) if name in table},
     )
+
+
+def _find_wrong(table: Mapping[str, Any], texts: set[str]) -> Iterator[str]:
+    """Values that cannot be meant, with what they have to be."""
+    for name, value in table.items():
+        must_be = ""
+        if name in texts and not isinstance(value, str):
+            must_be = "a text"
+        elif name in _NUMBERS and not _is_within(value, _NUMBERS[name]):
+            must_be = "a number from {:g} to {:g}".format(*_NUMBERS[name])
+        elif name in _WHOLE and not _is_within(value, (1, _WHOLE[name]), int):
+            must_be = f"a whole number from 1 to {_WHOLE[name]}"
+        elif name == "causal" and type(value) is not bool:
+            must_be = "true or false"
+        if must_be:
+            yield f"{name} is {repr(value)[:40]}, and must be {must_be}"
 
 
 def _is_within(value: Any, range_: tuple[float, float], *kinds: type) -> bool:

@@ -13,7 +13,14 @@ from jubako.attention.files.config import ModelConfig, read_config
 from jubako.attention.files.families import OPTIONAL, Family, find_tensors
 from jubako.attention.files.known import FAMILIES
 from jubako.attention.files.shards import open_any_weights
-from jubako.attention.files.weights import number_of, precision_of_parts, read_weights, require_memory_for, settings_of
+from jubako.attention.files.weights import (
+    WrongHeadsError,
+    number_of,
+    precision_of_parts,
+    read_weights,
+    require_memory_for,
+    settings_of,
+)
 from jubako.errors import InputError
 from jubako.records import record, replace
 
@@ -57,9 +64,14 @@ class FileLayer:
     precision: Precision | None = None
     broken: str = ""
     unknown: str = ""
+    are_heads_told: bool = False
 
     def read(self, memory_bytes: int | None = None) -> FileLayer:
-        """The layer with its weights and settings, or with what is wrong. HostError if there is no memory for them."""
+        """The layer with its weights and settings, or with what is wrong.
+
+        HostError: there is no memory for them. InputError: the weights cannot be of the heads that the caller told, or
+        nothing says how many there are.
+        """
         if self.broken or self.unknown or self.weights is not None:
             return self
         require_memory_for(self.name, self.file, self.parts, memory_bytes)
@@ -71,6 +83,8 @@ class FileLayer:
             if pairing := self.family.pairing_in(self.config.model):
                 self.config.rotary(number, 1, size, pairing)  # which is to be refused here, if it cannot be
         except InputError as error:
+            if isinstance(error, WrongHeadsError) and (self.are_heads_told or self.config.heads is None):
+                raise WrongHeadsError(f"{self.name}: {error.message}", hint=error.hint) from error
             return replace(self, broken=f"{error.message}{f' ({error.hint})' if error.hint else ''}")
         return replace(self, weights=weights, settings=settings)
 
@@ -95,12 +109,20 @@ class FileLayer:
 def find_file_layers(path: str, told: Told) -> list[FileLayer]:
     """The layers of a file, not read yet. InputError, with the names that are there, if none of them is known."""
     file = open_any_weights(path)
+    if told.config and not os.path.lexists(told.config):
+        raise InputError(f"{told.config}: No such file or directory")
     config = read_config(told.config or os.path.join(os.path.dirname(file.path), "config.json"))
     families = FAMILIES if told.family is None else (told.family,)
+    are_told = told.heads is not None or told.key_heads is not None
     layers = [
-        _find_layer(file, family, name, parts, _config_for(family, name, config, told))
+        replace(
+            _find_layer(file, family, name, parts, _config_for(family, name, config, told)), are_heads_told=are_told
+        )
         for family, name, parts in _best_matches(file, families, config)
     ]
+    if not layers and told.family is not None:
+        wanted = ", ".join(f"{part} = {told.family.templates[part]!r}" for part in told.family.templates)
+        raise InputError(f"{file.path} has nothing that the table names, {wanted}: {_summarise(file)}")
     if not layers:
         raise InputError(
             f"{file.path} has no attention that is known by its names: {_summarise(file)}",

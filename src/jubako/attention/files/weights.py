@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from jubako.attention.files.families import Family
     from jubako.attention.files.shards import AnyWeights
 
-__all__ = ["number_of", "precision_of_parts", "read_weights", "require_memory_for", "settings_of"]
+__all__ = ["WrongHeadsError", "number_of", "precision_of_parts", "read_weights", "require_memory_for", "settings_of"]
 
 _REQUIRED = ("query", "key", "value")
 _NO_HEADS = "how many heads it has does not follow from its weights"
 _SAYS_HEADS = "--heads N says it, or a config.json beside the file"
 _BYTES = 24  # for each number: as it is stored, and twice in double precision
+
+
+class WrongHeadsError(InputError):
+    """The weights of a layer cannot be of the heads that it is said to have, or nothing says how many there are."""
 
 
 def number_of(name: str) -> int:
@@ -86,30 +90,39 @@ def _unpack(packed: Array, name: str, width: int, family: Family, config: ModelC
     rows, heads = packed.shape[0], config.heads
     if heads is None or (config.key_heads in (None, heads) and family.packing == "rows"):
         if family.packing != "rows":
-            raise InputError(_NO_HEADS, hint=_SAYS_HEADS)
+            raise WrongHeadsError(_NO_HEADS, hint=_SAYS_HEADS)
         if rows % 3:
             raise InputError(f"{name} has shape {packed.shape}: query, key and value must be equally many")
         return unpack(packed, 1, 1, "rows")
     size = config.head_size or max(width // heads, 1)
     groups = config.key_heads or (rows // size - heads) // 2
     if groups < 1 or heads % groups or rows != (heads + 2 * groups) * size:
-        raise InputError(f"{name} has shape {packed.shape}, and H={heads}, Hk={groups} heads of D={size} are not that")
+        raise WrongHeadsError(
+            f"{name} has shape {packed.shape}, and H={heads}, Hk={groups} heads of D={size} are not that"
+        )
     return unpack(packed, heads, groups, family.packing)
 
 
 def settings_of(weights: Weights, family: Family, name: str, config: ModelConfig) -> Settings:
-    """How a layer attends, but for positions. InputError where its weights cannot be of so many heads."""
+    """How a layer attends, but for positions. WrongHeadsError where its weights cannot be of so many heads."""
     heads = config.heads
     if heads is None:
-        raise InputError(_NO_HEADS, hint=_SAYS_HEADS)
+        raise WrongHeadsError(_NO_HEADS, hint=_SAYS_HEADS)
+    if not weights.query.shape[0]:
+        raise InputError("its query has no features")
     if config.head_size is None and weights.query.shape[0] % heads:
-        raise InputError(f"its query has {weights.query.shape[0]} features, which {heads} heads do not divide")
+        raise WrongHeadsError(f"its query has {weights.query.shape[0]} features, which {heads} heads do not divide")
     size = config.head_size or max(weights.query.shape[0] // heads, 1)
     if heads * size != weights.query.shape[0]:
-        raise InputError(
+        raise WrongHeadsError(
             f"its query has {weights.query.shape[0]} features, and H={heads} heads of D={size} are not that"
         )
     groups = config.key_heads or weights.key.shape[0] // size
+    if config.key_heads and groups * size != weights.key.shape[0]:
+        raise WrongHeadsError(
+            f"the key's weights give {weights.key.shape[0]} features, "
+            f"and Hk={groups} heads of D={size} are {groups * size}"
+        )
     scale = config.scale
     if config.scales_by_layer:
         scale = (size**-0.5 if scale is None else scale) / (number_of(name) + 1)
