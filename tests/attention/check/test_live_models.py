@@ -414,5 +414,5 @@ def test_decoder_whose_hint_only_the_fast_path_takes_is_named() -> None:
     assert not report
     assert "causal_hint_dropped" in [trap.name for trap in report.layers[0].traps]
     assert any(
-        each.startswith("TransformerDecoderLayer: what comes after the model raises") for each in report.unchecked
+        each.startswith("TransformerDecoderLayer: the rest of it, as the model raises") for each in report.unchecked
     )

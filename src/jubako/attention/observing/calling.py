@@ -43,6 +43,6 @@ def telling_errors() -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Its class and the first line of what it says."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """Its class and the first line of what it says, without a full stop."""
+    first = next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -84,7 +84,7 @@ def _check_call(
         return layers, unchecked
     if all(layers):
         raise raised
-    return layers, [*unchecked, f"{kind}: what comes after {raised.message}"]
+    return layers, [*unchecked, f"{kind}: the rest of it, as {raised.message}"]
 
 
 def _merge(layers: list[LayerReport], more: Sequence[LayerReport], told: str) -> list[LayerReport]:
