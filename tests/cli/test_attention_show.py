@@ -203,7 +203,7 @@ def test_without_numpy_it_says_what_to_install(here: Path) -> None:
     done = subprocess.run(line, env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         3,
-        "Error: maps need NumPy, which is not installed\nhint: pip install 'jubako[attention]'\n",
+        "Error: this needs numpy, which is not installed\nhint: pip install 'jubako[attention]'\n",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from jubako.errors import InputError
+from jubako.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def is_loadable(module: str) -> bool:
 
 
 def load(module: str) -> ModuleType:
-    """The module of this name. InputError, with what to install, if a library that it needs is not there."""
+    """The module of this name. HostError, with what to install, if a library that it needs is not there."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -35,7 +35,7 @@ def load(module: str) -> ModuleType:
             raise
         missing = [name for name in _libraries_of(module) if name == error.name or not _is_there(name)] or [error.name]
         verb = "is" if len(missing) == 1 else "are"
-        raise InputError(
+        raise HostError(
             f"this needs {' and '.join(missing)}, which {verb} not installed",
             hint=f"pip install 'jubako[{_EXTRAS[missing[-1]]}]'",
         ) from error

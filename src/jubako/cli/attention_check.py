@@ -14,7 +14,8 @@ from jubako.cli.exits import EXIT_FAILED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from contextlib import AbstractContextManager
+    from typing import Any, BinaryIO
 
     from jubako.attention.checking.options import CheckOptions
     from jubako.attention.checking.report import Report
@@ -88,14 +89,18 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     )
     if path.endswith(".py"):
         _refuse_for_modules(given)
-        home = load("jubako.attention.observing.subject")
-        with _printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report
-            report = home.check_subject(path, name, given["inputs"], options)
-    else:
-        report = _check_file(subject, given, options)
-    if junit:
-        _write(junit, report.to_junit())
-    _echo(report, format_)
+    with (
+        _open_junit(junit) if junit else nullcontext() as file
+    ):  # a place that can't be written is said before the work
+        if path.endswith(".py"):
+            home = load("jubako.attention.observing.subject")
+            with _printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report
+                report = home.check_subject(path, name, given["inputs"], options)
+        else:
+            report = _check_file(subject, given, options)
+        _echo(report, format_)
+        if file is not None:
+            file.write(f"{report.to_junit()}\n".encode("utf-8", "backslashreplace"))
     return 0 if report else EXIT_FAILED
 
 
@@ -159,8 +164,7 @@ def _echo(report: Report, format_: Format) -> None:
     echo_document(document, format_)
 
 
-def _write(path: str, text: str) -> None:
+def _open_junit(path: str) -> AbstractContextManager[BinaryIO]:
     from jubako.verify.publishing import publishing
 
-    with publishing(path, _MARK, "report in JUnit XML of attention") as file:
-        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+    return publishing(path, _MARK, "report in JUnit XML of attention")

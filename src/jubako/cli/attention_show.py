@@ -10,7 +10,7 @@ import click
 
 from jubako.cli.box_report import format_size
 from jubako.cli.terminal import echo, printable
-from jubako.errors import HostError, InputError
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,13 +92,10 @@ def show(
 
 
 def _load(path: str) -> Maps:
-    try:
-        from jubako.attention.maps.maps import Maps
-    except ModuleNotFoundError as error:
-        if error.name != "numpy":
-            raise
-        raise HostError("maps need NumPy, which is not installed", hint="pip install 'jubako[attention]'") from error
-    return Maps.load(path)
+    from jubako.attention.libraries import load
+
+    maps: Maps = load("jubako.attention.maps.maps").Maps.load(path)
+    return maps
 
 
 def _choose(maps: Maps, layers: Sequence[str], heads: Sequence[str]) -> Maps:

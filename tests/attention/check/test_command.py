@@ -178,12 +178,6 @@ def test_what_cannot_be_checked_is_refused_in_a_sentence(
     assert sentence in said.err
 
 
-def test_report_that_cannot_be_written_is_the_hosts_fault(say: Say, weights: str, tmp_path: Path) -> None:
-    said = say(weights, "--heads", "2", "--junit", str(tmp_path / "none" / "report.xml"))
-    assert said.code == 3
-    assert "cannot be written: No such file or directory" in said.err
-
-
 # --- without libraries -----------------------------------------------------------------------------------------------
 
 WITHOUT = """
@@ -229,13 +223,13 @@ print(attend(x, x, x, Weights(*np.ones((4, 4, 4))), Settings(2)).output.shape)
 
 def test_module_without_torch_says_what_to_install(python: str) -> None:
     said = run_without(OTHERS, COMMAND, f"{python}:layer")
-    assert said.code == 2
+    assert said.code == 3
     assert "Error: this needs torch, which is not installed\nhint: pip install 'jubako[torch]'" in said.err
 
 
 def test_module_without_anything_says_once_all_that_is_to_be_installed(python: str) -> None:
     said = run_without(OTHERS | {"numpy"}, COMMAND, f"{python}:layer")
-    assert said.code == 2
+    assert said.code == 3
     assert "Error: this needs numpy and torch, which are not installed\nhint: pip install 'jubako[torch]'" in said.err
 
 
@@ -246,7 +240,7 @@ def test_file_of_which_the_name_has_a_colon_is_a_file(say: Say, weights: str, tm
 
 def test_file_without_numpy_says_what_to_install(weights: str) -> None:
     said = run_without(OTHERS | {"numpy"}, COMMAND, weights, "--heads", "2")
-    assert said.code == 2
+    assert said.code == 3
     assert "Error: this needs numpy, which is not installed\nhint: pip install 'jubako[attention]'" in said.err
 
 
@@ -378,3 +372,22 @@ def test_names_of_tensors_that_are_cut_show_that(say: Say, tmp_path: Path) -> No
     assert "relative_attention_bias.weight" in said.err
     assert "x" * 97 + "..." in said.err
     assert "x" * 98 not in said.err
+
+
+def test_report_that_cannot_be_written_is_said_before_the_work(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "layers.py").write_text(f"def make():\n    open({str(tmp_path / 'called')!r}, 'w')\n")
+    said = say(f"{tmp_path}/layers.py:make", "--junit", str(tmp_path / "none" / "report.xml"))
+    assert (said.code, said.out) == (3, "")
+    assert "report.xml cannot be written: No such file or directory" in said.err
+    assert not (tmp_path / "called").exists()
+
+
+def test_report_whose_place_went_away_is_printed_still(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "layers.py").write_text(
+        f"{LAYER}\n\ndef make():\n    __import__('os').rmdir({str(tmp_path / 'gone')!r})\n    return layer\n"
+    )
+    said = say(f"{tmp_path}/layers.py:make", "--junit", str(tmp_path / "gone" / "report.xml"))
+    assert said.code == 3
+    assert "every step that was observed agrees" in said.out
+    assert "report.xml cannot be written: " in said.err
