@@ -150,8 +150,10 @@ def test_difference_of_two_runs_is_a_third(watched: Watched, tmp_path: Path) -> 
         colour = watched.colour_at(*middle_of(page, *divmod(int(cell), 6)))
         assert colour[strong] > colour[weak]
     page.keyboard.press("r")
+    watched.wait()
     assert np.float32(table_of(page)[0][2]) == one.weights[0, 0, 4].max()
     page.keyboard.press("r")
+    watched.wait()
     assert np.float32(table_of(page)[0][2]) == other.weights[0, 0, 4].max()
     assert (watched.said, len(watched.asked)) == ([], 1)
 
