@@ -8,8 +8,9 @@
 cost: a layer of 12 heads and 768 features, 512 rows, float32, checked all ways that torch has of calling it, against
 one call of it. Processor time, one thread, the least of several rounds that take turns. Goal: under a second.
 
-bounds: layers of torch with everything drawn (sizes, options, masks, scores up to some hundreds). For each type and
-step the largest error as a share of its bound, from the step's own inputs and from the beginning: 1 would be an alarm.
+bounds: layers of torch with everything drawn (sizes, options, masks, scores up to some hundreds), and two fifths as
+many with norms of queries and keys and caps of scores, computed by torch step by step. For each type and step the
+largest error as a share of its bound, from the step's own inputs and from the beginning: 1 would be an alarm.
 
 smallest: the step as it is, times 1 + x; the least x at which that step is named. For a layer of 8 heads and 256
 features, whose scores reach 3 and 30.
@@ -34,8 +35,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.attention.check.drawn import TYPES, draw_layer
+from tests.attention.check.normalised import draw_normalised
 
-from jubako.attention import CheckOptions, check
+from jubako.attention import CheckOptions, Report, check, check_steps
 from jubako.attention.checking.arithmetic import compute
 from jubako.attention.checking.judge import Call, Expected, Observed, expect, judge
 from jubako.attention.checking.precision import PRECISIONS
@@ -75,11 +77,26 @@ def cost(rounds: int = 9) -> bool:
 
 def bounds(layers: int) -> bool:
     """The largest share of its bound that any step uses, in layers with everything drawn."""
+
+    def draw(seed: int) -> Report:
+        module, inputs, arguments = draw_layer(seed)
+        return check(module, *inputs, options=CheckOptions(seed=seed), **arguments)
+
+    def draw_with_norms(seed: int) -> Report:
+        call, values = draw_normalised(seed)
+        return check_steps(values, call)
+
+    are_right = measure_shares("drawn layers of torch", range(layers), draw)
+    few = range(layers * 2 // 5)
+    return measure_shares("drawn layers with norms of queries and keys", few, draw_with_norms) and are_right
+
+
+def measure_shares(what: str, seeds: range, draw: Callable[[int], Report]) -> bool:
+    """Prints a table of one kind of layers. True if there was no alarm."""
     used: dict[tuple[str, str], list[float]] = {}
     alarms = 0
-    for seed in range(layers):
-        module, inputs, arguments = draw_layer(seed)
-        report = check(module, *inputs, options=CheckOptions(seed=seed), **arguments)
+    for seed in seeds:
+        report = draw(seed)
         alarms += not report
         for run in report.layers[0].runs:
             for verdict in run.steps:
@@ -88,7 +105,7 @@ def bounds(layers: int) -> bool:
                     if comparison is not None and comparison.place:
                         shares = used.setdefault(key, [0.0, 0.0])
                         shares[place] = max(shares[place], comparison.used)
-    print(f"\nlargest error, as a share of its bound, in {layers} drawn layers ({alarms} alarms)")
+    print(f"\nlargest error, as a share of its bound, in {len(seeds)} {what} ({alarms} alarms)")
     print_table(lambda name, step: " / ".join(f"{share:.2f}" for share in used.get((name, step), (0.0, 0.0))))
     return alarms == 0
 
