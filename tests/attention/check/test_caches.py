@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "Mistral": {"num_key_value_heads": 2, "sliding_window": 4},
     "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},  # which keeps keys that were normalised
 }
-AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
+AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw them being put there"
 BART = {
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 2,
@@ -311,3 +311,39 @@ def test_reference_with_keys_of_earlier_calls_is_that_of_the_whole_sequence(rand
     wrong = Settings(heads=4, key_heads=2, past=Past(whole.key_heads[:, :, :5], whole.value_heads[:, :, :5]))
     with pytest.raises(InputError, match=r"the key heads of earlier calls are .*, and must be \(B=2, Hk=2, P=5, D=2\)"):
         attend(x[:, 5:], x[:, 5:], x[:, 5:], weights, wrong)
+
+
+CHANGES: dict[str, Any] = {
+    "zeros": torch.zeros_like,
+    "one per cent": lambda keys: keys * 1.01,
+    "rolled": lambda keys: keys.roll(1, -2),
+    "one row": lambda keys: torch.cat([keys[:1] * 1.01, keys[1:]]),
+    "rounded": lambda keys: keys.bfloat16().float(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("part", ["keys", "values"])
+@pytest.mark.parametrize("kind", ["GPT2", "Llama"])
+def test_cache_whose_tensors_were_replaced_between_watched_calls_departs(kind: str, part: str, change: str) -> None:
+    model = model_of(kind, "sdpa", **KINDS[kind])
+    with torch.no_grad(), capture(model) as captured:
+        cache = fill(model, IDS)
+        for layer in cache.layers:
+            setattr(layer, part, CHANGES[change](getattr(layer, part)))
+        fill(model, IDS[:, :1], cache=cache)
+    report = captured.report()
+    assert not report
+    assert report.layers[-1].first_departure.step == ("key_heads" if part == "keys" else "value_heads")
+
+
+def test_cache_that_lost_a_sequence_and_holds_something_else_is_not_checked() -> None:
+    model = model_of("Llama", "sdpa", **KINDS["Llama"])
+    with torch.no_grad(), capture(model) as captured:
+        cache = fill(model, IDS)
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys[:1] * 1.01, layer.values[:1]
+        fill(model, IDS[:1, :1], cache=cache)
+    assert [said.rpartition(": ")[2] for said in captured.report().unchecked] == [
+        "its cache holds something else than the call before has put there"
+    ]

@@ -39,8 +39,9 @@ def _find_variants(
     call: Call, expected: Expected, observations: Sequence[Observed], runs: Sequence[RunReport]
 ) -> Iterator[Trap]:
     departing = [seen for seen, run in zip(observations, runs, strict=True) if run.first_departure is not None]
+    first = {run.name: run.first_departure.step for run in runs if run.first_departure is not None}
     sentences: dict[str, tuple[str, list[str]]] = {}
-    for variant, names in find_variants(call, expected, [seen for seen in departing if not seen.dropout]):
+    for variant, names in find_variants(call, expected, [seen for seen in departing if not seen.dropout], first):
         sentences.setdefault(variant.name, (variant.sentence, []))[1].extend(names)
     for name, (sentence, where) in sentences.items():
         yield Trap(name, f"{sentence} ({'; '.join(where)})", is_failure=True)

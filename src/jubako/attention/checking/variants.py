@@ -9,19 +9,21 @@ import numpy as np
 
 from jubako.attention.checking.judge import add_errors, expect_values, judge
 from jubako.attention.description import Masks
+from jubako.attention.steps import STEP_NAMES
 from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jubako.attention.checking.judge import Call, Expected, Observed
     from jubako.attention.description import Array
 
-__all__ = ["Variant", "find_variants"]
+__all__ = ["Variant", "find_variants", "forbids"]
 
 _RESULTS = ("output", "weights", "averaged_weights")
 _OFF_BY_ONE = ("one key too far: row i sees key i+1", "one key short: row i does not see key i")
+_ACTS_AT = {"cap_ignored": "scores", "norm_ignored": "query_heads", "wrong_scale": "scores"}  # others at masks
 _FORBIDDING = -1e4  # a number that is added to scores, and no finite weight of a row is left of
 
 
@@ -34,10 +36,13 @@ class Variant:
     call: Call
 
 
-def find_variants(call: Call, right: Expected, departing: Sequence[Observed]) -> list[tuple[Variant, list[str]]]:
+def find_variants(
+    call: Call, right: Expected, departing: Sequence[Observed], first: Mapping[str, str]
+) -> list[tuple[Variant, list[str]]]:
     """The variants that explain all that some runs gave back, each with the names of these: of each run the first.
 
     What a run gave has to be nearer to a variant than to what is right before it is asked how far either may be off.
+    `first` is the step that departs first, of each run: what goes wrong there is not explained by a later one.
     """
     left = [
         replace(run, values={step: array for step, array in run.values.items() if step in _RESULTS}, is_result=True)
@@ -49,8 +54,10 @@ def find_variants(call: Call, right: Expected, departing: Sequence[Observed]) ->
         if not left:
             break
         expected = expect_values(variant.call)
-        filled = {run.name: _without_blind_rows(run, expected) for run in left}
-        near = [run for run in left if _distance(filled[run.name], expected) < _distance(run, right)]
+        acts_at = STEP_NAMES.index(_ACTS_AT.get(variant.name, "masked_scores"))
+        able = [run for run in left if first[run.name] not in STEP_NAMES[:acts_at]]
+        filled = {run.name: _without_blind_rows(run, expected) for run in able}
+        near = [run for run in able if _distance(filled[run.name], expected) < _distance(run, right)]
         expected = add_errors(expected) if near else expected
         explained = [run.name for run in near if _explains(expected, filled[run.name])]
         if explained:
@@ -139,14 +146,14 @@ def _changed_masks(call: Call, chosen: dict[str, Array]) -> Iterator[Variant]:
         yield Variant("mask_ignored", f"{said} ignored, and is_causal with it", bare)
 
 
-def _forbids(mask: Array) -> Array:
+def forbids(mask: Array) -> Array:
     """Where a mask forbids: by True, or by a number that leaves no weight."""
     return mask if mask.dtype.kind == "b" else mask <= _FORBIDDING
 
 
 def _inverted(mask: Array) -> Array | None:
     """A mask that forbids what this one allows; None for one that does more than to forbid and allow."""
-    forbidden = _forbids(mask)
+    forbidden = forbids(mask)
     if mask.dtype.kind == "b":
         return ~mask
     return np.where(forbidden, 0.0, -np.inf) if not mask[~forbidden].any() else None
@@ -155,7 +162,7 @@ def _inverted(mask: Array) -> Array | None:
 def _shifted_masks(call: Call) -> Iterator[Variant]:
     """Where the attention mask is a causal one, whatever else it forbids: the same with one key more, and one less."""
     mask = call.masks.attention
-    past = None if mask is None or mask.ndim < 2 else _find_causal(_forbids(mask))
+    past = None if mask is None or mask.ndim < 2 else _find_causal(forbids(mask))
     if mask is None or past is None:
         return
     length, keys = mask.shape[-2:]

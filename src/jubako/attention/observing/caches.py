@@ -2,8 +2,9 @@
 
 Of calls that were watched one after another it is known what the cache must hold: what the reference gave for the keys
 and values of the earlier ones. So a cache that is stale, or one position off, shows. Sequences may have been put into
-another order since, or cut (beams, windows): each is looked up by what it holds. What nobody saw being put there is
-taken as given, and that is said.
+another order since, or cut (beams, windows): each is looked up by what it holds. A part of a cache that a watched call
+has filled, and that holds something else now, has to hold what it did. What nobody saw being put there is taken as
+given, and that is said.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from jubako.attention.description import Past
 from jubako.attention.observing.roles import to_array
 from jubako.errors import InputError
-from jubako.records import record
+from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AS_GIVEN", "CacheMemory", "Held", "find_held", "find_spare", "layer_of_cache"]
 
-AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw the calls that put them there"
+AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw them being put there"
 
 _NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")
 _FIXED = "StaticLayer"  # which has room for so many from the first call on, and gives all of it
@@ -39,6 +40,7 @@ class Held:
 
     keys: torch.Tensor
     values: torch.Tensor
+    layer: Any  # the part of the cache that held it
 
 
 @record
@@ -78,7 +80,7 @@ def find_held(layer: Any) -> Held | None:
     keys, values = (each.detach()[:, :, -count:] for each in (layer.keys, layer.values))
     if type(layer).__name__ == _FIXED:
         keys, values = (each.detach()[:, :, :count] for each in (layer.keys, layer.values))
-    return Held(keys.clone(), values.clone())
+    return Held(keys.clone(), values.clone(), layer)
 
 
 def find_spare(layer: Any) -> Past | None:
@@ -97,9 +99,16 @@ class CacheMemory:
         self._put: dict[torch.nn.Module, _Put] = {}
 
     def find_past(self, module: torch.nn.Module, held: Held) -> tuple[Past, bool]:
-        """What must be there by the reference, or else what is there; and whether it is the former."""
+        """What must be there by the reference, or else what is there; and whether it is the former.
+
+        InputError for a part of a cache that was filled by the call before and was changed so that nobody can tell.
+        """
         put = self._put.get(module)
         found = None if put is None else _look_up(put, held)
+        if found is None and put is not None and put.held.layer is held.layer:
+            if put.held.keys.shape != held.keys.shape:
+                raise InputError("its cache holds something else than the call before has put there")
+            found = put.right
         return (Past(to_array(held.keys), to_array(held.values)), False) if found is None else (found, True)
 
     def keep(self, module: torch.nn.Module, layer: Any, expected: Expected) -> None:
@@ -119,7 +128,7 @@ class CacheMemory:
             *(last(expected.values[name]) for name in ("key_heads", "value_heads")),
             *(last(expected.errors[name]) for name in ("key_heads", "value_heads")),
         )
-        held = Held(layer.keys.detach()[:, :, :kept], layer.values.detach()[:, :, :kept])
+        held = Held(layer.keys.detach()[:, :, :kept], layer.values.detach()[:, :, :kept], layer)
         self._put[module] = _Put(held, right)
 
     def forget(self, module: torch.nn.Module) -> None:
@@ -135,7 +144,7 @@ def _look_up(put: _Put, held: Held) -> Past | None:
         return None
     for start in dict.fromkeys((0, before.shape[-2] - count)):  # cut behind, or before
         part = slice(start, start + count)
-        there = Held(before[:, :, part], put.held.values[:, :, part])
+        there = replace(put.held, keys=before[:, :, part], values=put.held.values[:, :, part])
         found = [_find_row(there, held, row) for row in range(len(now))]
         rows = [row for row in found if row is not None]
         if len(rows) == len(found):

@@ -22,6 +22,7 @@ from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.promises import find_seen_futures
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
 from jubako.attention.observing.room import require_room, require_room_for_tokens
 from jubako.attention.observing.surroundings import CHECKING, Surroundings
@@ -256,7 +257,8 @@ class Watch:
             again, trace = _call_out_of_training(module, args, kwargs)
             seen = huggingface.observe(module, trace, sizes, expected.values, again, in_training=False)
             runs.append(replace(seen, name="called once more, out of training"))
-        return report_layer(name, described.kind, call, expected, runs, self._options.tolerance)
+        report = report_layer(name, described.kind, call, expected, runs, self._options.tolerance)
+        return replace(report, traps=[*report.traps, *find_seen_futures(module, call)])
 
 
 def _departures(layers: Iterable[LayerReport]) -> list[StepVerdict]:
