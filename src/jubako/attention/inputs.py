@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 
     from jubako.attention.description import Array, Masks, Past, Settings, Weights
 
-__all__ = ["Inputs", "NonFiniteError", "arrange", "estimate_bytes", "measure", "merge_masks", "require_memory"]
+__all__ = [
+    "FORBIDDING",
+    "Inputs",
+    "NonFiniteError",
+    "arrange",
+    "estimate_bytes",
+    "measure",
+    "merge_masks",
+    "require_memory",
+]
 
+FORBIDDING = -1e4  # a number that is added to scores, and no finite weight of a row is left of
 # Arrays of (B, H, L, S) doubles that a check has at once, measured: the reference's, those compared, those torch makes.
 _MAPS = 14
 
@@ -117,7 +127,11 @@ def merge_masks(masks: Masks, settings: Settings, sizes: tuple[int, int, int]) -
         )  # (1, 1, L, S)
     if settings.spare is not None:
         is_spare = np.arange(keys) >= keys - settings.spare.length
-        parts.append(_as_added("mask of what is spare", is_spare[None, None, None]))  # (1, 1, 1, S)
+        with np.errstate(invalid="ignore"):
+            others = sum(parts, start=np.zeros((1, 1, 1, keys)))
+        # The library's masks forbid a row that may see nothing all keys alike, those that are spare, too.
+        sees = (others[..., ~is_spare] > FORBIDDING).any(axis=-1, keepdims=True)  # (B or 1, H or 1, L or 1, 1)
+        parts.append(np.where(is_spare & sees, -np.inf, 0.0))  # (B or 1, H or 1, L or 1, S)
     if not parts:
         return None
     with np.errstate(invalid="ignore"):

@@ -12,6 +12,7 @@ import transformers
 from jubako.attention import Masks, Norm, Settings, Weights, attend, capture, check
 from jubako.attention.checking.judge import Observed, expect, judge
 from jubako.attention.checking.layers import report_layer
+from jubako.attention.observing.probing import describe_norm
 from jubako.errors import InputError
 
 from .normalised import TYPES, WRONGS, draw_normalised
@@ -265,3 +266,13 @@ def test_models_that_generate_are_followed_with_their_caches(kind: str, implemen
 
 def test_types_that_are_drawn_are_all_there_are() -> None:
     assert {draw_normalised(seed)[0].precision.name for seed in range(4)} == set(TYPES)
+
+
+@pytest.mark.parametrize("large", [30.0, 100.0])
+def test_kind_of_a_norm_is_the_nearest_where_weights_are_large(large: float) -> None:
+    norm = transformers.models.gemma3.modeling_gemma3.Gemma3RMSNorm(8)  # whose weights are stored less 1
+    with torch.no_grad():
+        norm.weight[0] = large
+    found = describe_norm(norm)
+    assert found is not None
+    assert found[0] == Norm(1e-6, offset=1.0)

@@ -108,3 +108,16 @@ def test_what_departs_before_the_scores_is_not_explained_by_their_scale(
     assert not report
     assert report.layers[0].first_departure.step == "key_heads"
     assert traps_of(report) == []
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_cache_of_fixed_size_with_padding_on_the_left_is_checked(implementation: str) -> None:
+    """Rows of padding are forbidden all keys alike, also those that the cache has room for."""
+    model, mask = llama(implementation), torch.ones_like(IDS)
+    mask[0, :4] = 0
+    how = {"max_new_tokens": 3, "cache_implementation": "static", "do_sample": False, "pad_token_id": 0}
+    with torch.no_grad(), capture(model) as captured:
+        model.generate(IDS, attention_mask=mask, **how)
+    report = captured.report()
+    assert report, report.describe()
+    assert report.unchecked == []

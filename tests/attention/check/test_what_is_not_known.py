@@ -141,3 +141,25 @@ def test_attention_of_somebodys_own_that_has_more_parts_is_not_checked() -> None
     assert check(torch.nn.Sequential(Own(has_gate=False)), x)
     report = check(torch.nn.Sequential(Own(has_gate=True)), x)
     assert report.unchecked == ["0: it has gate, which is not re-derived"]
+
+
+class MoreAfterwards(torch.nn.Module):
+    """The last projection of BERT's attention, with another attention after it."""
+
+    def __init__(self, plain: torch.nn.Module) -> None:
+        super().__init__()
+        self.dense, self.LayerNorm, self.more = plain.dense, plain.LayerNorm, torch.nn.Linear(32, 96)
+
+    def forward(self, hidden: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.dense(hidden)
+        query, key, value = self.more(hidden).chunk(3, -1)
+        return self.LayerNorm(hidden + (query @ key.mT).softmax(-1) @ value + inputs)
+
+
+def test_module_with_more_around_its_last_projection_is_not_checked() -> None:
+    model = model_of("Bert")
+    attention = model.encoder.layer[0].attention
+    attention.output = MoreAfterwards(attention.output)
+    report = check(model, input_ids=IDS)
+    assert not report
+    assert report.unchecked == ["encoder.layer.0.attention: it has output.more, which is not re-derived"]

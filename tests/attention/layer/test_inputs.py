@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jubako.attention.free_memory import SizeError
 from jubako.attention.layer.blocks import Pass
@@ -310,3 +311,27 @@ def test_weights_that_no_memory_has_are_refused_before_anything_is_allocated() -
     assert MultiheadAttention(2**20, 2**10, device="meta").embed_dim == 2**20
     with pytest.raises(TypeError):
         MultiheadAttention("many", 2)  # type: ignore[arg-type]
+
+
+def test_complex_inputs_are_refused_under_autocast_too() -> None:
+    layer = MultiheadAttention(8, 2, batch_first=True, dtype=torch.complex64)
+    x = torch.ones(1, 2, 8, dtype=torch.complex64)
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(AttentionInputError, match=r"query is torch\.complex64"),
+    ):
+        layer(x, x, x)
+
+
+def test_constructor_leaves_to_torch_what_is_wrong_with_its_arguments() -> None:
+    with pytest.raises(TypeError):
+        MultiheadAttention(8, 2, dtype="float32")
+    with pytest.raises(ValueError, match="num_heads"):
+        MultiheadAttention(1 << 22, 0)
+    with pytest.raises(AssertionError, match="divisible"):
+        MultiheadAttention(1 << 22, 3)
+
+
+def test_layer_of_any_size_can_be_made_where_nothing_is_allocated() -> None:
+    with FakeTensorMode():
+        assert MultiheadAttention(1 << 17, 2).in_proj_weight.shape == (3 << 17, 1 << 17)

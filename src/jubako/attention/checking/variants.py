@@ -9,6 +9,7 @@ import numpy as np
 
 from jubako.attention.checking.judge import add_errors, expect_values, judge
 from jubako.attention.description import Masks
+from jubako.attention.inputs import FORBIDDING
 from jubako.attention.steps import STEP_NAMES
 from jubako.records import record, replace
 
@@ -24,7 +25,6 @@ __all__ = ["Variant", "find_variants", "forbids"]
 _RESULTS = ("output", "weights", "averaged_weights")
 _OFF_BY_ONE = ("one key too far: row i sees key i+1", "one key short: row i does not see key i")
 _ACTS_AT = {"cap_ignored": "scores", "norm_ignored": "query_heads", "wrong_scale": "scores"}  # others at masks
-_FORBIDDING = -1e4  # a number that is added to scores, and no finite weight of a row is left of
 
 
 @record
@@ -148,7 +148,7 @@ def _changed_masks(call: Call, chosen: dict[str, Array]) -> Iterator[Variant]:
 
 def forbids(mask: Array) -> Array:
     """Where a mask forbids: by True, or by a number that leaves no weight."""
-    return mask if mask.dtype.kind == "b" else mask <= _FORBIDDING
+    return mask if mask.dtype.kind == "b" else mask <= FORBIDDING
 
 
 def _inverted(mask: Array) -> Array | None:

@@ -66,7 +66,7 @@ def is_plain_fit(call: Call, layer: Layer) -> bool:
         return False
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
-    if query.dim() != 3 or query.is_nested or query.layout is not torch.strided:
+    if query.dim() != 3 or query.is_nested or query.layout is not torch.strided or not query.is_floating_point():
         return False
     width = query.shape[-1]
     return layer.widths == (width, width, width) and layer[3:] == (query.dtype, query.device)

@@ -68,7 +68,8 @@ def require_room_for_weights(embed: int, key: int | None, value: int | None, dev
     The rest is as for torch's constructor, which is to refuse what makes no sense.
     """
     widths = [embed if width is None else width for width in (embed, key, value)]
-    if not all(isinstance(width, int) for width in widths):
+    is_real = not torch._C._len_torch_dispatch_stack()  # or it may be that nothing is allocated
+    if not is_real or not all(isinstance(width, int) for width in widths) or not isinstance(dtype, torch.dtype | None):
         return
     needed = embed * (embed + sum(widths)) * (dtype or torch.get_default_dtype()).itemsize
     if needed <= SMALL_BYTES:

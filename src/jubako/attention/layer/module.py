@@ -64,7 +64,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         *,
         strict_torch: bool = False,
     ) -> None:
-        require_room_for_weights(embed_dim, kdim, vdim, device, dtype)
+        if num_heads > 0 and embed_dim % num_heads == 0:  # else torch says what is wrong with them
+            require_room_for_weights(embed_dim, kdim, vdim, device, dtype)
         options = (dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype)
         super().__init__(embed_dim, num_heads, *options)
         self.strict_torch = strict_torch

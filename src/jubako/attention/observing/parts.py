@@ -149,10 +149,20 @@ def _find_more(module: torch.nn.Module, parts: Parts) -> Iterator[str]:
     for each in (module, parts.inner) if parts.inner is not module else (module,):
         for name, child in each.named_children():
             is_outer_output = each is not parts.inner and name == "output" and parts.output is not None
-            if not (id(child) in known or is_outer_output or isinstance(child, _HARMLESS)):
+            if is_outer_output:
+                yield from (f"{name}.{more}" for more in _find_more_after(child, parts.output))
+            elif not (id(child) in known or isinstance(child, _HARMLESS)):
                 yield name
         yield from (name for name, _ in each.named_parameters(recurse=False))
         yield from (name for name, _ in each.named_buffers(recurse=False))
+
+
+def _find_more_after(child: Any, output: Any) -> Iterator[str]:
+    """What a module around the last projection has besides that, a norm and dropout."""
+    for name, part in child.named_children():
+        if part is not output and not isinstance(part, (*_HARMLESS, torch.nn.LayerNorm)):
+            yield name
+    yield from (name for name, _ in child.named_parameters(recurse=False))
 
 
 def _find_settings(inner: Any) -> Iterator[str]:

@@ -55,18 +55,22 @@ def describe_norm(module: Any) -> tuple[Norm, Array, Array | None] | None:
     draw = np.random.default_rng(0).normal(1.0, 2.0, size=(1, 3, *weight.shape))
     rows = torch.from_numpy(draw).to(weight)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
             given = to_array(type(module).forward(module, rows))
     except Exception:  # noqa: BLE001  (the module's own code, called in a way that it may not be meant to be)
         return None
     arrays = to_array(weight), None if bias is None else to_array(bias)
-    for takes_mean in (False, True):
-        for offset in (0.0, 1.0):
-            norm = Norm(epsilon, offset, takes_mean)
-            expected = normalise(to_array(rows).astype(np.float64), *arrays, norm)
-            if given.shape == expected.shape and np.abs(given - expected).max() <= _CLOSE * np.abs(expected).max():
-                return norm, *arrays
-    return None
+    kinds = [Norm(epsilon, offset, takes_mean) for takes_mean in (False, True) for offset in (0.0, 1.0)]
+    shares = [_share_off(given, normalise(to_array(rows).astype(np.float64), *arrays, norm)) for norm in kinds]
+    nearest = int(np.argmin(shares))  # weights that are large are nearly the same less 1
+    return (kinds[nearest], *arrays) if shares[nearest] <= _CLOSE else None
+
+
+def _share_off(given: Array, expected: Array) -> float:
+    """How far a norm is off, as a share of its largest number."""
+    if given.shape != expected.shape:
+        return np.inf
+    return float(np.abs(given - expected).max() / max(np.abs(expected).max(), np.finfo(np.float64).tiny))
 
 
 def turns_heads(module: Any) -> bool:
@@ -104,7 +108,7 @@ def find_pairing(module: Any, table: torch.Tensor) -> Pairing | None:
     query[..., 0] = 1.0
     tables = [torch.full((1, 1, width), number, dtype=table.dtype) for number in (_COSINE, _SINE)]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(table.device.type, enabled=False):
             turned = to_array(turn(query, query.clone(), *tables)[0]).reshape(-1)
     except Exception as error:  # the library's own code, called otherwise than it calls it
         raise InputError(f"{type(module).__name__} turns heads by position in a way that is not re-derived") from error

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKING", "Surroundings", "describe_bad"]
 
 _FUSED = ("_scaled_dot_product", "scaled_dot_product_attention", "_flash_attention", "_efficient_attention", "flex_att")
-_SOFTMAX = {"_softmax", "_safe_softmax", "softmax", "exp", "exp_"}  # or what somebody writes one with
+_SOFTMAX = {"_softmax", "_safe_softmax", "softmax", "exp", "exp_", "exp2", "exp2_"}  # or what somebody writes one with
 _BATCHED = {"bmm", "baddbmm", "matmul"}
 _MIXING = {*PRODUCTS, "convolution", "embedding"}  # what comes out of them is something new
 

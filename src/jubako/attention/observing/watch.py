@@ -112,7 +112,7 @@ class Watch:
             for name, how in self._surroundings.unknown.items()
             if self._options.wants(name)
         ]
-        return [*self._unchecked, *unknown]
+        return [*dict.fromkeys(self._unchecked), *unknown]  # once, however many calls there were
 
     def __enter__(self) -> Self:
         around = [] if self._is_compiled and not self._is_ours else self._surroundings.find_modules()
