@@ -121,3 +121,10 @@ def test_cache_of_fixed_size_with_padding_on_the_left_is_checked(implementation:
     report = captured.report()
     assert report, report.describe()
     assert report.unchecked == []
+
+
+def test_layer_in_float64_that_is_right_to_float32_is_told_so() -> None:
+    report = check(llama("eager").double(), input_ids=IDS)
+    assert not report
+    assert traps_of(report) == [("computed_in_float32", True)]
+    assert check(llama("sdpa").double(), input_ids=IDS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from jubako.attention.checking.judge import expect, judge
+from jubako.attention.checking.precision import PRECISIONS
 from jubako.attention.checking.sentences import describe_place, number
 from jubako.attention.checking.variants import find_variants
 from jubako.attention.checking.verdicts import Trap
+from jubako.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def find_traps(
         *_find_suspicious_mask(call),
         *_find_dropout(observations),
         *_find_disagreement(runs),
+        *_find_less_precise(call, observations, runs),
     ]
 
 
@@ -117,6 +121,21 @@ def _find_dropout(observations: Sequence[Observed]) -> Iterator[Trap]:
                 f"{number(float(sums.min()))} to {number(float(sums.max()))}",
                 is_failure=False,
             )
+
+
+def _find_less_precise(call: Call, observations: Sequence[Observed], runs: Sequence[RunReport]) -> Iterator[Trap]:
+    """A layer of double precision that is right to single precision: some of it was computed in that."""
+    departing = [seen for seen, run in zip(observations, runs, strict=True) if run.first_departure is not None]
+    if call.precision.name != "float64" or not departing or any(seen.dropout for seen in departing):
+        return
+    expected = expect(replace(call, precision=PRECISIONS["float32"]))
+    if all(judge(seen, expected).first_departure is None for seen in departing):
+        yield Trap(
+            "computed_in_float32",
+            "all is right to float32, in which some of it must have been computed, as softmax and norms often are "
+            f"({'; '.join(seen.name for seen in departing)})",
+            is_failure=True,
+        )
 
 
 def _find_disagreement(runs: Sequence[RunReport]) -> Iterator[Trap]:
