@@ -43,7 +43,10 @@ def make_inputs(model: Any, options: CheckOptions) -> tuple[torch.Tensor, ...]:
     sizes = (options.batch, options.length, options.length)
     layers = _layers_of(model)
     if not (_count_sequences(model) or is_multihead(model)):
-        raise InputError(f"{type(model).__name__} has to be given the inputs to call it with")
+        raise InputError(
+            f"{type(model).__name__} has to be given the inputs to call it with",
+            hint="In a file they are returned with it: (model, inputs) or (model, inputs, arguments by name).",
+        )
     for layer in layers:
         require_memory(Settings(layer.num_heads), sizes, _features(layer)[0], options.memory_bytes)
     return draw_inputs(model, sizes, options.seed)
