@@ -19,6 +19,7 @@ from jubako.attention.free_memory import SizeError
 from jubako.attention.inputs import NonFiniteError
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held, find_spare
+from jubako.attention.observing.calling import describe_error
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
@@ -56,7 +57,10 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 def _find_reason_against(module: torch.nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return "it is scripted, and what that calls nobody can watch"
-    return huggingface.find_reason_against(module)
+    try:
+        return huggingface.find_reason_against(module)
+    except Exception as error:  # noqa: BLE001  (the module's own code: an attribute that is computed)
+        return f"looking at it raises {describe_error(error)}"
 
 
 @record
@@ -115,6 +119,14 @@ class Watch:
         return [*self._unchecked, *unknown]
 
     def __enter__(self) -> Self:
+        try:
+            self._register()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _register(self) -> None:
         around = [] if self._is_compiled and not self._is_ours else self._surroundings.find_modules()
         for module in around:  # these begin first and end last
             self._handles.append(module.register_forward_pre_hook(self._surroundings.begin, with_kwargs=True))
@@ -130,7 +142,6 @@ class Watch:
         for module in around:
             hook = module.register_forward_hook(self._surroundings.end, with_kwargs=True, always_call=True)
             self._handles.append(hook)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
