@@ -58,3 +58,41 @@ def test_interrupt_while_hooks_are_put_on_takes_them_off_again() -> None:
     with pytest.raises(KeyboardInterrupt), capture(model):
         pytest.fail("the capture has begun")
     assert count_hooks(model) == 0
+
+
+# --- training, and the fast path of torch's layer --------------------------------------------------------------------
+
+
+class Interrupted(torch.nn.Linear):
+    """What an interrupt meets while its mode is turned."""
+
+    def train(self, mode: bool = True) -> Interrupted:
+        super().train(mode)
+        if not mode:
+            raise KeyboardInterrupt
+        return self
+
+
+class Turned(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.last = torch.nn.MultiheadAttention(8, 2, batch_first=True), Interrupted(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.attention(x, x, x)[0])
+
+
+def test_interrupt_while_modes_are_turned_turns_them_back() -> None:
+    model = Turned()
+    with pytest.raises(KeyboardInterrupt):
+        check(model, X)
+    assert all(module.training for module in model.modules())
+
+
+def test_interrupt_while_a_hook_makes_weights_turns_modes_back() -> None:
+    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    layer.out_proj = Interrupted(8, 8)
+    layer.register_forward_pre_hook(lambda *_: None)  # it might make the weights, so it is called before all else
+    with pytest.raises(KeyboardInterrupt):
+        check(layer, X, X, X)
+    assert all(module.training for module in layer.modules())

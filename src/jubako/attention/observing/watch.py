@@ -23,6 +23,7 @@ from jubako.attention.observing.calling import describe_error
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.modes import evaluating
 from jubako.attention.observing.promises import find_seen_futures
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
 from jubako.attention.observing.room import require_room, require_room_for_tokens
@@ -277,12 +278,6 @@ def _departures(layers: Iterable[LayerReport]) -> list[StepVerdict]:
 
 
 def _call_out_of_training(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Trace]:
-    modes = {each: each.training for each in module.modules()}
     trace = trace_of(module)
-    module.eval()
-    try:
-        with trace:
-            return module(*args, **kwargs), trace
-    finally:
-        for each, is_training in modes.items():
-            each.training = is_training
+    with evaluating(module), trace:
+        return module(*args, **kwargs), trace
