@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, is_in_torch_dispatch_mode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaModel
 
 from jubako.attention import capture, check
 
@@ -96,3 +101,114 @@ def test_interrupt_while_a_hook_makes_weights_turns_modes_back() -> None:
     with pytest.raises(KeyboardInterrupt):
         check(layer, X, X, X)
     assert all(module.training for module in layer.modules())
+
+
+# --- modes of torch's ------------------------------------------------------------------------------------------------
+
+
+def llama(depth: int = 2) -> LlamaModel:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 3}
+    return LlamaModel(LlamaConfig(vocab_size=50, num_hidden_layers=depth, **sizes)).eval()
+
+
+IDS = torch.arange(18).reshape(2, 9)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_interrupts_that_are_caught_in_a_capture_leave_no_modes_and_the_next_call_is_checked() -> None:
+    model = llama()
+    with capture(model) as captured:
+        for _ in range(3):
+            handle = model.layers[1].self_attn.o_proj.register_forward_pre_hook(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                model(IDS)
+            handle.remove()
+        model(IDS)
+        assert _get_current_dispatch_mode() is None
+    report = captured.report()
+    assert report and not report.unchecked
+    assert [layer.name for layer in report.layers] == [
+        *["layers.0.self_attn"] * 3,  # which had ended when the interrupts came
+        *["layers.0.self_attn", "layers.1.self_attn"],
+    ]
+
+
+def test_attention_after_an_interrupt_outside_of_the_model_is_none_of_its_own() -> None:
+    model = llama()
+    handle = model.layers[1].self_attn.o_proj.register_forward_pre_hook(interrupt)
+    with capture(model) as captured:
+        with pytest.raises(KeyboardInterrupt):
+            model(IDS)
+        handle.remove()
+        torch.nn.functional.scaled_dot_product_attention(X, X, X)
+    assert _get_current_dispatch_mode() is None
+    assert not captured.report().unchecked
+
+
+class Caught(torch.nn.Module):
+    """Calls what is interrupted, and goes on."""
+
+    def __init__(self, inside: torch.nn.Module) -> None:
+        super().__init__()
+        self.inside, self.after = inside, torch.nn.MultiheadAttention(24, 2, batch_first=True)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(KeyboardInterrupt):
+            self.inside(ids)
+        x = torch.ones(2, 9, 24)
+        scores = torch.bmm(x, x.transpose(1, 2)).softmax(-1)
+        return self.after(torch.bmm(scores, x), x, x)[0]
+
+
+def test_model_that_catches_an_interrupt_is_watched_to_its_end() -> None:
+    model = Caught(llama()).eval()
+    model.inside.layers[1].self_attn.o_proj.register_forward_pre_hook(interrupt)
+    with capture(model) as captured:
+        model(IDS)
+        assert _get_current_dispatch_mode() is None
+    report = captured.report()
+    assert [layer.name for layer in report.layers] == ["inside.layers.0.self_attn", "after"]
+    assert any(sentence.startswith("Caught: attention is computed in it") for sentence in report.unchecked)
+
+
+def test_interrupt_leaves_the_modes_of_others_on() -> None:
+    model = llama()
+    with capture(model), FlopCounterMode(display=False) as counting:
+        handle = model.layers[1].self_attn.o_proj.register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model(IDS)
+        handle.remove()
+        model(IDS)
+        assert type(_get_current_dispatch_mode()).__name__ == "_FlopCounterMode"
+        before = counting.get_total_flops()
+        X @ X.mT
+        assert counting.get_total_flops() > before
+    assert _get_current_dispatch_mode() is None
+
+
+class Counting(TorchDispatchMode):
+    """How many operations there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_captures_within_each_other_see_the_model_alone_and_end_in_any_order() -> None:
+    model = llama(1)
+    with Counting() as alone:
+        model(IDS)
+    with capture(model) as outer, capture(model) as inner, Counting() as counting:
+        model(IDS)
+    assert _get_current_dispatch_mode() is None and not is_in_torch_dispatch_mode()
+    assert counting.count == alone.count  # and none of what either check calls
+    assert [len(each.report().layers) for each in (outer, inner)] == [1, 1]
+    assert outer.report() and inner.report() and not outer.report().unchecked

@@ -9,6 +9,7 @@ from __future__ import annotations
 from threading import get_ident
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from jubako.attention.checking.judge import expect
 from jubako.attention.checking.layers import report_layer
@@ -24,6 +25,7 @@ from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
 from jubako.attention.observing.modes import evaluating
+from jubako.attention.observing.ongoing import Ongoing
 from jubako.attention.observing.promises import find_seen_futures
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
 from jubako.attention.observing.room import require_room, require_room_for_tokens
@@ -66,10 +68,10 @@ def _find_reason_against(module: torch.nn.Module) -> str:
 
 @record
 class _Begun:
-    """A call that is being traced."""
+    """A call that was traced."""
 
     trace: Trace
-    held: Held | None = None  # what the cache held before that it appends to
+    held: Held | None  # what the cache held before that it appends to
 
 
 class Watch:
@@ -86,7 +88,7 @@ class Watch:
         self._options = options
         self._is_ours = is_ours
         self._handles: list[Any] = []
-        self._begun: dict[tuple[int, torch.nn.Module], _Begun] = {}  # by thread
+        self._ongoing = Ongoing()
         self._caches = CacheMemory()
         found = find_layers(model)
         self._names = {module: name or type(module).__name__ for name, module in found.items() if options.wants(name)}
@@ -148,9 +150,7 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for thread, module in reversed(list(self._begun)):  # left by what no hook sees the end of: an interrupt
-            if thread == get_ident():
-                self._begun.pop((thread, module)).trace.__exit__(None, None, None)
+        self._ongoing.close()
         self._surroundings.close()
 
     def refuse_too_large(self, args: Any, kwargs: Any) -> None:
@@ -176,8 +176,8 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self._unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), held)
-        begun.trace.__enter__()  # type: ignore[no-untyped-call]
+        trace = trace_of(module)
+        self._ongoing.begin(module, trace, _Begun(trace, held))
 
     def _has_room(self, module: torch.nn.Module, args: Any, kwargs: Any) -> bool:
         try:
@@ -190,9 +190,8 @@ class Watch:
         return True
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        begun = self._begun.pop((get_ident(), module), None)
-        if begun is not None:
-            begun.trace.__exit__(None, None, None)
+        ended = self._ongoing.end(module)
+        begun: _Begun | None = None if ended is None else ended.extra
         if get_ident() in CHECKING or (begun is None and not is_run_again(module)):
             return
         if result is None:  # it raised
@@ -200,7 +199,7 @@ class Watch:
             return
         CHECKING.add(get_ident())
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _disable_current_modes():  # which may be another watch's of the same call
                 self._layers.append(self._check(module, args, kwargs, result, begun))
         except NonFiniteError as error:
             self._layers.append(self._tell_non_finite(module, error))
@@ -220,7 +219,7 @@ class Watch:
             return
         CHECKING.add(get_ident())
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _disable_current_modes():
                 layer = check_multihead(self._names[module], module, args, kwargs, self._options)
         except Exception:  # noqa: BLE001  (what the model raises is told)
             return
