@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import pytest
@@ -101,6 +103,48 @@ def test_interrupt_while_a_hook_makes_weights_turns_modes_back() -> None:
     with pytest.raises(KeyboardInterrupt):
         check(layer, X, X, X)
     assert all(module.training for module in layer.modules())
+
+
+def test_threads_that_check_one_layer_leave_it_in_training_and_the_fast_path_on() -> None:
+    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    second_is_in, first_is_done = Event(), Event()
+    calls: list[str] = []
+    second = Thread(target=check, args=(layer, X, X, X))
+
+    def meet(*_: object) -> None:
+        calls.append(current_thread().name)
+        if current_thread() is second:
+            if calls.count(second.name) == 2:  # by now it would have turned all there is
+                second_is_in.set()
+                first_is_done.wait()
+        elif not second.ident and not torch.backends.mha.get_fastpath_enabled():
+            second.start()
+            second_is_in.wait(0.3)  # it comes in only if it does not wait for its turn
+
+    handle = layer.register_forward_pre_hook(meet)
+    check(layer, X, X, X)
+    first_is_done.set()
+    second.join()
+    handle.remove()
+    assert calls.count(second.name) >= 2
+    assert calls == sorted(calls, key=[calls[0], second.name].index)
+    assert all(module.training for module in layer.modules())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_model_that_calls_its_layers_in_threads_is_checked() -> None:
+    class Threaded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with ThreadPoolExecutor(3) as pool, torch.no_grad():
+                return sum(pool.map(lambda layer: layer(x.detach(), x.detach(), x.detach())[0], self.layers))
+
+    report = check(Threaded(), X)
+    assert report
+    assert sorted(layer.name for layer in report.layers) == ["layers.0", "layers.1", "layers.2"]
 
 
 # --- modes of torch's ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from jubako.attention.checking.report import Report
 from jubako.attention.observing.calling import ModelError, telling_errors
 from jubako.attention.observing.compiling import as_written, find_compiled
 from jubako.attention.observing.encoder import compare_whole_layers
-from jubako.attention.observing.modes import evaluating, fast_path
+from jubako.attention.observing.modes import TURNING, evaluating, fast_path
 from jubako.attention.observing.multihead import is_called_alike, is_multihead
 from jubako.attention.observing.random_inputs import describe_sizes, draw_inputs, make_inputs, other_sizes
 from jubako.attention.observing.rerun import check_multihead
@@ -60,12 +60,13 @@ def _check_call(
     if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
-        return [check_multihead(kind, model, args, kwargs, options)], []
+        with TURNING:
+            return [check_multihead(kind, model, args, kwargs, options)], []
     watch = _watch(model, options, is_ours=True)
     watch.refuse_too_large(args, kwargs)
     compiled = find_compiled(model)
     raised = None
-    with evaluating(model), as_written() if compiled else nullcontext():
+    with TURNING, evaluating(model), as_written() if compiled else nullcontext():
         with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
             try:
                 with telling_errors():

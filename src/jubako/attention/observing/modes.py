@@ -1,11 +1,13 @@
 """What of a module and of torch is turned for a while, and turned back however that ends: training, torch's fast path.
 
-All turning happens within the try, as an interrupt may come between any two instructions.
+All turning happens within the try, as an interrupt may come between any two instructions. Threads take turns: two that
+turn the same at once would each turn it back to what the other made of it.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 
@@ -13,7 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["evaluating", "fast_path"]
+__all__ = ["TURNING", "evaluating", "fast_path"]
+
+TURNING = RLock()  # held by the thread that checks: while its runs are made, nobody else's are
 
 
 @contextmanager

@@ -6,7 +6,8 @@ and it is run again on the same inputs, all its ways, since which way the model 
 
 from __future__ import annotations
 
-from threading import get_ident
+from contextlib import contextmanager
+from threading import RLock, get_ident
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -24,7 +25,7 @@ from jubako.attention.observing.calling import describe_error
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
-from jubako.attention.observing.modes import evaluating
+from jubako.attention.observing.modes import TURNING, evaluating
 from jubako.attention.observing.ongoing import Ongoing
 from jubako.attention.observing.promises import find_seen_futures
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
@@ -37,7 +38,7 @@ from jubako.records import record, replace
 
 TYPECHECKING = False
 if TYPECHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Self
 
     from jubako.attention.checking.options import CheckOptions
@@ -89,6 +90,7 @@ class Watch:
         self._is_ours = is_ours
         self._handles: list[Any] = []
         self._ongoing = Ongoing()
+        self._turn = RLock() if is_ours else TURNING  # which is held for all of our call, whatever threads that starts
         self._caches = CacheMemory()
         found = find_layers(model)
         self._names = {module: name or type(module).__name__ for name, module in found.items() if options.wants(name)}
@@ -197,9 +199,8 @@ class Watch:
         if result is None:  # it raised
             self._look_at_raising(module, args, kwargs)
             return
-        CHECKING.add(get_ident())
         try:
-            with torch.no_grad(), _disable_current_modes():  # which may be another watch's of the same call
+            with self._checking():
                 self._layers.append(self._check(module, args, kwargs, result, begun))
         except NonFiniteError as error:
             self._layers.append(self._tell_non_finite(module, error))
@@ -210,21 +211,27 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (the model's call is to end as if nobody watched)
             self._unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
             self._caches.forget(module)
-        finally:
-            CHECKING.discard(get_ident())
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Within it this thread checks, and no other does; modes may be another watch's of the same call."""
+        with self._turn:
+            try:
+                CHECKING.add(get_ident())
+                with torch.no_grad(), _disable_current_modes():
+                    yield
+            finally:
+                CHECKING.discard(get_ident())
 
     def _look_at_raising(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         """Whether torch's layer, which raised, does so on all of its paths: another may drop what this one refuses."""
         if not self._is_ours or not is_run_again(module):
             return
-        CHECKING.add(get_ident())
         try:
-            with torch.no_grad(), _disable_current_modes():
+            with self._checking():
                 layer = check_multihead(self._names[module], module, args, kwargs, self._options)
         except Exception:  # noqa: BLE001  (what the model raises is told)
             return
-        finally:
-            CHECKING.discard(get_ident())
         if layer.first_departure is not None:
             self._layers.append(layer)
 
