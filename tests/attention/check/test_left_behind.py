@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import io
+import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread, current_thread
 from typing import Any
@@ -13,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaModel
 
 from jubako.attention import capture, check
+from jubako.attention.observing.hooks import Hook
 
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
 
@@ -256,3 +262,51 @@ def test_captures_within_each_other_see_the_model_alone_and_end_in_any_order() -
     assert counting.count == alone.count  # and none of what either check calls
     assert [len(each.report().layers) for each in (outer, inner)] == [1, 1]
     assert outer.report() and inner.report() and not outer.report().unchecked
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+
+def copy_by_pickle(model: torch.nn.Module) -> torch.nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, copy_by_pickle])
+def test_copy_that_is_made_within_a_capture_is_not_watched(make_copy: Callable[..., torch.nn.Module]) -> None:
+    model = llama()
+    with capture(model) as captured:
+        model(IDS)
+        copied = make_copy(model)
+        with Counting() as counting:
+            copied(IDS)
+    with Counting() as alone:
+        model(IDS)
+    assert counting.count == alone.count
+    assert len(captured.report().layers) == 2
+    assert all(type(hook) is Hook for each in copied.modules() for hook in each._forward_hooks.values())
+    assert torch.equal(copied(IDS).last_hidden_state, model(IDS).last_hidden_state)
+
+
+def test_copy_keeps_neither_the_watch_nor_the_model_alive() -> None:
+    model = llama(1)
+    with capture(model):
+        copied = copy.deepcopy(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert copied(IDS).last_hidden_state.shape == (2, 9, 24)
+
+
+def test_copy_of_a_compiled_model_is_not_watched() -> None:
+    model = llama(1)
+    model.layers[0].self_attn.o_proj.compile(backend="eager")
+    with capture(model) as captured:
+        copied = copy.deepcopy(model)
+        copied(IDS)
+        assert captured.report().layers == []
+        model(IDS)
+    assert len(captured.report().layers) == 1

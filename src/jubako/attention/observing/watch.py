@@ -25,6 +25,7 @@ from jubako.attention.observing.calling import describe_error
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.hooks import Hook
 from jubako.attention.observing.modes import TURNING, evaluating
 from jubako.attention.observing.ongoing import Ongoing
 from jubako.attention.observing.promises import find_seen_futures
@@ -134,19 +135,19 @@ class Watch:
     def _register(self) -> None:
         around = [] if self._is_compiled and not self._is_ours else self._surroundings.find_modules()
         for module in around:  # these begin first and end last
-            self._handles.append(module.register_forward_pre_hook(self._surroundings.begin, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._surroundings.begin), with_kwargs=True))
         for module, name in self._names.items():
             if reason := _find_reason_against(module):
                 self._unchecked.append(f"{name}: {reason}")
                 continue
-            begin, end = self._begin, self._end
+            begin, end = Hook(self._begin), Hook(self._end)
             if self._is_compiled:  # or these would be compiled, too
                 begin, end = not_compiled(begin), not_compiled(end)
             self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
         for module in around:
-            hook = module.register_forward_hook(self._surroundings.end, with_kwargs=True, always_call=True)
-            self._handles.append(hook)
+            end = Hook(self._surroundings.end)
+            self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
@@ -166,6 +167,8 @@ class Watch:
         return [f"{name}: it was not called" for name in uncalled if name not in told]
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if module not in self._names:  # a copy of one
+            return
         self._called.add(module)
         if get_ident() in CHECKING or not self._has_room(module, args, kwargs):
             return
@@ -192,6 +195,8 @@ class Watch:
         return True
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        if module not in self._names:
+            return
         ended = self._ongoing.end(module)
         begun: _Begun | None = None if ended is None else ended.extra
         if get_ident() in CHECKING or (begun is None and not is_run_again(module)):
