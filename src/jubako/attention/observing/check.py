@@ -11,7 +11,8 @@ from jubako.attention.checking.report import Report
 from jubako.attention.observing.calling import ModelError, telling_errors
 from jubako.attention.observing.compiling import as_written, find_compiled
 from jubako.attention.observing.encoder import compare_whole_layers
-from jubako.attention.observing.multihead import fast_path, is_called_alike, is_multihead
+from jubako.attention.observing.modes import TURNING, evaluating, fast_path
+from jubako.attention.observing.multihead import is_called_alike, is_multihead
 from jubako.attention.observing.random_inputs import describe_sizes, draw_inputs, make_inputs, other_sizes
 from jubako.attention.observing.rerun import check_multihead
 from jubako.attention.observing.watch import Watch, find_layers
@@ -59,25 +60,20 @@ def _check_call(
     if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))
-        return [check_multihead(kind, model, args, kwargs, options)], []
+        with TURNING:
+            return [check_multihead(kind, model, args, kwargs, options)], []
     watch = _watch(model, options, is_ours=True)
     watch.refuse_too_large(args, kwargs)
     compiled = find_compiled(model)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     raised = None
-    try:
-        with as_written() if compiled else nullcontext():
-            with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
-                try:
-                    with telling_errors():
-                        model(*args, **kwargs)
-                except ModelError as error:
-                    raised = error
-            whole, uncompared = compare_whole_layers(model, args, kwargs, options.memory_bytes)
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
+    with TURNING, evaluating(model), as_written() if compiled else nullcontext():
+        with watch, torch.no_grad(), fast_path(enabled=False):  # which does not call the attention that is inside
+            try:
+                with telling_errors():
+                    model(*args, **kwargs)
+            except ModelError as error:
+                raised = error
+        whole, uncompared = compare_whole_layers(model, args, kwargs, options.memory_bytes)
     layers = [*watch.layers, *whole]
     unchecked = [*watch.unchecked, *watch.find_uncalled(), *uncompared, *_tell_compiled(compiled)]
     if raised is None:

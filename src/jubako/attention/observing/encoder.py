@@ -22,7 +22,7 @@ from jubako.attention.checking.proportional import FACTOR
 from jubako.attention.checking.verdicts import LayerReport, RunReport, StepVerdict, Trap
 from jubako.attention.free_memory import find_free_bytes
 from jubako.attention.observing.calling import ModelError, describe_error, telling_errors
-from jubako.attention.observing.multihead import fast_path
+from jubako.attention.observing.modes import fast_path
 from jubako.attention.observing.roles import to_array
 from jubako.attention.observing.surroundings import describe_bad
 from jubako.records import record

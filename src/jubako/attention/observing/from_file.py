@@ -10,6 +10,7 @@ import torch
 from jubako.attention.checking.judge import Observed
 from jubako.attention.description import scale_of
 from jubako.attention.inputs import causal_mask
+from jubako.attention.observing.modes import TURNING
 from jubako.attention.observing.multihead import Arguments, describe_multihead, sizes_of
 from jubako.attention.observing.ways import Subject, run_all_ways
 from jubako.records import replace
@@ -49,7 +50,8 @@ def run_by_torch(call: Call, expected: Expected, seed: int) -> list[Observed]:
     )
     described = describe_multihead(module)
     sizes = sizes_of(described, expected.values)
-    runs = run_all_ways(Subject(module.eval(), described, arguments, sizes, expected.values, seed))
+    with TURNING:
+        runs = run_all_ways(Subject(module.eval(), described, arguments, sizes, expected.values, seed))
     return [replace(run, name=f"{_NAME}, {run.name}") for run in runs]
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch.nn.utils.parametrize import ParametrizationList
 
+from jubako.attention.observing.modes import evaluating
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,14 +41,8 @@ def find_weights(module: torch.nn.Module) -> list[torch.Tensor]:
 def holding_weights(module: torch.nn.Module) -> Iterator[None]:
     """Within it, a look at a weight that is computed changes nothing: what computes it is not in training."""
     lists = [each for each in module.modules() if isinstance(each, ParametrizationList)]
-    modes = {each: each.training for computed in lists for each in computed.modules()}
-    for computed in lists:
-        computed.eval()
-    try:
+    with evaluating(*lists):
         yield
-    finally:
-        for each, is_training in modes.items():
-            each.training = is_training
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
 
 import torch
 
@@ -16,7 +15,7 @@ from jubako.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from jubako.attention.description import Array
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Arguments",
     "describe_multihead",
-    "fast_path",
     "is_called_alike",
     "is_multihead",
     "measure_call",
@@ -185,13 +183,3 @@ def _name_of(module: torch.nn.Module) -> str:
         if kind is torch.nn.MultiheadAttention
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-
-
-@contextmanager
-def fast_path(*, enabled: bool) -> Iterator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(enabled)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

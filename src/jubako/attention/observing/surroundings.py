@@ -17,6 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from jubako.attention.observing.compiling import is_compiled
 from jubako.attention.observing.graph import PRODUCTS
 from jubako.attention.observing.holding import find_weights
+from jubako.attention.observing.ongoing import Ongoing
 from jubako.attention.observing.trace import storage_of, tensors_in
 
 TYPE_CHECKING = False
@@ -44,8 +45,7 @@ class Surroundings:
         self._known = set(known)
         self._is_spotting = not any(map(is_compiled, known))  # or these would run as they are written
         self._names = {module: name or type(module).__name__ for name, module in model.named_modules()}
-        self._active: dict[int, list[torch.nn.Module]] = {}  # by thread, the outermost first
-        self._spotters: dict[int, _Spotter] = {}
+        self._ongoing = Ongoing()
 
     def find_modules(self) -> list[torch.nn.Module]:
         """Those to be followed: not what is inside of attention that is known, which is looked at by itself.
@@ -64,7 +64,7 @@ class Surroundings:
         """To be called before each call of a module."""
         if get_ident() in CHECKING:
             return
-        active = self._active.setdefault(get_ident(), [])
+        active = self._ongoing.find_modules()
         if not self.producer and (bad := describe_bad((args, kwargs))):
             name = self._names[module]
             self.producer = (
@@ -72,21 +72,15 @@ class Surroundings:
                 if active
                 else f"what {name} is called with, which holds {bad}"
             )
-        active.append(module)
-        if len(active) == 1 and module not in self._known and self._is_spotting:
-            self._spotters[get_ident()] = spotter = _Spotter(self._spot, find_weights(self._model))
-            spotter.__enter__()  # type: ignore[no-untyped-call]
+        is_outermost = not active and module not in self._known and self._is_spotting
+        self._ongoing.begin(module, _Spotter(self._spot, find_weights(self._model)) if is_outermost else None)
 
     def end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         """To be called after each, also where it raised."""
         if get_ident() in CHECKING:
             return
-        active = self._active.get(get_ident(), [])
-        if not active or active[-1] is not module:  # what is called before it was watched
+        if self._ongoing.end(module) is None:
             return
-        active.pop()
-        if not active and (spotter := self._spotters.pop(get_ident(), None)) is not None:
-            spotter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         bad = describe_bad(result)
         if bad and not self.producer:
             self.producer = f"{self._names[module]} ({type(module).__name__}{_describe_weights(module)})"
@@ -95,12 +89,10 @@ class Surroundings:
 
     def close(self) -> None:
         """To be called at last: an interrupt ends calls of which no hook sees the end."""
-        self._active.pop(get_ident(), None)
-        if (spotter := self._spotters.pop(get_ident(), None)) is not None:
-            spotter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        self._ongoing.close()
 
     def _spot(self, how: str) -> None:
-        active = self._active.get(get_ident(), [])
+        active = self._ongoing.find_modules()
         if active and self._known.isdisjoint(active):
             self.unknown.setdefault(self._names[active[-1]], how)
 

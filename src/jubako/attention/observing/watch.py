@@ -6,9 +6,11 @@ and it is run again on the same inputs, all its ways, since which way the model 
 
 from __future__ import annotations
 
-from threading import get_ident
+from contextlib import contextmanager
+from threading import RLock, get_ident
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from jubako.attention.checking.judge import expect
 from jubako.attention.checking.layers import report_layer
@@ -19,9 +21,13 @@ from jubako.attention.free_memory import SizeError
 from jubako.attention.inputs import NonFiniteError
 from jubako.attention.observing import huggingface, multihead
 from jubako.attention.observing.caches import AS_GIVEN, CacheMemory, Held, find_held, find_spare
+from jubako.attention.observing.calling import describe_error
 from jubako.attention.observing.compiling import find_compiled, not_compiled
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.hooks import Hook
+from jubako.attention.observing.modes import TURNING, evaluating
+from jubako.attention.observing.ongoing import Ongoing
 from jubako.attention.observing.promises import find_seen_futures
 from jubako.attention.observing.rerun import check_multihead, is_run_again, report_multihead
 from jubako.attention.observing.room import require_room, require_room_for_tokens
@@ -33,7 +39,7 @@ from jubako.records import record, replace
 
 TYPECHECKING = False
 if TYPECHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Self
 
     from jubako.attention.checking.options import CheckOptions
@@ -56,15 +62,18 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 def _find_reason_against(module: torch.nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return "it is scripted, and what that calls nobody can watch"
-    return huggingface.find_reason_against(module)
+    try:
+        return huggingface.find_reason_against(module)
+    except Exception as error:  # noqa: BLE001  (the module's own code: an attribute that is computed)
+        return f"looking at it raises {describe_error(error)}"
 
 
 @record
 class _Begun:
-    """A call that is being traced."""
+    """A call that was traced."""
 
     trace: Trace
-    held: Held | None = None  # what the cache held before that it appends to
+    held: Held | None  # what the cache held before that it appends to
 
 
 class Watch:
@@ -81,7 +90,8 @@ class Watch:
         self._options = options
         self._is_ours = is_ours
         self._handles: list[Any] = []
-        self._begun: dict[tuple[int, torch.nn.Module], _Begun] = {}  # by thread
+        self._ongoing = Ongoing()
+        self._turn = RLock() if is_ours else TURNING  # which is held for all of our call, whatever threads that starts
         self._caches = CacheMemory()
         found = find_layers(model)
         self._names = {module: name or type(module).__name__ for name, module in found.items() if options.wants(name)}
@@ -115,30 +125,35 @@ class Watch:
         return [*dict.fromkeys(self._unchecked), *unknown]  # once, however many calls there were
 
     def __enter__(self) -> Self:
+        try:
+            self._register()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _register(self) -> None:
         around = [] if self._is_compiled and not self._is_ours else self._surroundings.find_modules()
         for module in around:  # these begin first and end last
-            self._handles.append(module.register_forward_pre_hook(self._surroundings.begin, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._surroundings.begin), with_kwargs=True))
         for module, name in self._names.items():
             if reason := _find_reason_against(module):
                 self._unchecked.append(f"{name}: {reason}")
                 continue
-            begin, end = self._begin, self._end
+            begin, end = Hook(self._begin), Hook(self._end)
             if self._is_compiled:  # or these would be compiled, too
                 begin, end = not_compiled(begin), not_compiled(end)
             self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
         for module in around:
-            hook = module.register_forward_hook(self._surroundings.end, with_kwargs=True, always_call=True)
-            self._handles.append(hook)
-        return self
+            end = Hook(self._surroundings.end)
+            self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for thread, module in reversed(list(self._begun)):  # left by what no hook sees the end of: an interrupt
-            if thread == get_ident():
-                self._begun.pop((thread, module)).trace.__exit__(None, None, None)
+        self._ongoing.close()
         self._surroundings.close()
 
     def refuse_too_large(self, args: Any, kwargs: Any) -> None:
@@ -152,6 +167,8 @@ class Watch:
         return [f"{name}: it was not called" for name in uncalled if name not in told]
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if module not in self._names:  # a copy of one
+            return
         self._called.add(module)
         if get_ident() in CHECKING or not self._has_room(module, args, kwargs):
             return
@@ -164,8 +181,8 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (the model itself is to say what is wrong with its call)
             self._unchecked.append(f"{self._names[module]}: {error}")
             return
-        self._begun[get_ident(), module] = begun = _Begun(trace_of(module), held)
-        begun.trace.__enter__()  # type: ignore[no-untyped-call]
+        trace = trace_of(module)
+        self._ongoing.begin(module, trace, _Begun(trace, held))
 
     def _has_room(self, module: torch.nn.Module, args: Any, kwargs: Any) -> bool:
         try:
@@ -178,17 +195,17 @@ class Watch:
         return True
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        begun = self._begun.pop((get_ident(), module), None)
-        if begun is not None:
-            begun.trace.__exit__(None, None, None)
+        if module not in self._names:
+            return
+        ended = self._ongoing.end(module)
+        begun: _Begun | None = None if ended is None else ended.extra
         if get_ident() in CHECKING or (begun is None and not is_run_again(module)):
             return
         if result is None:  # it raised
             self._look_at_raising(module, args, kwargs)
             return
-        CHECKING.add(get_ident())
         try:
-            with torch.no_grad():
+            with self._checking():
                 self._layers.append(self._check(module, args, kwargs, result, begun))
         except NonFiniteError as error:
             self._layers.append(self._tell_non_finite(module, error))
@@ -199,21 +216,27 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (the model's call is to end as if nobody watched)
             self._unchecked.append(f"{self._names[module]}: checking it raises {type(error).__name__}: {error}")
             self._caches.forget(module)
-        finally:
-            CHECKING.discard(get_ident())
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Within it this thread checks, and no other does; modes may be another watch's of the same call."""
+        with self._turn:
+            try:
+                CHECKING.add(get_ident())
+                with torch.no_grad(), _disable_current_modes():
+                    yield
+            finally:
+                CHECKING.discard(get_ident())
 
     def _look_at_raising(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         """Whether torch's layer, which raised, does so on all of its paths: another may drop what this one refuses."""
         if not self._is_ours or not is_run_again(module):
             return
-        CHECKING.add(get_ident())
         try:
-            with torch.no_grad():
+            with self._checking():
                 layer = check_multihead(self._names[module], module, args, kwargs, self._options)
         except Exception:  # noqa: BLE001  (what the model raises is told)
             return
-        finally:
-            CHECKING.discard(get_ident())
         if layer.first_departure is not None:
             self._layers.append(layer)
 
@@ -266,12 +289,6 @@ def _departures(layers: Iterable[LayerReport]) -> list[StepVerdict]:
 
 
 def _call_out_of_training(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Trace]:
-    modes = {each: each.training for each in module.modules()}
     trace = trace_of(module)
-    module.eval()
-    try:
-        with trace:
-            return module(*args, **kwargs), trace
-    finally:
-        for each, is_training in modes.items():
-            each.training = is_training
+    with evaluating(module), trace:
+        return module(*args, **kwargs), trace

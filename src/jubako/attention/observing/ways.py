@@ -14,7 +14,8 @@ import torch
 from jubako.attention.checking.judge import Observed
 from jubako.attention.observing.compiling import as_compiled, as_written, is_compiled
 from jubako.attention.observing.holding import find_weights, restoring_buffers
-from jubako.attention.observing.multihead import Arguments, fast_path
+from jubako.attention.observing.modes import evaluating, fast_path
+from jubako.attention.observing.multihead import Arguments
 from jubako.attention.observing.roles import Sizes, find_steps, to_array
 from jubako.attention.observing.weighted import require_type_of_products, trace_of
 from jubako.attention.reference import concatenate
@@ -77,16 +78,11 @@ def renew_weights(module: torch.nn.Module, arguments: Arguments) -> None:
     """Calls a module that has hooks before its call once: some of these make its weights, which were not made yet."""
     if not any(each._forward_pre_hooks for each in module.modules()):
         return
-    modes = {each: each.training for each in module.modules()}
-    module.eval()
     try:
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
             _call(module, arguments, _WAYS[0][1])
     except Exception:  # noqa: BLE001  (the runs will tell)
         return
-    finally:
-        for each, is_training in modes.items():
-            each.training = is_training
 
 
 def observe_call(subject: Subject, made: Made, runs: Sequence[Observed] = ()) -> Observed:
@@ -112,18 +108,13 @@ def drops_weights(module: torch.nn.Module) -> bool:
 def run_all_ways(subject: Subject) -> list[Observed]:
     """What the layer shows of its steps on each path, with and without weights; in training, what it does there."""
     module = subject.module
-    modes = {each: each.training for each in module.modules()}
     runs: list[Observed] = []
-    try:
-        if module.training:
-            runs += [_run_training(subject, need_weights=need_weights) for need_weights in (True, False)]
-        module.eval()
+    if module.training:
+        runs += [_run_training(subject, need_weights=need_weights) for need_weights in (True, False)]
+    with evaluating(module):
         slow = [_run(subject, words, how, fast=False)[0] for words, how in _WAYS]
         fast = list(_run_fast(subject, slow))
         compiled = [_run_compiled(subject, words, how) for words, how in _WAYS] if is_compiled(module) else []
-    finally:
-        for each, is_training in modes.items():
-            each.training = is_training
     has_paths = bool(fast) or type(module).forward is torch.nn.MultiheadAttention.forward
     runs += [replace(run, name=f"slow path, {run.name}") if has_paths else run for run in slow]
     runs += [*fast, *compiled]
