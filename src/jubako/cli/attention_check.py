@@ -89,9 +89,10 @@ def check(subject: str, format_: Format, junit: str, **given: Any) -> int:
     )
     if path.endswith(".py"):
         _refuse_for_modules(given)
-    with (
-        _open_junit(junit) if junit else nullcontext() as file
-    ):  # a place that can't be written is said before the work
+    if junit == "-":
+        raise click.UsageError("--junit needs the name of a file; what goes to stdout --format says.")
+    # Before the work, so that a place that can't be written is said at once.
+    with _open_junit(junit) if junit else nullcontext() as file:
         if path.endswith(".py"):
             home = load("jubako.attention.observing.subject")
             with _printing_to_stderr() if format_ != "table" or junit else nullcontext():  # stdout is for the report

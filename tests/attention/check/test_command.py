@@ -392,3 +392,9 @@ def test_report_whose_place_went_away_is_printed_still(say: Say, tmp_path: Path)
     assert said.code == 3
     assert "every step that was observed agrees" in said.out
     assert "report.xml cannot be written: " in said.err
+
+
+def test_report_in_junit_goes_to_a_file_alone(say: Say, weights: str) -> None:
+    said = say(weights, "--heads", "2", "--junit", "-")
+    assert said.code == 2
+    assert "--junit needs the name of a file" in said.err
