@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from jubako.attention import capture, check
 from jubako.errors import InputError
@@ -126,6 +127,7 @@ def test_calls_in_several_threads_are_all_checked() -> None:
     report = captured.report()
     assert report, report.describe()
     assert len(report.layers) == 4
+    assert not is_in_torch_dispatch_mode()  # which torch keeps for the process
 
 
 def test_calls_within_transforms_of_functions_are_told_of_and_go_on() -> None:

@@ -8,9 +8,10 @@ in which they began: two watches of one model have their hooks called in one ord
 from __future__ import annotations
 
 import sys
-from threading import get_ident
+from threading import Lock, get_ident
 
 import torch
+from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from jubako.records import record
@@ -55,7 +56,7 @@ class Ongoing:
         self._drop_ended()
         self._calls.setdefault(get_ident(), []).append(_Call(module, mode, extra, _find_frame()))
         if mode is not None:
-            mode.__enter__()  # type: ignore[no-untyped-call]
+            _put_on(mode)
 
     def end(self, module: torch.nn.Module) -> _Call | None:
         """To be called by a hook after a call: that, whose mode is off now; None if nobody saw it begin."""
@@ -85,6 +86,19 @@ def _drop(calls: list[_Call]) -> _Call:
     return calls.pop()
 
 
+class _Count:
+    """How many modes are on that were put on here, in all threads."""
+
+    lock = Lock()
+    modes = 0
+
+
+def _put_on(mode: TorchDispatchMode) -> None:
+    with _Count.lock:
+        _Count.modes += 1
+        mode.__enter__()  # type: ignore[no-untyped-call]
+
+
 def _take_off(mode: TorchDispatchMode) -> None:
     """Ends a mode, wherever in the stack of modes it is; those above it stay."""
     above = []
@@ -95,6 +109,13 @@ def _take_off(mode: TorchDispatchMode) -> None:
         mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
     for each in reversed(above):
         TorchDispatchMode.__enter__(each)  # type: ignore[no-untyped-call]
+    with _Count.lock:
+        _Count.modes -= 1
+        if not _Count.modes and _get_current_dispatch_mode() is None:
+            # Torch 2.13 keeps for the process, not for a thread, that there is a mode, and puts back what was when one
+            # began: if another thread's ended meanwhile, that stays true, and nothing is compiled any more.
+            _python_dispatch._is_in_torch_dispatch_mode = False
+            _python_dispatch._is_in_non_infra_torch_dispatch_mode = False
 
 
 def _find_frame() -> FrameType | None:
