@@ -175,3 +175,23 @@ def test_default_device_is_left_alone() -> None:
     with torch.device("meta"):
         for report in (check(module), check(module, X)):
             assert report, report.describe()
+
+
+def test_hook_that_changes_what_a_layer_is_called_with_changes_it_once() -> None:
+    model = Model()
+    layer = next(each for each in model.modules() if isinstance(each, torch.nn.MultiheadAttention))
+    calls = []
+    layer.register_forward_pre_hook(lambda _, args: calls.append(1) or tuple(each * 2 for each in args))
+    with capture(model) as captured:
+        model(X)
+    report = captured.report()
+    assert report, report.describe()
+    assert [run.name for run in report.layers[0].runs] == ["as called"]
+    assert len(calls) == 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_scripted_layer_by_itself_is_refused_in_a_sentence() -> None:
+    scripted = torch.jit.script(torch.nn.MultiheadAttention(8, 2, batch_first=True))
+    with pytest.raises(InputError, match="is scripted, and what that calls nobody can watch"):
+        check(scripted, X)

@@ -57,6 +57,8 @@ def _check_call(
 ) -> tuple[list[LayerReport], list[str]]:
     """The reports of the layers in a call, and what was not checked."""
     kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"{kind} is scripted, and what that calls nobody can watch", hint="Check what it was made of.")
     if is_multihead(model) and is_called_alike(model):
         if not options.wants(kind):
             raise InputError(_describe_layers(options, [kind]))

@@ -13,6 +13,7 @@ from jubako.attention.description import find_bad_numbers
 from jubako.attention.observing import multihead
 from jubako.attention.observing.described import as_computed
 from jubako.attention.observing.holding import holding_weights
+from jubako.attention.observing.hooks import Hook
 from jubako.attention.observing.ways import Made, Subject, observe_call, renew_weights, run_all_ways
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from jubako.attention.observing.multihead import Arguments
 
 __all__ = ["check_multihead", "is_run_again", "report_multihead"]
+
+_MAKING_WEIGHTS = "torch.nn.utils."  # pruning, and the older weight and spectral norms: hooks that leave inputs alone
 
 
 def check_multihead(
@@ -68,5 +71,11 @@ def report_multihead(
 
 
 def is_run_again(module: torch.nn.Module) -> bool:
-    """True for what can be run all its ways, because it takes all that torch's layer does."""
-    return multihead.is_multihead(module) and multihead.is_called_alike(module)
+    """True for what can be run all its ways, because it takes all that torch's layer does.
+
+    Not with hooks of somebody's own before its call: they would change once more what they have changed already.
+    """
+    if not multihead.is_multihead(module) or not multihead.is_called_alike(module):
+        return False
+    hooks = module._forward_pre_hooks.values()
+    return all(isinstance(hook, Hook) or type(hook).__module__.startswith(_MAKING_WEIGHTS) for hook in hooks)
