@@ -6,7 +6,7 @@ import os
 
 from jubako.errors import HostError
 
-__all__ = ["SizeError", "find_free_bytes"]
+__all__ = ["SizeError", "find_free_bytes", "require_free"]
 
 _TOTALS = "/proc/meminfo"
 _GROUPS = "/sys/fs/cgroup"
@@ -25,6 +25,18 @@ def find_free_bytes() -> int | None:
     """Bytes that could be had now; None where the system does not say."""
     known = [found for found in (_read_available(), *_read_groups()) if found is not None]
     return min(known, default=None)
+
+
+def require_free(needed_bytes: int, limit_bytes: int | None, what: str, hint: str = "") -> None:
+    """SizeError, with `what` takes so much, if that is more than `limit_bytes`, or, without a limit, than is free."""
+    there = find_free_bytes() if limit_bytes is None else limit_bytes
+    if there is not None and needed_bytes > there:
+        raise SizeError(
+            f"{what} {needed_bytes / (1 << 30):.1f} GiB, and {there / (1 << 30):.1f} GiB are free",
+            needed_bytes=needed_bytes,
+            available_bytes=there,
+            hint=hint,
+        )
 
 
 def _read_available() -> int | None:

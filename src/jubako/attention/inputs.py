@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jubako.attention.free_memory import SizeError, find_free_bytes
+from jubako.attention.free_memory import require_free
 from jubako.errors import InputError
 from jubako.records import record
 
@@ -152,17 +152,10 @@ def estimate_bytes(settings: Settings, sizes: tuple[int, int, int], features: in
 
 def require_memory(settings: Settings, sizes: tuple[int, int, int], features: int, limit_bytes: int | None) -> None:
     """SizeError, with the estimate, if re-deriving a call of these sizes would take more memory than there is."""
+    batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.kept_length
+    what = f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes"
     needed = estimate_bytes(settings, sizes, features)
-    there = find_free_bytes() if limit_bytes is None else limit_bytes
-    if there is not None and needed > there:
-        batch, length, keys = sizes[0], sizes[1], sizes[2] + settings.kept_length
-        raise SizeError(
-            f"re-deriving B={batch}, H={settings.heads}, L={length}, S={keys} takes {needed / (1 << 30):.1f} GiB, "
-            f"and {there / (1 << 30):.1f} GiB are free",
-            needed_bytes=needed,
-            available_bytes=there,
-            hint="Check fewer sequences, or shorter ones.",
-        )
+    require_free(needed, limit_bytes, what, hint="Check fewer sequences, or shorter ones.")
 
 
 def _axes_of_inputs(ndim: int, *, batch_first: bool) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from jubako.attention import Past, Settings, Weights, attend, capture, check, ro
 from jubako.attention.checking.report import Report
 from jubako.errors import InputError
 
+from .test_file_families import BART
 from .test_what_is_not_known import IDS, model_of
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -22,15 +23,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "Qwen3": {"num_key_value_heads": 2, "head_dim": 8},  # which keeps keys that were normalised
 }
 AS_GIVEN = "the keys and values in its cache are taken as given: nobody saw them being put there"
-BART = {
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "pad_token_id": 1,
-}
 
 
 def fill(model: torch.nn.Module, ids: torch.Tensor, **others: Any) -> Any:

@@ -7,8 +7,8 @@ import re
 
 from jubako.attention.checking.precision import PRECISIONS, Precision
 from jubako.attention.description import Norm, Settings, Weights, unpack
-from jubako.attention.free_memory import find_free_bytes
-from jubako.errors import HostError, InputError
+from jubako.attention.free_memory import require_free
+from jubako.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,14 +45,9 @@ def precision_of_parts(file: AnyWeights, parts: Mapping[str, str]) -> Precision:
 
 
 def require_memory_for(name: str, file: AnyWeights, parts: Mapping[str, str], limit_bytes: int | None) -> None:
-    """HostError, with the estimate, if computing with the weights of a layer would take more memory than there is."""
+    """SizeError, with the estimate, if computing with the weights of a layer would take more memory than there is."""
     needed = _BYTES * sum(math.prod(file.tensors[tensor].shape) for tensor in parts.values())
-    there = find_free_bytes() if limit_bytes is None else limit_bytes
-    if there is not None and needed > there:
-        raise HostError(
-            f"the weights of {name} take {needed / (1 << 30):.1f} GiB, and {there / (1 << 30):.1f} GiB are free",
-            hint="Check on a machine with more memory.",
-        )
+    require_free(needed, limit_bytes, f"the weights of {name} take", hint="Check on a machine with more memory.")
 
 
 def read_weights(file: AnyWeights, family: Family, parts: Mapping[str, str], config: ModelConfig) -> Weights:

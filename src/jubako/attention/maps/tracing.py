@@ -17,6 +17,7 @@ import torch
 
 from jubako.attention.maps.drawable import describe_shape
 from jubako.attention.maps.maps import Maps
+from jubako.attention.observing.modes import evaluating, fast_path
 from jubako.errors import InputError
 from jubako.records import record
 
@@ -73,7 +74,7 @@ def trace(
         given, options = (), {**_tokenize(tokenizer, inputs), **options}
     elif len(inputs) == 1 and hasattr(inputs[0], "keys"):  # what a tokenizer made
         given, options = (), {**inputs[0], **options}
-    with _evaluating(model):
+    with evaluating(model), torch.no_grad():
         if len(given) == 1 and not {"key", "value"} & options.keys() and _gives_weights(model):
             given = given * 3
         read = _ask if hasattr(model, "set_attn_implementation") else _watch
@@ -103,19 +104,6 @@ def _tokenize(tokenizer: Any, inputs: tuple[Any, ...]) -> Mapping[str, Any]:
     return made
 
 
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Inside nothing is dropped and nothing is remembered for gradients; afterwards each module is as it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _ask(model: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], sample: int) -> list[_Found]:
     """What a Hugging Face model says of its own weights."""
     before = model.config._attn_implementation
@@ -136,10 +124,7 @@ def _ask(model: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], sample
 def _watch(model: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], sample: int) -> list[_Found]:
     """What the attention modules of a model give while it runs, in the order of their calls."""
     found: list[_Found] = []
-    with ExitStack() as stack:
-        fast = torch.backends.mha.get_fastpath_enabled()
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        torch.backends.mha.set_fastpath_enabled(False)
+    with fast_path(enabled=False), ExitStack() as stack:
         for name, module in model.named_modules():
             if _gives_weights(module):
                 stack.enter_context(_watching(module, name or type(module).__name__, sample, found))

@@ -74,13 +74,16 @@ def layer_of_cache(module: Any, given: Mapping[str, Any]) -> Any:
 
 def find_held(layer: Any) -> Held | None:
     """What part of a cache holds; None if that is nothing."""
-    count = 0 if layer is None else int(layer.get_seq_length())
-    if not count:
+    if layer is None or not int(layer.get_seq_length()):
         return None
-    keys, values = (each.detach()[:, :, -count:] for each in (layer.keys, layer.values))
-    if type(layer).__name__ == _FIXED:
-        keys, values = (each.detach()[:, :, :count] for each in (layer.keys, layer.values))
-    return Held(keys.clone(), values.clone(), layer)
+    held = _hold(layer)
+    return replace(held, keys=held.keys.clone(), values=held.values.clone())
+
+
+def _hold(layer: Any) -> Held:
+    """What it holds now, not copied: all that is there, but of a fixed size what is filled."""
+    kept = slice(int(layer.get_seq_length())) if type(layer).__name__ == _FIXED else slice(None)
+    return Held(layer.keys.detach()[:, :, kept], layer.values.detach()[:, :, kept], layer)
 
 
 def find_spare(layer: Any) -> Past | None:
@@ -118,7 +121,8 @@ class CacheMemory:
         settings = expected.fixed.settings
         spare = 0 if settings.spare is None else settings.spare.length
         shared = settings.heads // settings.groups
-        kept = int(layer.get_seq_length()) if type(layer).__name__ == _FIXED else layer.keys.shape[-2]
+        held = _hold(layer)
+        kept = held.keys.shape[-2]
 
         def last(array: Array) -> Array:
             end = array.shape[2] - spare
@@ -128,7 +132,6 @@ class CacheMemory:
             *(last(expected.values[name]) for name in ("key_heads", "value_heads")),
             *(last(expected.errors[name]) for name in ("key_heads", "value_heads")),
         )
-        held = Held(layer.keys.detach()[:, :, :kept], layer.values.detach()[:, :, :kept], layer)
         self._put[module] = _Put(held, right)
 
     def forget(self, module: torch.nn.Module) -> None:

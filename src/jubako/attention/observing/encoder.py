@@ -20,7 +20,7 @@ from jubako.attention.checking.compare import compare
 from jubako.attention.checking.precision import precision_of
 from jubako.attention.checking.proportional import FACTOR
 from jubako.attention.checking.verdicts import LayerReport, RunReport, StepVerdict, Trap
-from jubako.attention.free_memory import find_free_bytes
+from jubako.attention.free_memory import SizeError, require_free
 from jubako.attention.observing.calling import ModelError, describe_error, telling_errors
 from jubako.attention.observing.modes import fast_path
 from jubako.attention.observing.roles import to_array
@@ -236,12 +236,10 @@ def _compare_numbers(seen: Array, plain: Array, right: Array, precision: Precisi
 def _in_double(called: _Called, memory_bytes: int | None) -> torch.Tensor | str:
     """What a copy of the module gives in double precision, on the slow path; or why it is not computed in that."""
     needed = 16 * sum(each.numel() for each in called.module.parameters())  # the copy, and what becomes of it
-    there = find_free_bytes() if memory_bytes is None else memory_bytes
-    if there is not None and needed > there:
-        return (
-            f"its fast path is not compared: a copy in double precision takes {needed / (1 << 30):.1f} GiB, "
-            f"and {there / (1 << 30):.1f} GiB are free"
-        )
+    try:
+        require_free(needed, memory_bytes, "a copy in double precision takes")
+    except SizeError as error:
+        return f"its fast path is not compared: {error.message}"
 
     def widen(value: Any) -> Any:
         is_real = isinstance(value, torch.Tensor) and value.is_floating_point()

@@ -18,7 +18,7 @@ from jubako.attention.observing.compiling import is_compiled
 from jubako.attention.observing.graph import PRODUCTS
 from jubako.attention.observing.holding import find_weights
 from jubako.attention.observing.ongoing import Ongoing
-from jubako.attention.observing.trace import storage_of, tensors_in
+from jubako.attention.observing.trace import decompose, storage_of, tensors_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,11 +110,8 @@ class _Spotter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Called by torch for each operation."""
         named = kwargs or {}
-        if torch.is_inference_mode_enabled():  # in which composite functions come as they are, and not apart
-            with self:
-                result = func.decompose(*args, **named)
-            if result is not NotImplemented:
-                return result
+        if (result := decompose(self, func, args, named)) is not NotImplemented:
+            return result
         result = func(*args, **named)
         self._look(func.overloadpacket.__name__, list(tensors_in((args, named))), list(tensors_in(result)))
         return result

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Node", "Trace", "storage_of", "tensors_in"]
+__all__ = ["Node", "Trace", "decompose", "storage_of", "tensors_in"]
 
 
 class Node:
@@ -67,11 +67,8 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Called by torch for each operation."""
         named = kwargs or {}
-        if torch.is_inference_mode_enabled():  # in which composite functions come as they are, and not apart
-            with self:
-                result = func.decompose(*args, **named)
-            if result is not NotImplemented:
-                return result
+        if (result := decompose(self, func, args, named)) is not NotImplemented:
+            return result
         inputs = [self._node_of(tensor) for tensor in tensors_in((args, named))]
         written = list(_written(func, args, named))
         for tensor in written:
@@ -111,6 +108,16 @@ class Trace(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         for node in list(self._latest.values()):
             if node.tensor is not written and node.frozen is not None and storage_of(node.tensor) == storage:
                 self._add("written", node.tensor, [node, *inputs], ()).is_constant = node.is_constant
+
+
+def decompose(mode: TorchDispatchMode, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What a composite function gives, its parts seen by the mode, where torch does not take it apart before; else
+    NotImplemented.
+    """
+    if not torch.is_inference_mode_enabled():
+        return NotImplemented
+    with mode:
+        return func.decompose(*args, **named)
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
